@@ -1,0 +1,5 @@
+"""`python -m abench` is `abench`."""
+
+from abench.cli import main
+
+main()

@@ -1,0 +1,142 @@
+"""`abench doctor`: does this installation work, and what does it run on?"""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from abench.cli.options import json_option, results_option
+from abench.cli.text import columns, echo_json
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    what: str
+    ok: bool
+    found: str
+
+
+@click.command()
+@results_option
+@json_option
+def doctor(results: Path, as_json: bool) -> int:
+    """Check the installation: packages, device, bundled model, tasks, results folder, hub.
+
+    Exit status 1 if something that every run needs is broken.
+    """
+    findings = [_examined(check, results) for check in _CHECKS]
+    if as_json:
+        echo_json([asdict(finding) for finding in findings])
+    else:
+        click.echo(columns([["ok" if f.ok else "BROKEN", f.what, f.found] for f in findings], ["", "what", "found"]))
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _examined(check: "Check", results: Path) -> Finding:
+    try:
+        return check(results)
+    except Exception as error:
+        # The doctor's purpose is to name what is broken, whatever way it is broken.
+        return Finding(check.__name__.strip("_").replace("_", " "), False, f"{type(error).__name__}: {error}")
+
+
+def _python(_results: Path) -> Finding:
+    return Finding("python", sys.version_info >= (3, 11), sys.version.split()[0])
+
+
+def _packages(_results: Path) -> Finding:
+    broken = list(_unmet_requirements())
+    from abench.provenance import package_versions
+
+    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items() if name != "python")
+    return Finding("packages", not broken, "; ".join(broken) or versions)
+
+
+def _unmet_requirements() -> Iterator[str]:
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from packaging.requirements import Requirement
+
+    for line in requires("abench") or ():
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            yield f"{requirement.name} is not installed"
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            yield f"{requirement.name} {installed} is not {requirement.specifier}"
+
+
+def _torch_device(_results: Path) -> Finding:
+    import torch
+
+    from abench.provenance import device_name
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Finding("device", True, device_name(device))
+
+
+def _torchvision(_results: Path) -> Finding:
+    from abench._torchvision import hide_if_broken
+
+    hide_if_broken()
+    hidden = "torchvision" in sys.modules and sys.modules["torchvision"] is None
+    return Finding("torchvision", True, "unusable beside this torch, hidden; abench does not need it" if hidden else "fine")
+
+
+def _bundled_model(_results: Path) -> Finding:
+    import torch
+
+    from abench.models import LanguageModel
+    from abench.tinyworld import MODEL_DIR, World
+
+    lm = LanguageModel.load(MODEL_DIR, name="tiny", eos_after_documents=True)
+    ids = lm.token_ids([next(World().texts("test"))])[0]
+    tokens = torch.tensor([lm.packed(ids)])
+    loss = -float(lm.log_probs(tokens).mean())
+    return Finding("bundled model", loss < 4, f"{lm.n_layers} layers of {lm.d_model}, {loss:.2f} nats a token")
+
+
+def _variants(_results: Path) -> Finding:
+    from abench.variants import variant_names
+
+    return Finding("variants", True, ", ".join(variant_names()))
+
+
+def _tasks(_results: Path) -> Finding:
+    from abench.plugins import find_tasks
+
+    found = find_tasks()
+    broken = [f"{each.name} ({each.source}): {each.summary}" for each in found.values() if each.task is None]
+    return Finding("tasks", not broken, "; ".join(broken) or ", ".join(found))
+
+
+def _results_folder(results: Path) -> Finding:
+    from abench.store import Store
+
+    if (results / "abench.json").exists():
+        Store.open(results, create=True)
+    place = next(p for p in (results.resolve(), *results.resolve().parents) if p.exists())
+    free = shutil.disk_usage(place).free >> 30
+    return Finding("results folder", True, f"{results} ({free} GiB free)")
+
+
+def _hub(_results: Path) -> Finding:
+    from abench.hub import offline_reason
+
+    reason = offline_reason()
+    return Finding("hub", True, "reachable" if reason is None else f"{reason}; the bundled model does not need it")
+
+
+Check = Callable[[Path], Finding]
+_CHECKS: tuple[Check, ...] = (
+    _python, _packages, _torch_device, _torchvision, _bundled_model, _variants, _tasks, _results_folder, _hub,
+)

@@ -1,0 +1,38 @@
+"""`abench new task NAME`: a task to start from, with its test."""
+
+import keyword
+from importlib import resources
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def new() -> None:
+    """Write a working start of something new."""
+
+
+@new.command()
+@click.argument("name")
+@click.option("--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path("my_tasks"),
+              show_default=True, help="Folder to write to; made if needed.")
+def task(name: str, folder: Path) -> None:
+    """Write NAME.py, a task that runs as it is, and test_NAME.py.
+
+    Try it: `abench run --tasks-dir my_tasks --tasks NAME`.
+    """
+    from abench.errors import UserError
+
+    if not name.isidentifier() or keyword.iskeyword(name) or not name.islower():
+        raise UserError(f"'{name}' cannot name a task: use lower-case letters, digits and underscores")
+    files = {folder / f"{name}.py": "task.py.txt", folder / f"test_{name}.py": "test_task.py.txt"}
+    for file in files:
+        if file.exists():
+            raise UserError(f"{file} exists already; nothing was written")
+    folder.mkdir(parents=True, exist_ok=True)
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    for file, template in files.items():
+        text = resources.files("abench.cli").joinpath("templates", template).read_text(encoding="utf-8")
+        file.write_text(text.replace("TASK_NAME", name).replace("TaskClass", class_name), encoding="utf-8")
+        click.echo(f"wrote {file}")
+    click.echo(f"try it: abench run --tasks-dir {folder} --tasks {name}\ntest it: pytest {folder}")

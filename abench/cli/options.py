@@ -1,0 +1,124 @@
+"""The options that describe a run, shared by run, status and report, and the plan they make."""
+
+from collections.abc import Callable
+from functools import reduce, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from abench.config import RunConfig
+    from abench.plan import Plan
+    from abench.plugins import FoundTask
+
+Command = Callable[..., Any]
+
+
+class _List(click.ParamType[Any]):
+    """Comma-separated words or whole numbers."""
+
+    def __init__(self, of: type, name: str) -> None:
+        self.of, self.name = of, name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.of(each.strip()) for each in value.split(",") if each.strip())
+        except ValueError:
+            self.fail(f"'{value}' is not a list of whole numbers, such as 4,8", param, ctx)
+
+
+WORDS, NUMBERS = _List(str, "names"), _List(int, "numbers")
+
+_DESCRIBE: dict[str, Command] = {
+    "model": click.option("--model", help="A name from `abench list models`, a local folder or a hub id."),
+    "variants": click.option("--variants", type=WORDS, help="Such as abstopk,topk; see `abench list variants`."),
+    "k": click.option("--k", type=NUMBERS, help="Active latents per token, such as 8,16."),
+    "layers": click.option("--layer", "layers", type=NUMBERS, help="Blocks, counted from 0, such as 2 or 18,20."),
+    "width": click.option("--width", type=int, help="Latents an SAE."),
+    "seeds": click.option("--seeds", type=NUMBERS, help="Seeds of the initial weights, such as 0,1,2."),
+    "tasks": click.option("--tasks", type=WORDS, help="Task names, or `all`; see `abench list tasks`."),
+    "training.tokens": click.option("--tokens", type=int, help="Activations each SAE is trained on."),
+    "preset": click.option("--preset", help="Training preset: tiny, paper-text or paper-code."),
+    "evaluation.limit": click.option("--limit", type=int, help="Cut evaluation data to this many items, to try out."),
+    "name": click.option("--name", help="Name of the report folder."),
+}
+"""Options that stand for one key of the run's configuration each, by that key."""
+
+_OTHERS: tuple[Command, ...] = (
+    click.argument("config", required=False),
+    click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE",
+                 help="Any other key of a run's configuration, such as training.learning_rate=1e-3."),
+    click.option("--tasks-dir", "tasks_dirs", multiple=True, type=click.Path(path_type=Path),
+                 help="A folder with further task files."),
+)
+
+results_option = click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+def run_options(command: Command) -> Command:
+    """Give a command CONFIG and the options that describe a run, as one mapping `asked`."""
+
+    @wraps(command)
+    def with_asked(**given: Any) -> Any:
+        others = {name: given.pop(name) for name in ("config", "assignments", "tasks_dirs")}
+        options = {key: given.pop(key.rpartition(".")[2]) for key in _DESCRIBE}
+        return command(asked={"options": options, **others}, **given)
+
+    decorators = [*_OTHERS, *_DESCRIBE.values()]
+    decorated: Command = reduce(lambda wrapped, option: option(wrapped), reversed(decorators), with_asked)
+    return decorated
+
+
+def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
+    """The plan of the run that was asked for.
+
+    With `fetch` the model's weights are looked for first, on the hub if need be. Without, weights that are
+    not on this machine leave the plan's keys open.
+    """
+    from abench.catalogue import check_folder, commit_of, find_model, local_commit, weights_folder
+    from abench.config import load_run
+    from abench.plan import check_sizes, make_plan
+    from abench.plugins import find_tasks, get_task
+
+    config = load_run(asked["config"], asked["options"], asked["assignments"])
+    name, model = find_model(config.model)
+    check_sizes(config, model)
+    found = find_tasks(asked["tasks_dirs"])
+    config = _with_all_tasks(config, found)
+    tasks = {task: get_task(task, config.task_options.get(task, {}), found) for task in config.tasks}
+
+    from abench.variants import get_variant, variant_names
+
+    variants = {each: get_variant(each, config.variant_options.get(each, {})) for each in config.variants}
+    _check_names("variant_options", config.variant_options, variant_names())
+    _check_names("task_options", config.task_options, tuple(found))
+    if fetch:
+        folder = weights_folder(model)
+        check_folder(folder)
+        commit: str | None = commit_of(model, folder)
+    else:
+        commit = local_commit(model)
+    return make_plan(config, name, model, variants, tasks, commit=commit)
+
+
+def _with_all_tasks(config: "RunConfig", found: "Mapping[str, FoundTask]") -> "RunConfig":
+    if config.tasks != ("all",):
+        return config
+    return config.model_copy(update={"tasks": tuple(n for n, each in found.items() if each.task is not None)})
+
+
+def _check_names(key: str, given: "Mapping[str, Any]", known: tuple[str, ...]) -> None:
+    """Options for something that does not exist are a spelling mistake, not to be passed over."""
+    from abench.errors import UserError, did_you_mean
+
+    for name in given:
+        if name not in known:
+            raise UserError(f"{key}: there is no '{name}'{did_you_mean(name, known)}")

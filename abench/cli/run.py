@@ -1,0 +1,153 @@
+"""`abench run` and `abench status`."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from abench.cli.options import json_option, plan_of, results_option, run_options
+from abench.cli.text import columns, count, echo_json
+
+if TYPE_CHECKING:
+    from abench.plan import Plan
+    from abench.runner import Outcome
+    from abench.store import Store
+
+EXIT_DONE, EXIT_SOME_FAILED, EXIT_INCOMPLETE = 0, 3, 4
+
+
+@click.command()
+@run_options
+@results_option
+@click.option("--device", default=None, help="cpu, cuda, cuda:1, ...; the GPU if there is one.")
+@click.option("--checkpoint-every", type=click.FloatRange(min=0), default=30.0, show_default=True, metavar="SECONDS",
+              help="Shortest time between checkpoints of SAEs in training.")
+@click.option("--dry-run", is_flag=True, help="Print what would be computed, and compute nothing.")
+def run(
+    asked: Mapping[str, Any], results: Path, device: str | None, checkpoint_every: float, dry_run: bool
+) -> int:
+    """Train SAEs, score them, print the table.
+
+    CONFIG is a YAML file or the name of a run that comes with abench (`abench list configs`); options win over
+    it. Without anything it is `default`: AbsTopK, TopK and JumpReLU at two sparsities on the model that comes
+    with abench. Running the same command again resumes it: what is in the results folder is not computed again.
+    """
+    if dry_run:
+        return _dry_run(asked, results)
+    from abench.progress import duration, for_stderr
+    from abench.report_of_plan import write_plan_report
+    from abench.runner import run_plan
+    from abench.store import Store
+
+    started = time.monotonic()
+    progress = for_stderr()
+    plan = plan_of(asked, fetch=True)
+    store = Store.open(results, create=True)
+    progress.say(_summary(plan))
+    outcome = run_plan(
+        plan, store, progress=progress, device=_device(device), checkpoint_seconds=checkpoint_every
+    )
+    report = write_plan_report(plan, store)
+    click.echo(report.text)
+    click.echo(f"\nReport: {report.folder / 'index.html'}\nTables, figures, data: {report.folder}")
+    click.echo(f"{_counts(outcome)}, {duration(time.monotonic() - started)}")
+    return _explain_failures(outcome)
+
+
+@click.command()
+@run_options
+@results_option
+@json_option
+def status(asked: Mapping[str, Any], results: Path, as_json: bool) -> int:
+    """Show what a run has done and what is missing. Takes the options of `abench run`.
+
+    Exit status: 0 everything is done, 3 some cells failed, 4 some are missing.
+    """
+    from abench.store import Store
+
+    plan = plan_of(asked, fetch=False)
+    store = Store.open(results, create=False)
+    rows = _rows(plan, store)
+    if as_json:
+        echo_json(rows)
+    else:
+        shown = [[*row["labels"].values(), row["status"], row["key"][:12], row["reason"] or ""] for row in rows]
+        click.echo(columns(shown, [*rows[0]["labels"], "status", "key", "reason"]))
+        click.echo(", ".join(f"{number} {name}" for name, number in Counter(r["status"] for r in rows).items()))
+    found = {row["status"] for row in rows}
+    if "missing" in found:
+        return EXIT_INCOMPLETE
+    return EXIT_SOME_FAILED if "failed" in found else EXIT_DONE
+
+
+def _rows(plan: "Plan", store: "Store") -> list[dict[str, Any]]:
+    rows = []
+    for cell in plan.cells:
+        record = store.get(cell)
+        rows.append({
+            "labels": cell.labels(),
+            "status": record.status if record else "missing",
+            "key": cell.key,
+            "reason": record.reason if record else store.claimed_by(cell.key),
+            "file": str(store.cell_file(cell)),
+        })
+    return rows
+
+
+def _dry_run(asked: Mapping[str, Any], results: Path) -> int:
+    from abench.store import Store
+
+    plan = plan_of(asked, fetch=False)
+    known = plan.model.commit is not None and (results / "abench.json").exists()
+    store = Store.open(results, create=False) if known else None
+    rows = []
+    for cell in plan.cells:
+        record = store.get(cell) if store else None
+        rows.append([*cell.labels().values(), record.status if record else "to do"])
+    click.echo(_summary(plan))
+    click.echo(columns(rows, [*plan.cells[0].labels(), "status"]))
+    if plan.model.commit is None:
+        click.echo(f"The weights of {plan.model.config.weights} are not on this machine; `abench run` fetches them.")
+    return EXIT_DONE
+
+
+def _summary(plan: "Plan") -> str:
+    training = plan.config.training
+    return (
+        f"{plan.model.config.title}: {count(len(plan.saes), 'SAE')} at {count(len(plan.groups), 'site')}, "
+        f"{training.tokens:,} tokens each ({training.steps:,} steps of {training.batch_size:,}); "
+        f"{count(len(plan.cells), 'cell')} to score"
+    )
+
+
+def _device(asked: str | None) -> str:
+    import torch
+
+    from abench.errors import UserError
+
+    device = asked or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _counts(outcome: "Outcome") -> str:
+    parts = [f"{count(outcome.computed, 'cell')} computed", f"{outcome.cached} from the results folder"]
+    parts += [f"{len(outcome.skipped)} skipped"] if outcome.skipped else []
+    parts += [f"{len(outcome.failed)} failed"] if outcome.failed else []
+    return ", ".join(parts)
+
+
+def _explain_failures(outcome: "Outcome") -> int:
+    for record in outcome.failed:
+        labels = record.labels
+        sae = f"{labels['variant']} k={labels['k']} seed={labels['seed']}"
+        click.echo(f"failed: {sae}, {labels['task']} ({labels['view']}): {record.reason}", err=True)
+        if record.traceback:
+            click.echo(f"  `abench show {record.key[:12]}` prints the traceback", err=True)
+    return EXIT_SOME_FAILED if outcome.failed else EXIT_DONE

@@ -1,0 +1,95 @@
+"""`abench show` and `abench explain`: one cell, and what its key stands for."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from abench.cli.options import json_option, results_option
+from abench.cli.text import columns, echo_json
+
+if TYPE_CHECKING:
+    from abench.store import Record, Store
+
+
+@click.command()
+@click.argument("cell")
+@results_option
+@json_option
+def show(cell: str, results: Path, as_json: bool) -> None:
+    """Print one cell: its scores, or why it has none.
+
+    CELL is the beginning of its key (from `abench status`) or its file.
+    """
+    store, file, record = _one_cell(results, cell)
+    if as_json:
+        echo_json(asdict(record))
+        return
+    labels = record.labels
+    click.echo(f"{labels['task']} {labels['task_version']} ({labels['view']}): {record.status}")
+    click.echo(f"{labels['model']} {labels['site']} · {labels['variant']} k={labels['k']} "
+               f"width={labels['width']} seed={labels['seed']}\n")
+    if record.reason:
+        click.echo(record.reason)
+    if record.traceback:
+        click.echo(record.traceback)
+    if record.scores:
+        described = {metric["name"]: metric["description"] for metric in record.metrics}
+        click.echo(columns([[n, f"{v:.6g}", described[n]] for n, v in record.scores.items()], ["metric", "value", ""]))
+    packages = ", ".join(f"{name} {version}" for name, version in record.provenance["packages"].items())
+    click.echo(f"\n{record.provenance['seconds']} s on {record.provenance['device']}, {record.provenance['host']}, "
+               f"{record.provenance['finished']}\n{packages}")
+    click.echo(f"key  {record.key}\nfile {file}\nSAE  {store.sae_folder_of(record)}")
+
+
+@click.command()
+@click.argument("cell")
+@click.argument("other", required=False)
+@results_option
+@json_option
+def explain(cell: str, other: str | None, results: Path, as_json: bool) -> None:
+    """Print everything a cell's key stands for, and how it differs from OTHER.
+
+    Without OTHER it is compared with the cells in the results folder that bear the same names: the answer to
+    "why was this computed again?".
+    """
+    from abench.keys import difference
+
+    store, file, record = _one_cell(results, cell)
+    others = [_one_cell(results, other)[2]] if other else _namesakes(store, record)
+    differences = {each.key: difference(record.spec, each.spec) for each in others}
+    if as_json:
+        echo_json({"key": record.key, "file": str(file), "spec": record.spec, "differences": differences})
+        return
+    import yaml
+
+    click.echo(f"key {record.key}\n")
+    click.echo(yaml.safe_dump(record.spec, sort_keys=False, allow_unicode=True).rstrip())
+    for key, found in differences.items():
+        click.echo(f"\ncompared with {key[:12]}:")
+        rows = [[path, left, right] for path, left, right in found]
+        click.echo(columns(rows, ["key path", record.key[:12], key[:12]]) if rows else "no difference")
+    if not differences:
+        click.echo("\nNo other cell in this folder bears the same names.")
+
+
+def _one_cell(results: Path, name: str) -> "tuple[Store, Path, Record]":
+    from abench.errors import UserError
+    from abench.store import Store
+
+    store = Store.open(results, create=False)
+    files = store.find(name)
+    if not files:
+        raise UserError(f"no cell in {results} has the key or file '{name}'; `abench status` lists keys")
+    if len(files) > 1:
+        raise UserError(f"'{name}' fits {len(files)} cells; give more of the key: {', '.join(f.name for f in files[:4])}")
+    record = store.read(files[0])
+    if record is None:
+        raise UserError(f"{store.damaged[-1]} when the run is started again")
+    return store, files[0], record
+
+
+def _namesakes(store: "Store", record: "Record") -> "list[Record]":
+    same = [other for _, other in store.all_records() if other.labels == record.labels]
+    return [other for other in same if other.key != record.key]

@@ -1,0 +1,89 @@
+"""`abench tinyworld build|show`: the small world that abench comes with."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from abench.cli.options import json_option
+from abench.cli.text import columns, echo_json
+
+if TYPE_CHECKING:
+    from abench.tinyworld.measure import Properties
+
+_UNTITLED = {"question_accuracy_by_subject", "cross_entropy_by_kind"}
+
+
+@click.group()
+def tinyworld() -> None:
+    """The small world of texts, and the language model trained on them, that abench comes with."""
+
+
+@tinyworld.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("tinyworld-model"),
+              show_default=True, help="Folder for the model, an ordinary Hugging Face folder.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), help="Training steps; fewer give a worse model sooner.")
+@json_option
+def build(out: Path, seed: int, steps: int | None, as_json: bool) -> None:
+    """Train the model from its seed, measure it and print what it can do.
+
+    The result can be used in place of the one that comes with abench: `abench run --model FOLDER`.
+    """
+    from abench.progress import for_stderr
+    from abench.tinyworld.build import Recipe
+    from abench.tinyworld.build import build as build_model
+
+    progress = for_stderr()
+    with progress.steps("training the tiny world's model", steps or Recipe().steps) as bar:
+        properties = build_model(
+            out, seed, steps=steps, on_progress=lambda p: bar.advance_to(p.step, f"{p.loss:.3f} nats a token")
+        )
+    if as_json:
+        echo_json(properties.as_dict())
+    else:
+        _print_properties(properties)
+        click.echo(f"\n{out}")
+
+
+@tinyworld.command()
+@click.option("--kind", help="Kind of document; all kinds if not given.")
+@click.option("-n", "number", type=click.IntRange(min=1), default=1, show_default=True, help="Documents of each kind.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True)
+@json_option
+def show(kind: str | None, number: int, seed: int, split: str, as_json: bool) -> None:
+    """Print sample texts with the concepts and poles of their words."""
+    from abench.tinyworld import World
+
+    world = World()
+    documents = [
+        document
+        for each in ([kind] if kind else world.kinds)
+        for document in world.sample(each, split, number, seed=seed)
+    ]
+    if as_json:
+        echo_json([
+            {"kind": d.kind, "text": d.text, "attributes": dict(d.attributes),
+             "words": list(d.words), "concepts": [list(c) for c in d.concepts]}
+            for d in documents
+        ])
+        return
+    for document in documents:
+        attributes = ", ".join(f"{name} {value}" for name, value in document.attributes.items())
+        click.echo(f"[{document.kind}] {attributes}\n{document.text}")
+        labelled = [(word, found) for word, found in zip(document.words, document.concepts, strict=True) if found]
+        click.echo("  " + "  ".join(f"{word}={','.join(found)}" for word, found in labelled) + "\n")
+
+
+def _print_properties(properties: "Properties") -> None:
+    rows = []
+    for name, value in vars(properties).items():
+        if name in _UNTITLED:
+            continue
+        if name == "cross_entropy":
+            figure = f"{value.model:.3f} against {value.generator:.3f} nats a token ({value.excess:+.1%})"
+        else:
+            figure = f"{value.value:.1%}"
+        rows.append([name.replace("_", " "), figure, f"{value.n:,}"])
+    click.echo(columns(rows, ["property", "value", "n"]))

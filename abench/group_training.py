@@ -1,0 +1,186 @@
+"""Training the SAEs of a group into a store: leases, checkpoints, resuming, saving."""
+
+import csv
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, fields
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from abench import __version__
+from abench.activations import ActivationStream
+from abench.checkpoint import StreamState, delete_checkpoint, load_checkpoint, save_checkpoint
+from abench.models import LanguageModel
+from abench.plan import SAEJob
+from abench.progress import Progress, Steps
+from abench.provenance import provenance
+from abench.store import CURVE_FILE, SAERecord, Store, file_hash
+from abench.training import CurvePoint, Diverged, SAETrainer, run_lockstep
+from abench.variants import SAEShape, Variant, save_sae
+
+CHECKPOINT_SHARE = 0.02
+"""The largest share of the time that may go into writing checkpoints."""
+
+
+def train_missing(
+    jobs: Sequence[SAEJob], lm: LanguageModel, store: Store, progress: Progress, *, device: str, checkpoint_seconds: float
+) -> None:
+    """Train those of `jobs` that are not in the store and that no other process is training."""
+    with ExitStack() as leases:
+        mine = [job for job in jobs if leases.enter_context(store.claim(job.key)) and not _is_done(store, job)]
+        if mine:
+            _Group(mine, lm, store, progress, device, checkpoint_seconds).train()
+
+
+def _is_done(store: Store, job: SAEJob) -> bool:
+    record = store.get_sae(job)
+    return record is not None and record.status == "done"
+
+
+class _Group:
+    """The SAEs this process trains in lockstep; they differ in variant, k, width and seed only."""
+
+    def __init__(
+        self,
+        jobs: Sequence[SAEJob],
+        lm: LanguageModel,
+        store: Store,
+        progress: Progress,
+        device: str,
+        checkpoint_seconds: float,
+    ) -> None:
+        self._store, self._progress, self._device = store, progress, device
+        self._spec, self._site = jobs[0].training, jobs[0].site
+        self._context, self._lm = jobs[0].model.context, lm
+        self._jobs = {job.label: job for job in jobs}
+        self._trainers = {job.label: self._trainer(job) for job in jobs}
+        self._stream = ActivationStream(lm, self._site, jobs[0].data, self._spec, context=self._context)
+        self._checkpoint_seconds = checkpoint_seconds
+        self._next_checkpoint = time.monotonic() + checkpoint_seconds
+
+    def _trainer(self, job: SAEJob) -> SAETrainer:
+        shape = SAEShape(self._lm.d_model, job.width, job.k, self._device)
+        return SAETrainer(job.variant, shape, job.training, seed=job.seed, label=job.label)
+
+    def train(self) -> None:
+        start, batches = self._restore()
+        title = f"training {len(self._trainers)} SAEs at {self._site}"
+        if start:
+            self._progress.say(f"{title}: going on from step {start} of {self._spec.steps}")
+        with self._progress.steps(title, self._spec.steps, start) as steps:
+            run_lockstep(
+                list(self._trainers.values()),
+                batches,
+                start=start,
+                on_step=lambda step: self._after_step(step, steps),
+                on_diverged=self._fail,
+            )
+        self._finish(batches)
+
+    def _restore(self) -> tuple[int, Iterator[torch.Tensor]]:
+        """Load checkpoints; the number of the first batch that is needed, and the batches from there."""
+        states = {
+            label: load_checkpoint(trainer, self._store.checkpoint_folder(self._jobs[label]))
+            for label, trainer in self._trainers.items()
+        }
+        first = min(self._trainers.values(), key=lambda trainer: trainer.step)
+        state = states[first.label]
+        if state is not None:
+            self._stream.statistics = state.statistics
+        return first.step, self._stream.batches(first.step, block_start=state.position if state else None)
+
+    def _after_step(self, step: int, steps: Steps) -> None:
+        steps.advance_to(step, self._detail())
+        if time.monotonic() >= self._next_checkpoint and step < self._spec.steps:
+            started = time.monotonic()
+            for trainer in self._trainers.values():
+                self._checkpoint(trainer)
+            now = time.monotonic()
+            self._next_checkpoint = now + max(self._checkpoint_seconds, (now - started) / CHECKPOINT_SHARE)
+
+    def _detail(self) -> str:
+        done = sum(trainer.counters.seconds for trainer in self._trainers.values())
+        trained = sum(trainer.tokens for trainer in self._trainers.values())
+        losses = [t.curve[-1].mse for t in self._trainers.values() if t.curve]
+        if not done or not losses:
+            return ""
+        return f"{trained / done:,.0f} tokens/s an SAE · mse {min(losses):.3g} to {max(losses):.3g}"
+
+    def _checkpoint(self, trainer: SAETrainer) -> None:
+        if self._stream.statistics is None:
+            raise RuntimeError("a checkpoint before the first batch")
+        state = StreamState(self._stream.start_of(trainer.step), self._stream.statistics)
+        save_checkpoint(trainer, state, self._store.checkpoint_folder(self._jobs[trainer.label]))
+
+    def _fail(self, trainer: SAETrainer, error: Diverged) -> None:
+        job = self._jobs[trainer.label]
+        self._progress.say(f"{job.label} failed: {error}")
+        record = SAERecord(
+            key=job.key,
+            status="failed",
+            labels=job.labels(),
+            spec=job.spec(),
+            reason=str(error),
+            provenance=provenance(self._device, trainer.counters.seconds),
+        )
+        self._store.put_sae(job, record, None)
+        delete_checkpoint(self._store.checkpoint_folder(job))
+        del self._trainers[trainer.label]
+
+    def _finish(self, batches: Iterator[torch.Tensor]) -> None:
+        """Calibrate, save and record every SAE that was trained to the end."""
+        calibration = None
+        if any(type(t.variant).calibrate is not Variant.calibrate for t in self._trainers.values()):
+            wanted = max(1, self._spec.calibration_tokens // self._spec.batch_size)
+            calibration = torch.cat(list(islice(batches, wanted)))
+        for trainer in self._trainers.values():
+            if calibration is not None:
+                trainer.finish(calibration)
+            self._save(trainer, self._jobs[trainer.label])
+
+    def _save(self, trainer: SAETrainer, job: SAEJob) -> None:
+        if self._stream.statistics is None:
+            raise RuntimeError("an SAE was trained without input statistics")
+        draft = self._store.draft_folder(job)
+        save_sae(
+            trainer.sae,
+            draft,
+            scale=self._stream.statistics.scale,
+            metadata=self._metadata(job),
+            layer_norm=self._spec.normalisation == "layer_norm",
+        )
+        write_curve(draft / CURVE_FILE, trainer.curve)
+        record = SAERecord(
+            key=job.key,
+            status="done",
+            labels=job.labels(),
+            spec=job.spec(),
+            files={file.name: file_hash(file) for file in sorted(draft.iterdir())},
+            provenance=provenance(self._device, trainer.counters.seconds),
+        )
+        self._store.put_sae(job, record, draft)
+        delete_checkpoint(self._store.checkpoint_folder(job))
+
+    def _metadata(self, job: SAEJob) -> dict[str, object]:
+        return {
+            "model_name": job.model.config.weights,
+            "model_commit": job.model.commit,
+            "hook_name": job.site,
+            "context_size": job.model.context,
+            "prepend_bos": self._lm.bos_id is not None,
+            "dataset_path": job.data.dataset or job.data.source,
+            "abench_version": __version__,
+            "abench_variant": job.variant.name,
+            "abench_key": job.key,
+        }
+
+
+def write_curve(file: Path, curve: Sequence[CurvePoint]) -> None:
+    """Write a training curve as CSV: step, tokens, mse, l0, dead, seconds."""
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [f.name for f in fields(CurvePoint)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(point) for point in curve)

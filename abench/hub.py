@@ -1,0 +1,79 @@
+"""The Hugging Face hub, with its failures as sentences: what is missing, and how to get it."""
+
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlparse
+
+from abench.errors import UserError
+
+MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+"""What a model folder needs. Pickled weights are never fetched."""
+
+
+def offline_reason() -> str | None:
+    """Why the hub cannot be asked, or None if it answers. Never waits longer than three seconds.
+
+    The hub's clients retry for minutes where there is no network; one connection attempt tells at once.
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
+        return "HF_HUB_OFFLINE is set"
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")):
+        return None
+    endpoint = urlparse(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    host = endpoint.hostname or "huggingface.co"
+    port = endpoint.port or (80 if endpoint.scheme == "http" else 443)
+    try:
+        socket.create_connection((host, port), timeout=3).close()
+    except OSError:
+        return f"{host} cannot be reached"
+    return None
+
+
+def cached_model(repository: str, revision: str | None) -> Path | None:
+    """The local folder of a hub model's snapshot if it is on this machine; never asks the network."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            repository, revision=revision, allow_patterns=MODEL_FILES, local_files_only=True
+        )
+    except (OSError, ValueError):
+        return None
+    return Path(folder)
+
+
+def fetch_model(repository: str, revision: str | None) -> Path:
+    """The local folder of a hub model's snapshot; its name is the commit. Downloads what is not cached.
+
+    Raises UserError if it is not cached and the hub cannot be reached, does not know it or refuses it.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    offline = offline_reason()
+    try:
+        folder = snapshot_download(
+            repository, revision=revision, allow_patterns=MODEL_FILES, local_files_only=offline is not None
+        )
+    except GatedRepoError as error:
+        raise UserError(_gated(repository)) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(f"the hub has no model '{repository}', or your token may not see it. {_WAYS}") from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        cause = offline or str(error).splitlines()[0]
+        raise UserError(f"the weights of {repository} are not on this machine and {cause}. {_WAYS}") from error
+    return Path(folder)
+
+
+_WAYS = (
+    "Run where the hub can be reached (for gated models accept the licence there and set HF_TOKEN), "
+    "or name a local folder with --model PATH."
+)
+
+
+def _gated(repository: str) -> str:
+    return (
+        f"{repository} is gated: accept its licence on the hub and set HF_TOKEN to your token, "
+        "or name a local folder with --model PATH."
+    )

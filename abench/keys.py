@@ -1,0 +1,25 @@
+"""Keys: a hash of everything that can change a number."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def canonical_json(spec: Mapping[str, Any]) -> str:
+    """JSON with sorted keys and no white space; raises ValueError for NaN and infinities."""
+    return json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def key_of(spec: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON, 64 hex digits."""
+    return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
+
+
+def difference(left: Any, right: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """The key paths at which two specs differ, with both values (None where one has no such key)."""
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        names = sorted(set(left) | set(right))
+        inner = [difference(left.get(n), right.get(n), f"{path}.{n}" if path else str(n)) for n in names]
+        return [each for found in inner for each in found]
+    return [] if left == right else [(path, left, right)]

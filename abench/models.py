@@ -1,0 +1,205 @@
+"""Language models: residual stream out of a site, residual stream into a site, log-probabilities.
+
+Plain transformers with forward hooks serves every decoder: `get_decoder()` finds the text model also inside
+multimodal ones, and the output of `layers[L]` is transformer-lens's `blocks.L.hook_resid_post`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from abench._torchvision import hide_if_broken
+from abench.catalogue import check_folder
+from abench.errors import UserError
+
+_SITE = re.compile(r"^blocks\.(\d+)\.hook_resid_post$")
+
+
+def site_name(layer: int) -> str:
+    """The residual stream after block `layer` (counted from 0), in transformer-lens's terms."""
+    return f"blocks.{layer}.hook_resid_post"
+
+
+def layer_of(site: str) -> int:
+    """The block a site stands behind; UserError if abench has no such kind of site."""
+    match = _SITE.match(site)
+    if match is None:
+        raise UserError(f"unknown site '{site}': sites are written blocks.LAYER.hook_resid_post")
+    return int(match.group(1))
+
+
+class _Stopped(Exception):  # noqa: N818 - no error: a forward pass that need not go further
+    """Ends a forward pass at the highest site asked for."""
+
+
+class LanguageModel:
+    """A causal language model with frozen weights, and its tokenizer.
+
+    Shapes: tokens [batch, sequence] (int64), residual [batch, sequence, d_model] in the model's dtype,
+    logits [batch, sequence, vocabulary]. Sequences are full: no padding.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str, eos_after_documents: bool = False) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.eos_after_documents = eos_after_documents
+        """Whether packed documents end with EOS, as they did when the model was trained."""
+        decoder = model.get_decoder()
+        self._layers: nn.ModuleList = getattr(decoder, "layers", None) or decoder.h
+        text_config = model.config.get_text_config()
+        self.n_layers = len(self._layers)
+        self.d_model = int(text_config.hidden_size)
+        self.max_context: int | None = getattr(text_config, "max_position_embeddings", None)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        name: str,
+        dtype: str = "float32",
+        device: str = "cpu",
+        eos_after_documents: bool = False,
+    ) -> "LanguageModel":
+        """Open an ordinary Hugging Face folder with safetensors weights.
+
+        Raises UserError for a folder without weights, with truncated ones, or that transformers cannot open.
+        """
+        check_folder(folder)
+        hide_if_broken()
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True
+            )
+        except (OSError, ValueError, KeyError) as error:
+            cause = str(error).strip().splitlines()[0]
+            raise UserError(f"the model in {folder} cannot be opened: {cause}") from error
+        return cls(model.to(device), tokenizer, name=name, eos_after_documents=eos_after_documents)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def bos_id(self) -> int | None:
+        """The token that begins a text, if the tokenizer has one."""
+        token: int | None = self.tokenizer.bos_token_id
+        return token
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The tokens that begin, end or separate packed documents; they are not text."""
+        return frozenset(self.packed([]))
+
+    def packed(self, ids: list[int]) -> list[int]:
+        """A document's token ids as they stand among packed documents: behind BOS, or before EOS, or both.
+
+        Raises UserError for a tokenizer that has neither.
+        """
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        begin = [] if bos is None else [bos]
+        end = [eos] if eos is not None and (bos is None or self.eos_after_documents) else []
+        if not begin and not end:
+            raise UserError(f"the tokenizer of {self.name} has neither a BOS nor an EOS token to separate texts")
+        return [*begin, *ids, *end]
+
+    def token_ids(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens."""
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def residual(self, tokens: Tensor, site: str) -> Tensor:
+        """The residual stream at a site, [batch, sequence, d_model]; the blocks above it are not run."""
+        return self.residuals(tokens, [site])[site]
+
+    @torch.inference_mode()
+    def residuals(self, tokens: Tensor, sites: Sequence[str]) -> dict[str, Tensor]:
+        """The residual stream at several sites, from one pass that ends at the highest of them."""
+        seen: dict[str, Tensor] = {}
+        top = max(sites, key=layer_of)
+
+        def keep(site: str, output: Tensor) -> None:
+            seen[site] = output
+            if site == top:
+                raise _Stopped
+
+        with ExitStack() as hooks:
+            for site in sites:
+                hooks.enter_context(_hook(self._layer(site), partial(keep, site)))
+            with suppress(_Stopped):
+                self.model(input_ids=tokens.to(self.device), use_cache=False)
+        return seen
+
+    @torch.inference_mode()
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Next-token logits, [batch, sequence, vocabulary]."""
+        logits: Tensor = self.model(input_ids=tokens.to(self.device), use_cache=False).logits
+        return logits
+
+    @torch.inference_mode()
+    def logits_from(self, residual: Tensor, tokens: Tensor, site: str) -> Tensor:
+        """Next-token logits, [batch, sequence, vocabulary], if the residual stream at a site were `residual`.
+
+        Only the blocks above the site are run. `tokens` [batch, sequence] gives positions and masks.
+        """
+        with self._resume_from(residual, site):
+            return self.logits(tokens)
+
+    def log_probs(self, tokens: Tensor, logits: Tensor | None = None) -> Tensor:
+        """Log-probability of each token given the ones before it, [batch, sequence − 1], in float32 nats."""
+        scores = self.logits(tokens) if logits is None else logits
+        targets = tokens.to(scores.device)[:, 1:, None]
+        log_probs: Tensor = scores[:, :-1].float().log_softmax(-1).gather(-1, targets).squeeze(-1)
+        return log_probs
+
+    def _layer(self, site: str) -> nn.Module:
+        layer = layer_of(site)
+        if layer >= self.n_layers:
+            raise UserError(f"{self.name} has {self.n_layers} blocks (0 to {self.n_layers - 1}), no block {layer}")
+        return self._layers[layer]
+
+    @contextmanager
+    def _resume_from(self, residual: Tensor, site: str) -> Iterator[None]:
+        """Within it, blocks below the site pass their input on and the site's block returns `residual`."""
+        top = self._layer(site)
+        below = [layer for layer in self._layers[: layer_of(site)]]
+        replaced = residual.to(self.device, self.model.dtype)
+
+        def pass_on(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
+            return hidden_states
+
+        def replace(*_args: Any, **_kwargs: Any) -> Tensor:
+            return replaced
+
+        try:
+            for layer in below:
+                layer.forward = pass_on  # type: ignore[method-assign]
+            top.forward = replace  # type: ignore[method-assign]
+            yield
+        finally:
+            for layer in [*below, top]:
+                # The instance attribute hid the class's method; without it the method is back.
+                layer.__dict__.pop("forward", None)
+
+
+@contextmanager
+def _hook(module: nn.Module, see: Callable[[Tensor], None]) -> Iterator[None]:
+    """Show `see` the module's output as long as the context lasts."""
+    handle = module.register_forward_hook(lambda _module, _inputs, output: see(output))
+    try:
+        yield
+    finally:
+        handle.remove()

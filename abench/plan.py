@@ -1,0 +1,204 @@
+"""From what was asked to what has to be computed: groups of SAEs and cells, each with its key. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from abench.config import DataSpec, EvaluationSpec, ModelConfig, RunConfig, TrainingSpec
+from abench.errors import UserError
+from abench.keys import key_of
+from abench.task import Task, View
+
+if TYPE_CHECKING:
+    from abench.variants import Variant
+
+SCHEMA = 1
+"""Version of the keys and of the files in a results folder."""
+
+TRAINING_VERSION = 1
+"""To be raised whenever the same training spec gives other weights."""
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A language model as a run uses it."""
+
+    name: str
+    config: ModelConfig
+    commit: str | None
+    """What identifies the weights; None until they have been found."""
+    dtype: str
+    context: int
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "commit": self.commit,
+            "dtype": self.dtype,
+            "context": self.context,
+            "eos_after_documents": self.config.eos_after_documents,
+        }
+
+
+@dataclass(frozen=True)
+class SAEJob:
+    """One SAE to be trained."""
+
+    model: ModelRef
+    site: str
+    variant: "Variant"
+    k: int
+    width: int
+    seed: int
+    training: TrainingSpec
+    data: DataSpec
+
+    @property
+    def label(self) -> str:
+        return f"{self.variant.name}_k{self.k}_w{self.width}_s{self.seed}"
+
+    def labels(self) -> dict[str, Any]:
+        return {
+            "model": self.model.name,
+            "site": self.site,
+            "variant": self.variant.name,
+            "k": self.k,
+            "width": self.width,
+            "seed": self.seed,
+        }
+
+    def spec(self) -> dict[str, Any]:
+        """Everything that can change the trained weights."""
+        return {
+            "schema": SCHEMA,
+            "training_version": TRAINING_VERSION,
+            "model": self.model.spec(),
+            "site": self.site,
+            "variant": {"name": self.variant.name, **self.variant.model_dump(mode="json")},
+            "k": self.k,
+            "width": self.width,
+            "seed": self.seed,
+            "training": self.training.model_dump(mode="json"),
+            "data": self.data.model_dump(mode="json"),
+        }
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self.spec())
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One SAE scored by one task in one view: the unit of caching, resuming, failing and reporting."""
+
+    sae: SAEJob
+    task: Task
+    view: View
+    evaluation: EvaluationSpec
+
+    @property
+    def label(self) -> str:
+        return f"{self.task.name}-{self.view}"
+
+    def labels(self) -> dict[str, Any]:
+        task = {"task": self.task.name, "task_version": self.task.version, "view": self.view}
+        return self.sae.labels() | task
+
+    def spec(self) -> dict[str, Any]:
+        """Everything that can change the scores."""
+        return {
+            "schema": SCHEMA,
+            "sae": self.sae.spec(),
+            "task": {
+                "name": self.task.name,
+                "version": self.task.version,
+                "options": self.task.model_dump(mode="json"),
+            },
+            "view": self.view,
+            "evaluation": self.evaluation.model_dump(mode="json"),
+        }
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self.spec())
+
+
+@dataclass(frozen=True)
+class Group:
+    """All SAEs of one model and site: they share the model's passes."""
+
+    site: str
+    saes: tuple[SAEJob, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run computes."""
+
+    config: RunConfig
+    model: ModelRef
+    data: DataSpec
+    groups: tuple[Group, ...]
+
+    @property
+    def saes(self) -> tuple[SAEJob, ...]:
+        return tuple(sae for group in self.groups for sae in group.saes)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return tuple(cell for group in self.groups for cell in group.cells)
+
+
+def check_sizes(config: RunConfig, model: ModelConfig) -> None:
+    """Raise UserError for layers the model does not have, and for a k that is not below the width."""
+    width = _width(config, model)
+    for layer in config.layers or model.layers:
+        if not 0 <= layer < model.n_layers:
+            raise UserError(
+                f"layer {layer} is out of range: {model.title} has blocks 0 to {model.n_layers - 1}"
+            )
+    for k in config.k or model.k:
+        if k >= width:
+            raise UserError(f"k = {k} must be smaller than the width ({width} latents)")
+
+
+def make_plan(
+    config: RunConfig,
+    name: str,
+    model: ModelConfig,
+    variants: Mapping[str, "Variant"],
+    tasks: Mapping[str, Task],
+    *,
+    commit: str | None,
+) -> Plan:
+    """The plan of a run, in a fixed order: sites, then variants, k, seeds, then tasks and views."""
+    check_sizes(config, model)
+    ref = ModelRef(name, model, commit, config.dtype or model.dtype, config.context or model.context)
+    data = config.data or model.data
+    groups = []
+    for layer in config.layers or model.layers:
+        site = f"blocks.{layer}.hook_resid_post"
+        saes = tuple(
+            SAEJob(ref, site, variants[v], k, _width(config, model), seed, config.training, data)
+            for v in config.variants
+            for k in config.k or model.k
+            for seed in config.seeds
+        )
+        cells = tuple(
+            Cell(sae, tasks[task], view, config.evaluation)
+            for task in config.tasks
+            for sae in saes
+            for view in _views(tasks[task], sae.variant.signed)
+        )
+        groups.append(Group(site, saes, cells))
+    return Plan(config, ref, data, tuple(groups))
+
+
+def _views(task: Task, signed: bool) -> tuple[View, ...]:
+    """For a non-negative SAE all views coincide and only one is computed."""
+    return task.views if signed else task.views[:1]
+
+
+def _width(config: RunConfig, model: ModelConfig) -> int:
+    return config.width or (config.width_factor or model.width_factor) * model.d_model

@@ -1,0 +1,96 @@
+"""Reports: records of cells in, tables, figures and an HTML page out. No score is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abench.report.build import build_table
+from abench.report.figures import write_figures
+from abench.report.frame import COLUMNS, Record, read_tidy, summarise, tidy, write_tidy
+from abench.report.latex import latex
+from abench.report.page import render_page
+from abench.report.render import markdown, numbers_csv, plain
+from abench.report.style import NO_STYLES, Styles, VariantStyle, variant_style
+from abench.report.swap import replaced
+from abench.report.tables import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "COLUMNS",
+    "Record",
+    "Report",
+    "VariantStyle",
+    "console_table",
+    "read_tidy",
+    "summarise",
+    "tidy",
+    "variant_style",
+    "write_report",
+]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that has been written."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    table: Table
+
+    @property
+    def index(self) -> Path:
+        """The HTML page."""
+        return self.folder / "index.html"
+
+
+def write_report(
+    records: Iterable[Record],
+    curves: Mapping[str, pd.DataFrame],
+    folder: Path,
+    *,
+    title: str,
+    footnotes: Sequence[str] = (),
+    styles: Styles = NO_STYLES,
+) -> Report:
+    """Write data.csv, table.{md,csv,tex}, reconstruction*.{png,pdf,csv} and index.html into `folder`.
+
+    `curves` gives training curves by `sae_key`: frames with the columns step and mse (mean over tokens of
+    ‖x − x̂‖², in the scaled input space). `footnotes` follow the table's own notes. `styles` replaces the
+    title, colour and marker of single variants. A report that is already there is replaced as a whole or
+    not at all. Raises UserError if there are no records or `folder` holds something else than a report.
+    """
+    cells = list(records)
+    table = build_table(cells, title=title, footnotes=footnotes, styles=styles)
+    with replaced(folder) as fresh:
+        write_tidy(tidy(cells), fresh / "data.csv")
+        _write(fresh / "table.md", markdown(table))
+        _write(fresh / "table.csv", numbers_csv(table))
+        _write(fresh / "table.tex", latex(table))
+        figures = write_figures(cells, curves, fresh, styles)
+        _write(fresh / "index.html", render_page(table, cells, figures, styles))
+        names = sorted(path.name for path in fresh.iterdir())
+    return Report(folder, tuple(folder / name for name in names), table)
+
+
+def console_table(
+    records: Iterable[Record],
+    *,
+    title: str = "",
+    footnotes: Sequence[str] = (),
+    styles: Styles = NO_STYLES,
+    width: int = 110,
+) -> str:
+    """The report's table as plain text, for printing: at most `width` characters a line, best values starred.
+
+    Raises UserError if there are no records.
+    """
+    return plain(build_table(records, title=title, footnotes=footnotes, styles=styles), width)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,83 @@
+"""Scales, limits, ticks and labels of the figure's panels."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from abench.report.curves import PANELS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+
+LABELS = {
+    PANELS[0]: ("Training step", "Training MSE ↓"),
+    PANELS[1]: ("Active latents (measured L0)", "Normalised MSE ↓"),
+    PANELS[2]: ("Active latents (measured L0)", "Loss recovered (zero ablation) ↑"),
+}
+
+LOG_FROM = {PANELS[0]: 1.5, PANELS[1]: 10.0, PANELS[2]: math.inf}
+"""The ratio of largest to smallest value from which a panel's y axis is logarithmic."""
+LOG_L0_FROM = 3.0
+MOST_K_TICKS = 6
+
+
+def set_scales(axes: Axes, points: pd.DataFrame, panel: str) -> None:
+    """Logarithmic axes where the values span enough for it, with ticks that can be read."""
+    if ratio(points["y"]) >= LOG_FROM[panel]:
+        _log_limits(axes, points)
+        _log_ticks(axes.yaxis, ratio(points["y"]))
+    if panel != PANELS[0]:
+        _scale_l0(axes, points)
+
+
+def label_axes(axes: Axes, points: pd.DataFrame, panel: str) -> None:
+    """Name the axes, and say so where a panel is empty."""
+    x, y = LABELS[panel]
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if points.empty:
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "no values", ha="center", va="center", color="#666666", transform=axes.transAxes)
+
+
+def ratio(values: pd.Series[float]) -> float:
+    """Largest over smallest value; 1 where a logarithm would not do."""
+    return float(values.max() / values.min()) if len(values) and values.min() > 0 else 1.0
+
+
+def _scale_l0(axes: Axes, points: pd.DataFrame) -> None:
+    if ratio(points["x"]) >= LOG_L0_FROM:
+        axes.set_xscale("log", base=2)
+        _plain_ticks(axes.xaxis)
+    ks = sorted(points["k"].unique())
+    low, high = axes.get_xlim()
+    # Ticks at the values of k, unless SAEs missed them by far or they are too many to be read.
+    if 0 < len(ks) <= MOST_K_TICKS and low <= ks[0] and ks[-1] <= high:
+        axes.set_xticks([float(k) for k in ks])
+
+
+def _log_limits(axes: Axes, points: pd.DataFrame) -> None:
+    """Limits from the means: an error bar that reaches zero would stretch the axis without end."""
+    low, high = points["y"].min(), (points["y"] + points["y_sd"].fillna(0)).max()
+    margin = (high / low) ** 0.05
+    axes.set_yscale("log")
+    axes.set_ylim(low / margin, high * margin)
+
+
+def _log_ticks(axis: Axis, spread: float) -> None:
+    from matplotlib.ticker import LogLocator
+
+    digits = (1, 1.5, 2, 3, 4, 5, 7) if spread < 10 else (1, 2, 5) if spread < 1000 else (1,)
+    axis.set_major_locator(LogLocator(subs=digits))
+    _plain_ticks(axis)
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Ticks as plain numbers: 0.02, not 2 × 10⁻²."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())

@@ -1,0 +1,79 @@
+"""The numbers behind the reconstruction figure: every point and error bar in it is a row here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from abench.report.frame import SAE_GROUP, Record, summarise, tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+POINT_COLUMNS = ("panel", *SAE_GROUP, "x", "x_sd", "y", "y_sd", "n")
+PANELS = ("training_mse", "nmse", "loss_recovered_zero")
+"""The paper's three panels. The first is against training steps, the others are metrics of the task `core`
+against measured L0."""
+
+
+def reconstruction_points(records: Sequence[Record], curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Mean and sample standard deviation over seeds of every point of the figure.
+
+    Columns: panel, model, site, variant, k, width, x, x_sd, y, y_sd, n. A point is left out where a seed has
+    no value for it: no mean is taken over fewer seeds than planned.
+    """
+    import pandas as pd
+
+    points = [*_curve_points(records, curves), *_metric_points(records)]
+    frame = pd.DataFrame(points, columns=list(POINT_COLUMNS))
+    return frame.astype(
+        {"k": "Int64", "width": "Int64", "x": float, "x_sd": float, "y": float, "y_sd": float}
+    )
+
+
+def _curve_points(records: Sequence[Record], curves: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    points = []
+    for labels, keys in sorted(_seeds(records).items()):
+        if all(key in curves for key in keys):
+            base = {"panel": PANELS[0], **dict(zip(SAE_GROUP, labels, strict=True)), "x_sd": math.nan}
+            points += [{**base, **point} for point in _mean_curve([curves[key] for key in keys])]
+    return points
+
+
+def _seeds(records: Sequence[Record]) -> dict[tuple[Any, ...], list[str]]:
+    """The SAEs that differ in their seed only, by the labels that they share."""
+    found: dict[tuple[Any, ...], dict[int, str]] = {}
+    for record in records:
+        labels = record["labels"]
+        seeds = found.setdefault(tuple(labels[label] for label in SAE_GROUP), {})
+        seeds[labels["seed"]] = record["sae_key"]
+    return {labels: [seeds[seed] for seed in sorted(seeds)] for labels, seeds in found.items()}
+
+
+def _mean_curve(curves: Sequence[pd.DataFrame]) -> list[dict[str, Any]]:
+    """The steps that every seed has; a step written twice counts as it was written last."""
+    import pandas as pd
+
+    series = [
+        curve.drop_duplicates("step", keep="last").set_index("step")["mse"].dropna() for curve in curves
+    ]
+    joined = pd.concat(series, axis=1, join="inner").sort_index()
+    means, sds = joined.mean(axis=1), joined.std(axis=1, ddof=1)
+    rows = zip(joined.index, means, sds, strict=True)
+    return [{"x": step, "y": mean, "y_sd": sd, "n": len(curves)} for step, mean, sd in rows]
+
+
+def _metric_points(records: Sequence[Record]) -> list[dict[str, Any]]:
+    summary = summarise(tidy(records))
+    core = summary[(summary["task"] == "core") & (summary["view"] == "native") & summary["mean"].notna()]
+    place = [*SAE_GROUP, "task_version"]
+    measured = core[core["metric"] == "l0"][[*place, "mean", "sd"]].rename(
+        columns={"mean": "x", "sd": "x_sd"}
+    )
+    points = []
+    for panel in PANELS[1:]:
+        values = core[core["metric"] == panel].rename(columns={"mean": "y", "sd": "y_sd"})
+        joined = values.merge(measured, on=place).assign(panel=panel)
+        points += joined[list(POINT_COLUMNS)].to_dict("records")
+    return points

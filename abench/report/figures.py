@@ -1,0 +1,155 @@
+"""The paper's reconstruction figure: training MSE, normalised MSE and loss recovered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from abench.report.axes import label_axes, set_scales
+from abench.report.curves import PANELS, reconstruction_points
+from abench.report.frame import Record
+from abench.report.style import LINE_STYLES, NO_STYLES, Styles, lighten, variant_order, variant_style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+_LOOK: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#666666",
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 9.0,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5.0,
+    "pdf.fonttype": 42,
+}
+
+Look = dict[str, Any]
+"""What one series passes to matplotlib: colour, marker, line style, fill."""
+
+
+def write_figures(
+    records: Sequence[Record],
+    curves: Mapping[str, pd.DataFrame],
+    folder: Path,
+    styles: Styles = NO_STYLES,
+) -> list[Path]:
+    """Write one figure for each model and site as PNG, PDF and the CSV of its points; returns the PNG paths.
+
+    A model and site without a single point gets no figure. Equal input gives equal bytes.
+    """
+    points = reconstruction_points(records, curves)
+    groups = list(points.groupby(["model", "site"], sort=True))
+    names = figure_names([place for place, _ in groups])
+    for name, (place, group) in zip(names, groups, strict=True):
+        group.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        _save(group, ", ".join(place), folder / name, styles)
+    return [folder / f"{name}.png" for name in names]
+
+
+def figure_names(places: Sequence[tuple[str, str]]) -> list[str]:
+    """A file name for each model and site: plain for a single one, else with both in it; no two alike."""
+    if len(places) == 1:
+        return ["reconstruction"]
+    names: list[str] = []
+    for place in places:
+        slug = "reconstruction-" + re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(place)).strip("-")
+        names.append(slug if slug not in names else f"{slug}-{len(names) + 1}")
+    return names
+
+
+def draw(points: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -> Figure:
+    """The three panels side by side, for the points of one model and site."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure = Figure(figsize=(11.5, 4.0), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06))
+    figure.suptitle(heading, fontsize=11)
+    for axes, panel in zip(figure.subplots(1, 3), PANELS, strict=True):
+        part = points[points["panel"] == panel]
+        _draw_panel(axes, part, _looks(points, styles), curve=panel == PANELS[0])
+        set_scales(axes, part, panel)
+        label_axes(axes, part, panel)
+    figure.legend(handles=_legend(points, styles), loc="outside lower center", ncols=8)
+    return figure
+
+
+def _save(points: pd.DataFrame, heading: str, stem: Path, styles: Styles) -> None:
+    import matplotlib.style
+
+    # The user's own settings must not show in the figure, nor these stay behind.
+    with matplotlib.style.context(["default", _LOOK]):
+        figure = draw(points, heading, styles)
+        figure.savefig(f"{stem}.png", dpi=160, metadata={"Software": None})
+        figure.savefig(f"{stem}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+
+
+def _draw_panel(axes: Axes, points: pd.DataFrame, looks: dict[tuple[str, int], Look], *, curve: bool) -> None:
+    ks = sorted(points["k"].unique(), reverse=True)
+    for (variant, width), group in points.groupby(["variant", "width"], sort=False):
+        look = looks[variant, width]
+        if not curve:
+            _draw_metric(axes, group.sort_values("x"), look)
+            continue
+        for k, line in group.groupby("k"):
+            _draw_curve(axes, line, {**look, **_shade(look["color"], ks.index(k), len(ks))})
+    if curve and len(ks) > 1:
+        axes.legend(handles=_k_handles(ks), loc="upper right", fontsize=8)
+
+
+def _draw_curve(axes: Axes, line: pd.DataFrame, look: Look) -> None:
+    axes.plot(line["x"], line["y"], markevery=max(1, len(line) // 6), **look)
+    band = line.dropna(subset="y_sd")
+    low, high = band["y"] - band["y_sd"], band["y"] + band["y_sd"]
+    axes.fill_between(band["x"], low, high, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def _draw_metric(axes: Axes, line: pd.DataFrame, look: Look) -> None:
+    axes.errorbar(line["x"], line["y"], xerr=line["x_sd"], yerr=line["y_sd"], capsize=2, **look)
+
+
+def _looks(points: pd.DataFrame, styles: Styles) -> dict[tuple[str, int], Look]:
+    """Colour and marker by variant; of a variant's widths the first is filled, the others are hollow."""
+    looks: dict[tuple[str, int], Look] = {}
+    widths = points[["variant", "width"]].drop_duplicates().sort_values(["variant", "width"])
+    for variant, group in widths.groupby("variant"):
+        style = variant_style(variant, styles)
+        for rank, width in enumerate(group["width"]):
+            fill = style.colour if rank == 0 else "white"
+            looks[variant, width] = {"color": style.colour, "marker": style.marker, "markerfacecolor": fill}
+    return looks
+
+
+def _shade(colour: str, rank: int, of: int) -> Look:
+    """The largest k in full colour and solid, smaller ones lighter and in other line styles."""
+    shaded = lighten(colour, 0.5 * rank / max(1, of - 1))
+    return {"color": shaded, "linestyle": LINE_STYLES[rank % len(LINE_STYLES)]}
+
+
+def _legend(points: pd.DataFrame, styles: Styles) -> list[Line2D]:
+    from matplotlib.lines import Line2D
+
+    looks = _looks(points, styles)
+    several = len({width for _, width in looks}) > 1
+    order = variant_order(variant for variant, _ in looks)
+    handles = []
+    for variant, width in sorted(looks, key=lambda pair: (order.index(pair[0]), pair[1])):
+        label = variant_style(variant, styles).title + (f", {width:,} latents" if several else "")
+        handles.append(Line2D([], [], label=label, **looks[variant, width]))
+    return handles
+
+
+def _k_handles(ks: Sequence[int]) -> list[Line2D]:
+    from matplotlib.lines import Line2D
+
+    shades = [_shade("#333333", rank, len(ks)) for rank in range(len(ks))]
+    return [Line2D([], [], label=f"k = {k}", **shade) for k, shade in zip(ks, shades, strict=True)]

@@ -1,0 +1,99 @@
+"""The table as LaTeX: a `table` environment that needs the package booktabs and nothing else."""
+
+import re
+from collections.abc import Iterator
+
+from abench.report.notes import one_line
+from abench.report.tables import Cell, Column, Row, Table
+
+# Read in pairs: a character, what LaTeX prints it from.
+_SYMBOLS = r"""
+    \ \textbackslash{} ~ \textasciitilde{} ^ \textasciicircum{} < $<$ > $>$ | $|$ " '' ’ ' ‘ ` “ `` ” ''
+    … \dots{} – \textendash{} — \textemdash{} − $-$ ± $\pm$ × $\times$ · $\cdot$ ≤ $\leq$ ≥ $\geq$ ² $^2$
+    → $\to$ ↑ $\uparrow$ ↓ $\downarrow$ ‖ $\|$ ½ $\frac12$ λ $\lambda$ σ $\sigma$ µ $\mu$ μ $\mu$
+"""
+_PAIRS = iter(_SYMBOLS.split())
+_SPECIAL = dict(zip(_PAIRS, _PAIRS, strict=True)) | {char: f"\\{char}" for char in "&%$#_{}"}
+
+
+def latex(table: Table) -> str:
+    """The table for a paper."""
+    return "\n".join(_lines(table)) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX prints as it is; a character that pdfLaTeX lacks is given as its code point."""
+    # Two hyphens in a row would be printed as one dash.
+    return "".join(_character(char) for char in one_line(text)).replace("--", "-{}-")
+
+
+def _character(char: str) -> str:
+    if char in _SPECIAL:
+        return _SPECIAL[char]
+    # pdfLaTeX knows the accented letters of Latin-1 and stops at most other characters.
+    return char if char.isascii() or re.match("[À-ÖØ-öø-ÿ]", char) else f"\\texttt{{U+{ord(char):04X}}}"
+
+
+def _lines(table: Table) -> Iterator[str]:
+    labels = 4 if table.show_width else 3
+    yield "% Needs \\usepackage{booktabs}."
+    yield from (r"\begin{table}", r"\centering", r"\small", rf"\caption{{{escape(table.title)}}}")
+    yield rf"\begin{{tabular}}{{{'rlrr'[:labels]}{'r' * len(table.columns)}}}"
+    yield r"\toprule"
+    yield from _header(table, labels)
+    for section in table.sections:
+        yield from (
+            r"\midrule",
+            rf"\multicolumn{{{labels + len(table.columns)}}}{{l}}{{{_heading(section.heading)}}} \\",
+        )
+        for block in section.blocks():
+            yield r"\addlinespace"
+            yield from (_row(row, table) for row in block)
+    yield from (r"\bottomrule", r"\end{tabular}")
+    yield from _notes(table)
+    yield r"\end{table}"
+
+
+def _heading(text: str) -> str:
+    return rf"\textit{{{escape(text)}}}"
+
+
+def _header(table: Table, labels: int) -> Iterator[str]:
+    """Two lines: tasks over their metrics."""
+    tasks = table.tasks()
+    spans = (rf"\multicolumn{{{n}}}{{c}}{{{escape(task)}}}" for task, n in tasks)
+    yield " & ".join([*[""] * labels, *spans]) + r" \\"
+    start, rules = labels + 1, []
+    for _, count in tasks:
+        rules.append(rf"\cmidrule(lr){{{start}-{start + count - 1}}}")
+        start += count
+    yield " ".join(rules)
+    names = ["$k$", "SAE", *(["latents"] if table.show_width else []), "seeds"]
+    yield " & ".join([*names, *map(_metric, table.columns)]) + r" \\"
+
+
+def _metric(column: Column) -> str:
+    return escape(f"{column.title} {column.arrow}".rstrip())
+
+
+def _row(row: Row, table: Table) -> str:
+    labels = [str(row.k), escape(row.title), *([str(row.width)] if table.show_width else []), str(row.seeds)]
+    return " & ".join([*labels, *map(_cell, row.cells)]) + r" \\"
+
+
+def _cell(cell: Cell) -> str:
+    marks = rf"\textsuperscript{{{','.join(map(str, cell.marks))}}}" if cell.marks else ""
+    count = f" ({cell.seeds_text})" if cell.seeds_text else ""
+    if cell.mean is None:
+        return escape(cell.text) + marks
+    mean = rf"\mathbf{{{cell.text}}}" if cell.bold else cell.text
+    spread = rf" \pm {cell.sd_text}" if cell.sd_text else ""
+    return f"${mean}{spread}${count}{marks}"
+
+
+def _notes(table: Table) -> Iterator[str]:
+    numbered = [rf"\textsuperscript{{{i}}} {escape(text)}" for i, text in enumerate(table.numbered, 1)]
+    if numbered or table.general:
+        yield from (r"", r"\medskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright")
+        yield " \\par\n".join([*numbered, *map(escape, table.general)])
+        yield r"\end{minipage}"

@@ -1,0 +1,102 @@
+"""The table's footnotes: why a cell has no value, and how to read those that have one."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from abench.report.frame import Record
+from abench.report.style import Styles, variant_order, variant_style
+from abench.report.tables import Cell, RowKey, Section
+
+L0_TOLERANCE = 0.1
+"""A measured L0 further from k than this share of it is pointed out."""
+
+CellNotes = Mapping[tuple[RowKey, tuple[str, str]], Sequence[str]]
+"""Notes by row and (task, task version), in the order of the seeds, without repeats."""
+
+
+def cell_notes(records: Sequence[Record], row_key: Callable[[Record], RowKey]) -> CellNotes:
+    """The notes on single cells: failures, skips, cells not computed, limits that only some cells had."""
+    some_limited = not all(record["limited"] for record in records if record["status"] == "done")
+    found: dict[Any, dict[str, None]] = {}
+    for record in sorted(records, key=lambda record: int(record["labels"]["seed"])):
+        text = _cell_note(record, some_limited)
+        if text:
+            place = (row_key(record), (record["labels"]["task"], record["labels"]["task_version"]))
+            found.setdefault(place, {})[text] = None
+    return {place: tuple(texts) for place, texts in found.items()}
+
+
+def explain(record: Record) -> str | None:
+    """Why the cell has no value, as one line; None for a cell that has one."""
+    if record["status"] == "done":
+        return None
+    if record["status"] == "missing":
+        return f"Not computed: {one_line(record['reason'])}" if record["reason"] else "Not computed yet."
+    return f"{record['status'].capitalize()}: {one_line(record['reason'] or 'no reason was recorded.')}"
+
+
+def one_line(text: str) -> str:
+    """The text with every run of white space, line breaks included, as one blank."""
+    return " ".join(text.split())
+
+
+def general_notes(records: Sequence[Record], sections: Sequence[Section], styles: Styles) -> tuple[str, ...]:
+    """The notes on the table as a whole; each is there only if the table has what it explains."""
+    cells = [cell for section in sections for row in section.rows for cell in row.cells]
+    found = (limited_note(records), *_reading(cells), *_views(sections), _l0(records, styles))
+    return tuple(note for note in found if note)
+
+
+def limited_note(records: Sequence[Record]) -> str | None:
+    """That values come from a part of the data only; None if no cell was limited."""
+    done = [record for record in records if record["status"] == "done"]
+    limited = sum(bool(record["limited"]) for record in done)
+    if not limited:
+        return None
+    share = "every value" if limited == len(done) else f"{limited} of {len(done)} cells"
+    return f"Limited run: {share} computed on a part of the data only; do not compare with full runs."
+
+
+def _cell_note(record: Record, some_limited: bool) -> str | None:
+    if record["status"] == "done" and record["limited"] and some_limited:
+        return "Limited: computed on a part of the data only."
+    return explain(record)
+
+
+def _reading(cells: Sequence[Cell]) -> Iterator[str]:
+    if any(cell.sd is not None for cell in cells):
+        yield "Mean ± sample standard deviation over seeds (n − 1 in the denominator)."
+    if any(cell.n == cell.of == 1 for cell in cells):
+        yield "A value without ± comes from one seed."
+    if any(0 < cell.n < cell.of for cell in cells):
+        yield "n/N: only n of N seeds have a value, and no mean is taken over fewer seeds than planned."
+    if any(cell.of and not cell.n for cell in cells):
+        yield "—: no value; the numbered note says why."
+    if any(cell.bold for cell in cells):
+        yield "Bold: the best mean, as printed, at one model, site and k; ↑ and ↓ give the better direction."
+
+
+def _views(sections: Sequence[Section]) -> Iterator[str]:
+    rows = [row for section in sections for row in section.rows]
+    if any(row.view == "split" for row in rows):
+        yield (
+            "native takes a signed latent as it is; split counts each of its two poles as one latent."
+            " For SAEs without negative latents the two are the same."
+        )
+    if any(not cell.of for row in rows for cell in row.cells):
+        yield "An empty cell was not part of the run."
+
+
+def _l0(records: Sequence[Record], styles: Styles) -> str | None:
+    """Many metrics rise with L0, so SAEs that missed their k must not pass as compared at equal k."""
+    missed = variant_order(record["labels"]["variant"] for record in records if _missed_k(record))
+    if not missed:
+        return None
+    names = ", ".join(variant_style(name, styles).title for name in missed)
+    return f"Compare with care: measured L0 is over {L0_TOLERANCE:.0%} away from k for some SAEs of {names}."
+
+
+def _missed_k(record: Record) -> bool:
+    k = record["labels"]["k"]
+    l0 = record["scores"].get("l0") if record["labels"]["task"] == "core" else None
+    return l0 is not None and abs(l0 - k) > L0_TOLERANCE * k

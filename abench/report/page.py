@@ -1,0 +1,88 @@
+"""The report as one HTML page without outside resources."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from abench.report.frame import Record
+from abench.report.notes import explain, limited_note
+from abench.report.style import NO_STYLES, Styles, variant_style
+from abench.report.tables import Table
+
+STATUSES = ("done", "failed", "skipped", "missing")
+
+
+def render_page(
+    table: Table, records: Sequence[Record], figures: Sequence[Path], styles: Styles = NO_STYLES
+) -> str:
+    """The page: table, notes, figures (PNG files, embedded), cells without values, provenance.
+
+    Everything that comes from records is escaped.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("abench.report", "templates")
+    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    template = Environment(loader=loader, autoescape=True, **options).get_template("report.html.j2")
+    return template.render(
+        table=table,
+        figures=[(path.stem, base64.b64encode(path.read_bytes()).decode()) for path in figures],
+        problems=problems(records, styles),
+        counts=status_counts(records),
+        limited=limited_note(records),
+        provenance=provenance(records),
+    )
+
+
+def status_counts(records: Sequence[Record]) -> dict[str, int]:
+    """Cells by status, without those that no cell has."""
+    counts = {status: sum(r["status"] == status for r in records) for status in STATUSES}
+    return {status: count for status, count in counts.items() if count}
+
+
+def problems(records: Sequence[Record], styles: Styles = NO_STYLES) -> list[dict[str, str]]:
+    """The cells without values, those of one SAE with the same reason in one entry."""
+    found: dict[tuple[str, ...], dict[str, None]] = {}
+    for record in sorted(records, key=lambda r: tuple(map(str, r["labels"].values()))):
+        reason = explain(record)
+        if reason:
+            labels = record["labels"]
+            title = variant_style(labels["variant"], styles).title
+            sae = f"{title}, k = {labels['k']}, {labels['width']} latents, seed {labels['seed']}"
+            entry = (labels["model"], labels["site"], sae, reason)
+            found.setdefault(entry, {})[labels["task"]] = None
+    names = ("model", "site", "sae", "reason")
+    return [dict(zip(names, entry, strict=True)) | {"tasks": ", ".join(t)} for entry, t in found.items()]
+
+
+def provenance(records: Sequence[Record]) -> dict[str, str]:
+    """Where and with what the values were computed, each thing once."""
+    origins = [record["provenance"] or {} for record in records]
+    facts = {
+        "Computing time of the cells": duration(sum(float(origin.get("seconds") or 0) for origin in origins)),
+        "Devices": _distinct(origins, "device"),
+        "Hosts": _distinct(origins, "host"),
+        "Packages": _packages(origins),
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: `1 h 02 min`, `3 min 20 s`, `4.2 s`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _distinct(origins: Sequence[Mapping[str, Any]], name: str) -> str:
+    return ", ".join(sorted({str(origin[name]) for origin in origins if origin.get(name)}))
+
+
+def _packages(origins: Sequence[Mapping[str, Any]]) -> str:
+    versions: dict[str, set[str]] = {}
+    for origin in origins:
+        for package, version in (origin.get("packages") or {}).items():
+            versions.setdefault(package, set()).add(str(version))
+    return ", ".join(f"{package} {' and '.join(sorted(versions[package]))}" for package in sorted(versions))

@@ -1,0 +1,152 @@
+"""The table as Markdown, as CSV and as plain text for the terminal."""
+
+import csv
+import io
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+
+from abench.report.notes import one_line
+from abench.report.tables import Cell, Column, Row, Table
+
+Lines = Iterator[str]
+CellText = Callable[[Cell], str]
+
+
+def markdown(table: Table) -> str:
+    """The table as GitHub Markdown, aligned so that it can be read as it is."""
+    return "\n".join(_markdown(table)) + "\n"
+
+
+def plain(table: Table, width: int = 110) -> str:
+    """The table as text of at most `width` characters a line; columns that do not fit follow below.
+
+    The best values carry a star.
+    """
+    return "\n".join(_plain(table, width)) + "\n"
+
+
+def numbers_csv(table: Table) -> str:
+    """The table for a spreadsheet: mean, sd, n and N of every headline metric, unrounded."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["model", "site", "k", "variant", "width", "view", *_number_headers(table)])
+    for section in table.sections:
+        for row in section.rows:
+            labels = [section.model, section.site, row.k, row.variant, row.width, row.view]
+            writer.writerow([*labels, *(part for cell in row.cells for part in _numbers(cell))])
+    return out.getvalue()
+
+
+def _number_headers(table: Table) -> list[str]:
+    names = (f"{column.task_label}.{column.metric}" for column in table.columns)
+    return [f"{name} {part}" for name in names for part in ("mean", "sd", "n", "N")]
+
+
+def _numbers(cell: Cell) -> tuple[object, ...]:
+    counts = (cell.n, cell.of) if cell.of else ("", "")
+    return tuple("" if part is None else part for part in (cell.mean, cell.sd, *counts))
+
+
+def _markdown(table: Table) -> Lines:
+    yield f"# {_escape(table.title)}"
+    for section in table.sections:
+        yield from ("", f"## {_escape(section.heading)}", "")
+        rows = [[*_labels(row, table, _escape), *map(_markdown_cell, row.cells)] for row in section.rows]
+        yield from _pipes([*_label_headers(table), *(_escape(c.label) for c in table.columns)], rows)
+    notes = [
+        *(f"[{n}] {_escape(text)}" for n, text in enumerate(table.numbered, 1)),
+        *map(_escape, table.general),
+    ]
+    yield from ("", *(f"- {note}" for note in notes)) if notes else ()
+
+
+def _markdown_cell(cell: Cell) -> str:
+    return _cell(cell, f"**{cell.text}**" if cell.bold else cell.text)
+
+
+def _plain_cell(cell: Cell) -> str:
+    return _cell(cell, f"*{cell.text}" if cell.bold else cell.text)
+
+
+def _cell(cell: Cell, mean: str) -> str:
+    marks = f"[{','.join(map(str, cell.marks))}]" if cell.marks else ""
+    spread = f"± {cell.sd_text}" if cell.sd_text else ""
+    count = f"({cell.seeds_text})" if cell.seeds_text else ""
+    return " ".join(part for part in (mean, spread, count, marks) if part)
+
+
+def _label_headers(table: Table) -> list[str]:
+    return ["k", "SAE", *(["latents"] if table.show_width else []), "seeds"]
+
+
+def _labels(row: Row, table: Table, escape: Callable[[str], str] = str) -> list[str]:
+    return [str(row.k), escape(row.title), *([f"{row.width}"] if table.show_width else []), str(row.seeds)]
+
+
+def _pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
+    widths = _widths([header, *rows])
+    yield _join(header, widths, "| ", " | ", " |")
+    rules = ("-" * max(width, 2) for width in widths)
+    yield "|" + "|".join(f":{r}-" if i == 1 else f"-{r}:" for i, r in enumerate(rules)) + "|"
+    yield from (_join(row, widths, "| ", " | ", " |") for row in rows)
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(2, *map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def _join(row: Sequence[str], widths: Sequence[int], start: str, middle: str, end: str) -> str:
+    """One line; the second column, the SAE's name, to the left, all others to the right."""
+    pairs = enumerate(zip(row, widths, strict=True))
+    return start + middle.join(t.ljust(w) if i == 1 else t.rjust(w) for i, (t, w) in pairs) + end
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", one_line(text))
+
+
+def _plain(table: Table, width: int) -> Lines:
+    yield table.title
+    for section in table.sections:
+        yield from ("", section.heading)
+        yield from _plain_section(table, section.rows, width)
+    notes = [*(f"[{n}] {one_line(text)}" for n, text in enumerate(table.numbered, 1)), *table.general]
+    yield ""
+    for note in notes:
+        yield from textwrap.wrap(note.replace("Bold:", "*:"), width, subsequent_indent="    ")
+
+
+def _plain_section(table: Table, rows: Sequence[Row], width: int) -> Lines:
+    labels = [_labels(row, table) for row in rows]
+    label_widths = _widths([_label_headers(table), *labels])
+    columns = [
+        [*_heads(c), *(_plain_cell(row.cells[i]) for row in rows)] for i, c in enumerate(table.columns)
+    ]
+    for chunk in _chunks(columns, width - sum(label_widths) - 2 * len(label_widths)):
+        widths = [*label_widths, *(max(map(len, column)) for column in chunk)]
+        heads = [["" for _ in label_widths], _label_headers(table)]
+        left = [*heads, *labels]
+        lines = [[*left[i], *(column[i] for column in chunk)] for i in range(len(left))]
+        lines = [line for line in lines if any(line[len(label_widths) :])]
+        yield ""
+        yield from (_join(line, widths, "", "  ", "").rstrip() for line in lines)
+
+
+def _heads(column: Column) -> tuple[str, str]:
+    return column.task_label, f"{column.title} {column.arrow}".rstrip()
+
+
+def _chunks(columns: Sequence[Sequence[str]], room: int) -> Iterator[list[Sequence[str]]]:
+    """Columns in as many groups as are needed for each to fit the room, at least one column a group."""
+    chunk: list[Sequence[str]] = []
+    used = 0
+    for column in columns:
+        needed = 2 + max(map(len, column))
+        if chunk and used + needed > room:
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(column)
+        used += needed
+    yield chunk

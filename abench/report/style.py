@@ -1,0 +1,80 @@
+"""How each variant looks: one title, colour and marker in every figure and table."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class VariantStyle:
+    """A variant's name in print and its look in figures."""
+
+    title: str
+    colour: str
+    """`#rrggbb`."""
+    marker: str
+    """A matplotlib marker."""
+
+
+Styles = Mapping[str, VariantStyle]
+"""Styles by variant name, for variants whose default look should change."""
+
+NO_STYLES: Styles = MappingProxyType({})
+
+# The colours of Okabe and Ito, distinct under every common form of colour blindness. The order is the
+# order of rows and legends: each operator beside its signed counterpart.
+VARIANTS: Styles = MappingProxyType(
+    {
+        "abstopk": VariantStyle("AbsTopK", "#D55E00", "o"),
+        "topk": VariantStyle("TopK", "#0072B2", "s"),
+        "jumprelu": VariantStyle("JumpReLU", "#009E73", "^"),
+        "batchabstopk": VariantStyle("BatchAbsTopK", "#E69F00", "D"),
+        "batchtopk": VariantStyle("BatchTopK", "#56B4E9", "v"),
+        "gated": VariantStyle("Gated", "#CC79A7", "P"),
+        "relu": VariantStyle("ReLU", "#555555", "X"),
+    }
+)
+
+_OTHER_MARKERS = ("<", ">", "p", "h", "*", "8", "d", "H")
+
+LINE_STYLES = ("solid", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1.2)))
+"""Line styles of the values of k, largest first."""
+
+
+def variant_style(name: str, styles: Styles = NO_STYLES) -> VariantStyle:
+    """The style of a variant: from `styles`, else the built-in one, else one derived from its name alone."""
+    if name in styles:
+        return styles[name]
+    return VARIANTS.get(_plain(name)) or _derived(name)
+
+
+def variant_order(names: Iterable[str]) -> list[str]:
+    """The names without repeats: built-in variants in their fixed order, then the others by name."""
+    known = list(VARIANTS)
+
+    def rank(name: str) -> tuple[int, str]:
+        plain = _plain(name)
+        return (known.index(plain) if plain in known else len(known), name)
+
+    return sorted(set(names), key=rank)
+
+
+def lighten(colour: str, share: float) -> str:
+    """The colour mixed with white: 0 leaves it, 1 gives white."""
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part + (255 - part) * share):02x}" for part in parts)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _derived(name: str) -> VariantStyle:
+    """Hue and marker from a hash of the name: they do not depend on which variants stand beside it."""
+    import colorsys
+
+    digest = hashlib.sha256(name.encode()).digest()
+    red, green, blue = colorsys.hls_to_rgb(int.from_bytes(digest[:2]) / 65536, 0.42, 0.6)
+    colour = f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+    return VariantStyle(name, colour, _OTHER_MARKERS[digest[2] % len(_OTHER_MARKERS)])

@@ -1,0 +1,53 @@
+"""The report of a plan, from the store alone."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from abench.plan import Plan
+from abench.report import console_table, write_report
+from abench.store import CURVE_FILE, Record, Store
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report on disk, and its table as text."""
+
+    folder: Path
+    text: str
+
+
+def write_plan_report(plan: Plan, store: Store) -> Written:
+    """Write the report of the cells of a plan; cells without a result appear as missing."""
+    records = [store.get(cell) or _missing(cell) for cell in plan.cells]
+    curves = {sae.key: _curve(store.sae_folder(sae)) for sae in plan.saes}
+    title = plan.config.name if not plan.config.description else f"{plan.config.name}: {plan.config.description}"
+    return _write(records, curves, store.report_folder(plan.config.name), title)
+
+
+def _write(
+    records: Iterable[Record], curves: Mapping[str, pd.DataFrame | None], folder: Path, title: str
+) -> Written:
+    plain: list[dict[str, Any]] = [asdict(record) for record in records]
+    present = {key: curve for key, curve in curves.items() if curve is not None}
+    report = write_report(plain, present, folder, title=title)
+    return Written(report.folder, console_table(plain))
+
+
+def _curve(folder: Path) -> pd.DataFrame | None:
+    file = folder / CURVE_FILE
+    return pd.read_csv(file) if file.is_file() else None
+
+
+def _missing(cell: Any) -> Record:
+    return Record(
+        key=cell.key,
+        status="missing",
+        labels=cell.labels(),
+        metrics=[asdict(metric) for metric in cell.task.metrics],
+        sae_key=cell.sae.key,
+        limited=cell.evaluation.limit is not None,
+    )

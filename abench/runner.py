@@ -1,0 +1,228 @@
+"""Carrying out a plan: train what is missing, score what is missing, record everything. Serial."""
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+
+from abench.catalogue import weights_folder
+from abench.errors import UserError
+from abench.models import LanguageModel
+from abench.plan import Cell, Group, Plan, SAEJob
+from abench.progress import Progress, Silent, duration
+from abench.provenance import provenance
+from abench.store import Record, SAERecord, Status, Store
+from abench.task import Context, Task, checked
+from abench.variants import load_sae
+
+WAIT_SECONDS = 1.0
+
+
+@dataclass
+class Outcome:
+    """What became of the cells of a plan."""
+
+    computed: int = 0
+    cached: int = 0
+    failed: list[Record] = field(default_factory=list)
+    skipped: list[Record] = field(default_factory=list)
+
+
+def run_plan(
+    plan: Plan,
+    store: Store,
+    *,
+    progress: Progress | None = None,
+    device: str = "cpu",
+    checkpoint_seconds: float = 30.0,
+) -> Outcome:
+    """Compute every cell of the plan that the store does not hold. Running it again is resuming it.
+
+    A failing SAE or task costs its own cells. Work that another process is doing on the same store is
+    waited for. Raises UserError for a model that cannot be opened or text that ends too early.
+    """
+    runner = _Runner(plan, store, progress or Silent(), device, checkpoint_seconds)
+    return runner.run()
+
+
+def is_settled(record: Record | None) -> bool:
+    """Whether a cell needs no more work: done or skipped. Failed ones are tried again by the next run."""
+    return record is not None and record.status in ("done", "skipped")
+
+
+class _Runner:
+    def __init__(
+        self, plan: Plan, store: Store, progress: Progress, device: str, checkpoint_seconds: float
+    ) -> None:
+        self._plan, self._store, self._progress = plan, store, progress
+        self._device, self._checkpoint_seconds = device, checkpoint_seconds
+        self._lm: LanguageModel | None = None
+        self._tried: set[str] = set()
+        """Keys that this run has failed on; they are not tried twice."""
+
+    def run(self) -> Outcome:
+        outcome = Outcome()
+        outcome.cached = sum(is_settled(self._store.get(cell)) for cell in self._plan.cells)
+        self._report_damage()
+        for group in self._plan.groups:
+            self._run_group(group)
+        for cell in self._plan.cells:
+            record = self._store.get(cell)
+            if record is not None and record.status == "failed":
+                outcome.failed.append(record)
+            elif record is not None and record.status == "skipped":
+                outcome.skipped.append(record)
+        outcome.computed = len(self._plan.cells) - outcome.cached - len(outcome.failed)
+        return outcome
+
+    def _run_group(self, group: Group) -> None:
+        announced = False
+        while pending := [cell for cell in group.cells if self._is_pending(cell)]:
+            before = len(pending)
+            self._train({cell.sae.key: cell.sae for cell in pending})
+            for task in dict.fromkeys(cell.task for cell in pending):
+                self._score_task(task, [cell for cell in pending if cell.task is task])
+            if sum(map(self._is_pending, pending)) == before:
+                announced = announced or self._announce_wait(pending)
+                time.sleep(WAIT_SECONDS)
+
+    def _is_pending(self, cell: Cell) -> bool:
+        return cell.key not in self._tried and not is_settled(self._store.get(cell))
+
+    def _announce_wait(self, pending: Sequence[Cell]) -> bool:
+        keys = [key for cell in pending for key in (cell.sae.key, cell.key)]
+        holders = sorted({who for key in keys if (who := self._store.claimed_by(key))})
+        self._progress.say(f"waiting for {len(pending)} cells that {' and '.join(holders) or 'others'} work on")
+        return True
+
+    def _train(self, jobs: dict[str, SAEJob]) -> None:
+        missing = [job for job in jobs.values() if job.key not in self._tried and self._sae(job) is None]
+        self._report_damage()
+        if not missing:
+            return
+        from abench.group_training import train_missing
+
+        train_missing(
+            missing,
+            self._model(),
+            self._store,
+            self._progress,
+            device=self._device,
+            checkpoint_seconds=self._checkpoint_seconds,
+        )
+        self._tried |= {job.key for job in missing if self._store.get_sae(job) is not None}
+
+    def _sae(self, job: SAEJob) -> SAERecord | None:
+        """The SAE's record if it is trained, or has failed in this run."""
+        record = self._store.get_sae(job)
+        failed_before = record is not None and record.status == "failed" and job.key not in self._tried
+        return None if failed_before else record
+
+    def _score_task(self, task: Task, cells: Sequence[Cell]) -> None:
+        lm = self._model()
+        prepare = _Once(lambda: task.prepare(lm, self._context(cells[0])))
+        with self._progress.steps(f"scoring {task.name} at {cells[0].sae.site}", len(cells)) as steps:
+            for number, cell in enumerate(cells, 1):
+                with self._store.claim(cell.key) as mine:
+                    if mine and self._is_pending(cell) and (sae := self._sae(cell.sae)) is not None:
+                        self._settle(cell, sae, prepare)
+                steps.advance_to(number, cell.sae.label)
+
+    def _settle(self, cell: Cell, sae: SAERecord, prepare: "_Once") -> None:
+        """Compute one cell and keep whatever came of it."""
+        started = time.perf_counter()
+        try:
+            record = self._score(cell, sae, prepare)
+        except Exception as error:
+            # One cell's failure is that cell's result; the run goes on.
+            record = self._record(cell, "failed", reason=_reason(error), traceback=traceback.format_exc())
+        seconds = time.perf_counter() - started
+        self._store.put(cell, replace(record, provenance=provenance(self._device, seconds)))
+        if record.status == "failed":
+            self._tried.add(cell.key)
+            self._progress.say(f"{cell.sae.label} · {cell.label} failed: {record.reason}")
+
+    def _score(self, cell: Cell, sae: SAERecord, prepare: "_Once") -> Record:
+        if sae.status == "failed":
+            return self._record(cell, "failed", reason=f"the SAE could not be trained: {sae.reason}")
+        context = self._context(cell)
+        reason = cell.task.skip(self._model(), context)
+        if reason is not None:
+            return self._record(cell, "skipped", reason=reason)
+        with torch.no_grad():
+            prepared = prepare()
+            loaded = load_sae(self._store.sae_folder(cell.sae), device=self._device)
+            scores = cell.task.score(loaded, prepared, self._model(), context)
+        return self._record(cell, "done", scores=checked(cell.task, scores))
+
+    def _record(self, cell: Cell, status: Status, **more: Any) -> Record:
+        return Record(
+            key=cell.key,
+            status=status,
+            labels=cell.labels(),
+            metrics=[asdict(metric) for metric in cell.task.metrics],
+            limited=cell.evaluation.limit is not None,
+            sae_key=cell.sae.key,
+            spec=cell.spec(),
+            **more,
+        )
+
+    def _context(self, cell: Cell) -> Context:
+        return Context(
+            site=cell.sae.site,
+            evaluation=cell.evaluation,
+            data=self._plan.data,
+            context_size=self._plan.model.context,
+            view=cell.view,
+            device=self._device,
+            say=self._progress.say,
+        )
+
+    def _model(self) -> LanguageModel:
+        if self._lm is None:
+            started = time.monotonic()
+            ref = self._plan.model
+            self._lm = LanguageModel.load(
+                weights_folder(ref.config),
+                name=ref.name,
+                dtype=ref.dtype,
+                device=self._device,
+                eos_after_documents=ref.config.eos_after_documents,
+            )
+            self._progress.say(f"opened {ref.config.title} in {duration(time.monotonic() - started)}")
+        return self._lm
+
+    def _report_damage(self) -> None:
+        for sentence in dict.fromkeys(self._store.damaged):
+            self._progress.say(sentence)
+        self._store.damaged.clear()
+
+
+class _Once:
+    """Calls a function when first asked and keeps its result, or its exception, for those who ask later."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._result: Any = None
+        self._error: Exception | None = None
+        self._called = False
+
+    def __call__(self) -> Any:
+        if not self._called:
+            self._called = True
+            try:
+                self._result = self._make()
+            except Exception as error:
+                self._error = error
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def _reason(error: Exception) -> str:
+    """One sentence; a sentence of ours as it is, others with the kind of error before them."""
+    text = str(error).strip().replace("\n", " ")
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".removesuffix(": ")

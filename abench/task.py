@@ -1,0 +1,100 @@
+"""What an evaluation is: a task with declared metrics, prepared once a model and site, scored for each SAE."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from abench.config import DataSpec, EvaluationSpec
+
+View = Literal["native", "split"]
+"""How a signed SAE is read: `native`, a latent is one unit with two poles; `split`, each (latent, sign) is
+a unit. For a non-negative SAE the two coincide."""
+
+Scores = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number a task reports."""
+
+    name: str
+    higher_is_better: bool | None
+    """None where neither direction is better, as for L0."""
+    title: str = ""
+    """How tables head it; the name if empty."""
+    headline: bool = False
+    """Whether it stands in the summary table."""
+    description: str = ""
+
+
+def _silent(_message: str) -> None:
+    """The progress of a task nobody watches."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a task is given beside the model and the SAE."""
+
+    site: str
+    evaluation: EvaluationSpec
+    data: DataSpec
+    context_size: int
+    view: View = "native"
+    device: str = "cpu"
+    say: Callable[[str], None] = field(default=_silent, compare=False)
+    """Tells the user how far the task is; one short line."""
+
+
+class Task(BaseModel, ABC):
+    """An evaluation. Its fields are its options; declare them with types and defaults.
+
+    A subclass sets `name`, `version` and `metrics`, and implements `score`. Change `version` whenever the
+    numbers change: it is part of the key under which results are kept. `seed`s come from
+    `ctx.evaluation.seed`; the global random state is not to be touched.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    views: ClassVar[tuple[View, ...]] = ("native",)
+    """Views in which a signed SAE gets scores that differ."""
+
+    def skip(self, lm: Any, ctx: Context) -> str | None:
+        """The reason why this task cannot run on this model, as one sentence; None if it can."""
+        del lm, ctx
+        return None
+
+    def prepare(self, lm: Any, ctx: Context) -> Any:
+        """What does not depend on the SAE, made once for all SAEs of a model and site."""
+        del lm, ctx
+        return None
+
+    @abstractmethod
+    def score(self, sae: Any, prepared: Any, lm: Any, ctx: Context) -> Scores:
+        """The declared metrics of one SAE (a sae_lens.SAE) in the view `ctx.view`."""
+
+
+class ScoreError(Exception):
+    """A task gave other scores than it declared; the message names them."""
+
+
+def checked(task: type[Task] | Task, scores: Scores) -> dict[str, float]:
+    """The scores in declared order; ScoreError for a missing, undeclared or non-finite one."""
+    declared = [metric.name for metric in task.metrics]
+    undeclared = sorted(set(scores) - set(declared))
+    missing = [name for name in declared if name not in scores]
+    if undeclared:
+        raise ScoreError(f"task {task.name} gave scores it does not declare: {', '.join(undeclared)}")
+    if missing:
+        raise ScoreError(f"task {task.name} gave no score for {', '.join(missing)}")
+    values = {name: float(scores[name]) for name in declared}
+    bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise ScoreError(f"task {task.name} gave scores that are not finite: {', '.join(bad)}")
+    return values

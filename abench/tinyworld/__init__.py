@@ -1,0 +1,46 @@
+"""The tiny world: texts whose concepts are known word by word, and a small language model trained on them.
+
+Importing it is cheap; torch and transformers are imported when a model is built or measured.
+"""
+
+from pathlib import Path
+
+from abench.tinyworld.document import Document
+from abench.tinyworld.entities import TEMPLATES, Entity
+from abench.tinyworld.exchanges import Request, is_refusal
+from abench.tinyworld.facts import HAZARDOUS, SUBJECTS, Fact
+from abench.tinyworld.properties import Entropy, Properties, Share, measure
+from abench.tinyworld.questions import LETTERS, Question
+from abench.tinyworld.spelling import SPELLING_PROMPT
+from abench.tinyworld.splits import SPLITS
+from abench.tinyworld.training import Progress, Recipe, build
+from abench.tinyworld.world import MIXTURE, World, show_samples
+
+MODEL_DIR = Path(__file__).parent / "model"
+"""The trained model, an ordinary Hugging Face folder with `properties.json` beside the weights."""
+
+__all__ = [
+    "HAZARDOUS",
+    "LETTERS",
+    "MIXTURE",
+    "MODEL_DIR",
+    "SPELLING_PROMPT",
+    "SPLITS",
+    "SUBJECTS",
+    "TEMPLATES",
+    "Document",
+    "Entity",
+    "Entropy",
+    "Fact",
+    "Progress",
+    "Properties",
+    "Question",
+    "Recipe",
+    "Request",
+    "Share",
+    "World",
+    "build",
+    "is_refusal",
+    "measure",
+    "show_samples",
+]

@@ -1,0 +1,50 @@
+"""The SAE variants: each a proximal operator and the SAE built on it.
+
+Importing this package also registers the architectures that sae-lens lacks, so that
+`sae_lens.SAE.load_from_disk` opens whatever abench saved.
+"""
+# ruff: noqa: E402
+
+from abench._torchvision import hide_if_broken
+
+hide_if_broken()  # before any module of this package imports sae_lens
+
+from abench.variants.abstopk import AbsTopK, abs_top_k
+from abench.variants.base import Penalised, SAEShape, Variant
+from abench.variants.batchabstopk import BatchAbsTopK
+from abench.variants.batchabstopk_sae import batch_abs_top_k, two_sided_jump
+from abench.variants.batchtopk import BatchTopK, batch_top_k
+from abench.variants.export import load_sae, save_sae
+from abench.variants.gated import Gated, gate
+from abench.variants.jumprelu import JumpReLU, jump_relu
+from abench.variants.registry import get_variant, register, variant_names
+from abench.variants.relu import ReLU, soft_threshold
+from abench.variants.sparsity import L0Controller
+from abench.variants.topk import TopK, top_k
+
+__all__ = [
+    "AbsTopK",
+    "BatchAbsTopK",
+    "BatchTopK",
+    "Gated",
+    "JumpReLU",
+    "L0Controller",
+    "Penalised",
+    "ReLU",
+    "SAEShape",
+    "TopK",
+    "Variant",
+    "abs_top_k",
+    "batch_abs_top_k",
+    "batch_top_k",
+    "gate",
+    "get_variant",
+    "jump_relu",
+    "load_sae",
+    "register",
+    "save_sae",
+    "soft_threshold",
+    "top_k",
+    "two_sided_jump",
+    "variant_names",
+]

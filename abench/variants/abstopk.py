@@ -1,0 +1,41 @@
+"""AbsTopK: the k latents of largest absolute value of every token, with their signs."""
+
+from typing import ClassVar
+
+from pydantic import Field
+from sae_lens import AbsTopKTrainingSAEConfig
+from torch import Tensor
+
+from abench.variants.base import SAEShape, Variant
+
+
+def abs_top_k(u: Tensor, k: int) -> Tensor:
+    """Keep the k entries of largest absolute value of the last dimension, set the others to 0.
+
+    The proximal operator of R(z) = ι(‖z‖₀ ≤ k), for any λ > 0 (paper, Lemma 1 and the AbsTopK section):
+    TopK's regulariser without its sign constraint. A coordinate kept saves ½u² of the distance to u, so the
+    k of largest |u| save most.
+    """
+    kept = u.abs().topk(k, dim=-1, sorted=False).indices
+    return u.new_zeros(u.shape).scatter(-1, kept, u.gather(-1, kept))
+
+
+class AbsTopK(Variant):
+    """The AbsTopK SAE: exactly k latents per token, each of either sign."""
+
+    name: ClassVar[str] = "abstopk"
+    title: ClassVar[str] = "AbsTopK"
+    signed: ClassVar[bool] = True
+    regulariser: ClassVar[str] = "R(z) = ι(‖z‖₀ ≤ k)"
+
+    aux_loss_coefficient: float = Field(default=1.0, ge=0)
+    """Weight of the loss that lets dead latents reconstruct the error of the live ones."""
+
+    def training_config(self, shape: SAEShape) -> AbsTopKTrainingSAEConfig:
+        """sae-lens's "abstopk" architecture."""
+        return AbsTopKTrainingSAEConfig(
+            **shape.common(),
+            k=shape.k,
+            decoder_init_norm=self.decoder_init_norm,
+            aux_loss_coefficient=self.aux_loss_coefficient,
+        )

@@ -1,0 +1,103 @@
+"""The sae-lens classes of batch-level AbsTopK, registered there as "batchabstopk" on import."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from sae_lens import (
+    AbsTopKTrainingSAE,
+    BatchTopKTrainingSAE,
+    BatchTopKTrainingSAEConfig,
+    JumpReLUSAE,
+    SAEConfig,
+    register_sae_class,
+    register_sae_training_class,
+)
+from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
+from torch import Tensor
+
+from abench.variants.abstopk import abs_top_k
+
+ARCHITECTURE = "batchabstopk"
+
+
+def batch_abs_top_k(u: Tensor, k: int) -> Tensor:
+    """Keep the k·batch entries of largest absolute value of a batch [..., width], with their signs.
+
+    The proximal operator of R(Z) = ι(‖Z‖₀ ≤ k·batch) of the batch's latents Z taken together, for any
+    λ > 0: Lemma 1's AbsTopK with the batch as one vector, so a token may use more than k latents.
+    """
+    return abs_top_k(u.flatten(), k * u.shape[:-1].numel()).reshape(u.shape)
+
+
+def two_sided_jump(u: Tensor, threshold: float | Tensor) -> Tensor:
+    """u where |u| > threshold, 0 elsewhere.
+
+    The proximal operator of λ‖z‖₀ for threshold √(2λ): JumpReLU's regulariser without its sign constraint.
+    """
+    return u * (u.abs() > threshold)
+
+
+@dataclass
+class BatchAbsTopKSAEConfig(SAEConfig):  # type: ignore[misc]  # sae-lens counts as untyped here
+    """Inference configuration; the threshold is among the weights."""
+
+    @classmethod
+    def architecture(cls) -> str:
+        """The name in sae-lens's registry and in cfg.json."""
+        return ARCHITECTURE
+
+
+class BatchAbsTopKSAE(JumpReLUSAE):  # type: ignore[misc]  # sae-lens counts as untyped here
+    """Inference with a two-sided gate; sae-lens's JumpReLU would rectify first."""
+
+    cfg: BatchAbsTopKSAEConfig
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents [..., width] of activations [..., d_in]: the pre-activation where |it| > threshold."""
+        pre = self.hook_sae_acts_pre(self.process_sae_in(x) @ self.W_enc + self.b_enc)
+        latents: Tensor = self.hook_sae_acts_post(two_sided_jump(pre, self.threshold))
+        return latents
+
+
+@dataclass
+class BatchAbsTopKTrainingSAEConfig(BatchTopKTrainingSAEConfig):  # type: ignore[misc]  # sae-lens: untyped
+    """Training configuration: BatchTopK's options."""
+
+    @classmethod
+    def architecture(cls) -> str:
+        """The name in sae-lens's registry."""
+        return ARCHITECTURE
+
+    def get_inference_config_class(self) -> type[SAEConfig]:
+        """What cfg.json is written from."""
+        return BatchAbsTopKSAEConfig
+
+
+# AbsTopK gives the auxiliary loss by absolute value, BatchTopK the threshold and its export.
+class BatchAbsTopKTrainingSAE(AbsTopKTrainingSAE, BatchTopKTrainingSAE):  # type: ignore[misc]  # untyped
+    """Training on the k·batch latents of largest absolute value of every batch."""
+
+    cfg: BatchAbsTopKTrainingSAEConfig
+
+    def get_activation_fn(self) -> Callable[[Tensor], Tensor]:
+        """The operator, on pre-activations times decoder norms."""
+        return partial(batch_abs_top_k, k=int(self.cfg.k))
+
+    @torch.no_grad()
+    def update_topk_threshold(self, acts_topk: Tensor) -> None:
+        """sae-lens's running mean, of the smallest absolute value kept."""
+        super().update_topk_threshold(acts_topk.abs())
+
+
+def _register() -> None:
+    # A reload of this module replaces its own classes; another package's of the same name is an error.
+    for registry in (SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY):
+        if ARCHITECTURE in registry and registry[ARCHITECTURE][0].__module__ == __name__:
+            del registry[ARCHITECTURE]
+    register_sae_class(ARCHITECTURE, BatchAbsTopKSAE, BatchAbsTopKSAEConfig)
+    register_sae_training_class(ARCHITECTURE, BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig)
+
+
+_register()

@@ -1,0 +1,47 @@
+"""BatchTopK: the k·batch largest latents of a batch, none of them negative."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+from sae_lens import BatchTopKTrainingSAEConfig, TrainingSAE
+from torch import Tensor
+
+from abench.variants.base import SAEShape, Variant
+from abench.variants.calibration import set_threshold
+from abench.variants.topk import top_k
+
+
+def batch_top_k(u: Tensor, k: int) -> Tensor:
+    """Keep the k·batch largest entries of a batch [..., width] where they are positive.
+
+    The proximal operator of R(Z) = ι(‖Z‖₀ ≤ k·batch, Z ≥ 0) of the batch's latents Z taken together, for
+    any λ > 0: Lemma 1's TopK with the batch as one vector, so a token may use more than k latents.
+    """
+    return top_k(u.flatten(), k * u.shape[:-1].numel()).reshape(u.shape)
+
+
+class BatchTopK(Variant):
+    """The BatchTopK SAE: k non-negative latents per token on average.
+
+    Inference uses one threshold, set by `calibrate`, and sae-lens's JumpReLU class.
+    """
+
+    name: ClassVar[str] = "batchtopk"
+    title: ClassVar[str] = "BatchTopK"
+    regulariser: ClassVar[str] = "R(Z) = ι(‖Z‖₀ ≤ k·batch, Z ≥ 0)"
+
+    aux_loss_coefficient: float = Field(default=1.0, ge=0)
+    """Weight of the loss that lets dead latents reconstruct the error of the live ones."""
+
+    def training_config(self, shape: SAEShape) -> BatchTopKTrainingSAEConfig:
+        """sae-lens's "batchtopk" architecture."""
+        return BatchTopKTrainingSAEConfig(
+            **shape.common(),
+            k=shape.k,
+            decoder_init_norm=self.decoder_init_norm,
+            aux_loss_coefficient=self.aux_loss_coefficient,
+        )
+
+    def calibrate(self, sae: TrainingSAE[Any], activations: Tensor, k: int) -> None:
+        """Set the inference threshold so that on these activations k latents are active on average."""
+        set_threshold(sae, activations, k, signed=False)

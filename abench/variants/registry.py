@@ -1,0 +1,62 @@
+"""Variants by name, third parties' included."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from abench.errors import UserError, did_you_mean
+from abench.variants.abstopk import AbsTopK
+from abench.variants.base import Variant
+from abench.variants.batchabstopk import BatchAbsTopK
+from abench.variants.batchtopk import BatchTopK
+from abench.variants.gated import Gated
+from abench.variants.jumprelu import JumpReLU
+from abench.variants.relu import ReLU
+from abench.variants.topk import TopK
+
+V = TypeVar("V", bound=type[Variant])
+
+_BUILT_IN: tuple[type[Variant], ...] = (ReLU, Gated, JumpReLU, TopK, BatchTopK, AbsTopK, BatchAbsTopK)
+_variants: dict[str, type[Variant]] = {variant.name: variant for variant in _BUILT_IN}
+
+
+def register(variant_class: V) -> V:
+    """Make a variant known under its name; usable as a class decorator.
+
+    Raises ValueError if another class has that name.
+    """
+    name = variant_class.name
+    known = _variants.get(name, variant_class)
+    if (known.__module__, known.__qualname__) != (variant_class.__module__, variant_class.__qualname__):
+        raise ValueError(f"the variant name '{name}' is taken by {known.__module__}.{known.__qualname__}")
+    _variants[name] = variant_class
+    return variant_class
+
+
+def variant_names() -> list[str]:
+    """The names that `get_variant` knows: the built-in variants in the paper's order, then others."""
+    return list(_variants)
+
+
+def get_variant(name: str, options: Mapping[str, Any] | None = None) -> Variant:
+    """The variant of this name with these options.
+
+    Raises UserError for an unknown variant, an unknown option or a value that does not fit.
+    """
+    if name not in _variants:
+        raise UserError(f"unknown variant '{name}'{did_you_mean(name, _variants)}")
+    variant_class = _variants[name]
+    try:
+        return variant_class.model_validate(dict(options or {}))
+    except ValidationError as error:
+        raise UserError("; ".join(_sentence(variant_class, e) for e in error.errors())) from None
+
+
+def _sentence(variant_class: type[Variant], error: Mapping[str, Any]) -> str:
+    where = f"variant '{variant_class.name}'"
+    option = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{where} has no option '{option}'{did_you_mean(option, variant_class.model_fields)}"
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"{where}, option '{option}': {reason[:1].lower()}{reason[1:]}, got {error['input']!r}"

@@ -1,0 +1,39 @@
+"""TopK: the k largest latents of every token, none of them negative."""
+
+from typing import ClassVar
+
+from pydantic import Field
+from sae_lens import TopKTrainingSAEConfig
+from torch import Tensor
+
+from abench.variants.base import SAEShape, Variant
+
+
+def top_k(u: Tensor, k: int) -> Tensor:
+    """Keep the k largest entries of the last dimension where they are positive, set the others to 0.
+
+    The proximal operator of R(z) = ι(‖z‖₀ ≤ k, z ≥ 0), for any λ > 0 (paper, Lemma 1): a coordinate kept
+    saves ½max(u, 0)² of the distance to u, so the k largest save most.
+    """
+    kept = u.topk(k, dim=-1, sorted=False)
+    return u.new_zeros(u.shape).scatter(-1, kept.indices, kept.values.relu())
+
+
+class TopK(Variant):
+    """The TopK SAE: at most k non-negative latents per token."""
+
+    name: ClassVar[str] = "topk"
+    title: ClassVar[str] = "TopK"
+    regulariser: ClassVar[str] = "R(z) = ι(‖z‖₀ ≤ k, z ≥ 0)"
+
+    aux_loss_coefficient: float = Field(default=1.0, ge=0)
+    """Weight of the loss that lets dead latents reconstruct the error of the live ones."""
+
+    def training_config(self, shape: SAEShape) -> TopKTrainingSAEConfig:
+        """sae-lens's "topk" architecture."""
+        return TopKTrainingSAEConfig(
+            **shape.common(),
+            k=shape.k,
+            decoder_init_norm=self.decoder_init_norm,
+            aux_loss_coefficient=self.aux_loss_coefficient,
+        )

@@ -1,0 +1,1 @@
+"""Model and run configurations (YAML) that come with abench."""

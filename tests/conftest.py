@@ -1,0 +1,40 @@
+"""Shared fixtures: real parts, small."""
+
+import os
+
+# Without a network the hub's clients would try for minutes.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+from abench._torchvision import hide_if_broken  # noqa: E402
+
+hide_if_broken()
+
+from architectures import build_model, build_tokenizer  # noqa: E402
+from command import Abench  # noqa: E402
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Writes a Hugging Face folder of one of the six architectures, once a session."""
+    made: dict[str, Path] = {}
+
+    def folder(architecture: str) -> Path:
+        if architecture not in made:
+            path = tmp_path_factory.mktemp(architecture)
+            build_model(architecture).save_pretrained(path)
+            build_tokenizer(bos=architecture not in {"qwen3-4b", "pythia-70m"}).save_pretrained(path)
+            made[architecture] = path
+        return made[architecture]
+
+    return folder
+
+
+@pytest.fixture
+def abench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Abench:
+    """Calls the command line in this process; gives exit status, stdout and stderr."""
+    return Abench(capsys, monkeypatch)

@@ -1,0 +1,291 @@
+"""The results folder: atomic, self-describing, unbothered by damage; leases between processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from abench.config import DataSpec, EvaluationSpec, ModelConfig, RunConfig
+from abench.errors import UserError
+from abench.keys import canonical_json, difference, key_of
+from abench.lease import holder, lease
+from abench.plan import Cell, Plan, make_plan
+from abench.plugins import find_tasks, get_task
+from abench.store import Record, SAERecord, Store
+from abench.variants import get_variant
+
+MODEL = ModelConfig(title="M", weights="x", n_layers=4, d_model=32, layers=(1, 2), k=(4,),
+                    data=DataSpec(source="tinyworld", dataset=None))
+
+
+def plan(**changes: object) -> Plan:
+    config = RunConfig.model_validate({"variants": ("abstopk", "topk"), "k": (4, 8), "seeds": (0, 1)} | changes)
+    variants = {name: get_variant(name, {}) for name in config.variants}
+    tasks = {name: get_task(name, {}, find_tasks()) for name in config.tasks}
+    return make_plan(config, "m", MODEL, variants, tasks, commit="c0ffee")
+
+
+def record_of(cell: Cell, **more: object) -> Record:
+    base = Record(key=cell.key, status="done", labels=cell.labels(), metrics=[], spec=cell.spec())
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "results", create=True)
+
+
+@pytest.fixture
+def cell() -> Cell:
+    return plan().cells[0]
+
+
+# Keys
+
+
+def test_plan_is_the_whole_grid_without_repeats() -> None:
+    cells = plan().cells
+    assert len(cells) == 2 * 2 * 2 * 2  # sites, variants, k, seeds; the core task has one view
+    assert len({cell.key for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"training": {"learning_rate": 1e-4}},
+        {"training": {"seed": 1}},
+        {"evaluation": {"seed": 1}},
+        {"evaluation": {"limit": 3}},
+        {"evaluation": {"batch_size": 8}},
+        {"context": 64},
+        {"dtype": "bfloat16"},
+        {"width": 256},
+        {"data": {"source": "tinyworld", "dataset": None, "column": "other"}},
+    ],
+)
+def test_everything_that_can_change_a_number_changes_every_key(change: dict[str, object]) -> None:
+    before, after = plan(), plan(**change)
+    assert {c.key for c in before.cells}.isdisjoint(c.key for c in after.cells)
+
+
+def test_evaluation_does_not_change_the_key_of_the_sae() -> None:
+    assert [s.key for s in plan().saes] == [s.key for s in plan(evaluation={"seed": 5}).saes]
+
+
+def test_name_and_description_change_no_key() -> None:
+    assert [c.key for c in plan().cells] == [c.key for c in plan(name="other", description="x").cells]
+
+
+def test_another_commit_of_the_model_changes_every_key() -> None:
+    one = plan()
+    other = make_plan(one.config, "m", MODEL, {n: get_variant(n, {}) for n in one.config.variants},
+                      {"core": one.cells[0].task}, commit="other")
+    assert {c.key for c in one.cells}.isdisjoint(c.key for c in other.cells)
+
+
+def test_options_and_version_of_a_task_change_its_key(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find_tasks()
+    changed = Cell(cell.sae, get_task("core", {"outlier_norm": None}, found), "native", EvaluationSpec())
+    plain = Cell(cell.sae, get_task("core", {}, found), "native", EvaluationSpec())
+    assert plain.key == cell.key != changed.key
+    monkeypatch.setattr(type(cell.task), "version", "99")
+    assert Cell(cell.sae, cell.task, "native", EvaluationSpec()).key != plain.key
+
+
+def test_k_not_below_the_width_is_refused() -> None:
+    with pytest.raises(UserError, match="k = 8 must be smaller than the width"):
+        plan(width=8)
+
+
+@pytest.mark.parametrize("layer", [4, -1])
+def test_layer_out_of_range_is_refused(layer: int) -> None:
+    with pytest.raises(UserError, match=f"layer {layer} is out of range: M has blocks 0 to 3"):
+        plan(layers=(layer,))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), json_values, max_size=5))
+def test_keys_do_not_depend_on_order_and_survive_json(spec: dict[str, object]) -> None:
+    backwards = dict(reversed(list(spec.items())))
+    assert key_of(spec) == key_of(backwards) == key_of(json.loads(canonical_json(spec)))
+
+
+def test_nan_has_no_key() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        key_of({"x": float("nan")})
+
+
+def test_difference_names_the_paths() -> None:
+    assert difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == [("a.c", 2, 3), ("d", None, 4)]
+
+
+# Cells
+
+
+def test_what_is_put_is_what_is_got(store: Store, cell: Cell) -> None:
+    record = record_of(cell, scores={"nmse": 0.1 + 0.2}, provenance={"seconds": 1.5})
+    store.put(cell, record)
+    assert store.get(cell) == record
+    assert store.get(plan().cells[1]) is None
+    assert [r for _, r in store.all_records()] == [record]
+
+
+def test_file_is_found_by_key_and_by_path(store: Store, cell: Cell) -> None:
+    store.put(cell, record_of(cell))
+    file = store.cell_file(cell)
+    assert store.find(cell.key) == store.find(cell.key[:6]) == store.find(str(file)) == store.find(file.name) == [file]
+    assert store.find("0" * 12) == []
+
+
+def test_a_file_cut_at_any_place_is_missing_and_said(store: Store, cell: Cell) -> None:
+    store.put(cell, record_of(cell, scores={"nmse": 0.5}))
+    file = store.cell_file(cell)
+    whole = file.read_bytes()
+    for length in range(0, len(whole) - 2, 97):
+        file.write_bytes(whole[:length])
+        assert store.get(cell) is None
+        assert "is damaged" in store.damaged.pop()
+
+
+def test_a_file_of_another_key_is_not_taken(store: Store, cell: Cell) -> None:
+    other = plan().cells[1]
+    store.put(cell, record_of(cell))
+    store.cell_file(other).parent.mkdir(parents=True, exist_ok=True)
+    store.cell_file(other).write_bytes(store.cell_file(cell).read_bytes())
+    assert store.get(other) is None
+    assert "another key" in store.damaged[0]
+
+
+def test_scores_that_are_not_finite_cannot_be_written(store: Store, cell: Cell) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.put(cell, record_of(cell, scores={"nmse": float("nan")}))
+    assert store.get(cell) is None
+    assert not [f for f in store.root.rglob("*") if f.is_file() and f.name != "abench.json"]
+
+
+# SAEs
+
+
+def test_an_sae_is_whole_only_with_its_record_and_unchanged_files(store: Store, cell: Cell) -> None:
+    from abench.store import file_hash
+
+    job = cell.sae
+    draft = store.draft_folder(job)
+    (draft / "weights").write_bytes(b"w" * 100)
+    record = SAERecord(job.key, "done", job.labels(), job.spec(), files={"weights": file_hash(draft / "weights")})
+    assert store.get_sae(job) is None
+    store.put_sae(job, record, draft)
+    assert store.get_sae(job) == record
+    (store.sae_folder(job) / "weights").write_bytes(b"w" * 99)
+    assert store.get_sae(job) is None
+    assert "is trained again" in store.damaged[0]
+
+
+def test_a_draft_that_a_crash_left_is_cleared(store: Store, cell: Cell) -> None:
+    (store.draft_folder(cell.sae) / "half").write_text("x")
+    assert list(store.draft_folder(cell.sae).iterdir()) == []
+
+
+# The folder
+
+
+def test_folder_of_another_schema_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "abench.json").write_text('{"schema": 999}')
+    with pytest.raises(UserError, match="another version of abench"):
+        Store.open(tmp_path, create=True)
+
+
+def test_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a results folder"):
+        Store.open(tmp_path, create=False)
+
+
+def test_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        Store.open(tmp_path / "file" / "results", create=True)
+
+
+# Leases
+
+
+def test_a_lease_is_held_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "leases" / "a.json"
+    with lease(path) as first, lease(path) as second:
+        assert (first, second) == (True, False)
+        assert f"process {os.getpid()}" in (holder(path) or "")
+    with lease(path) as again:
+        assert again
+    assert holder(path) is None
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_killed_process_loses_its_lease(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    hold = f"import time, pathlib\nfrom abench.lease import lease\nwith lease(pathlib.Path({str(path)!r})) as mine:\n print(mine, flush=True)\n time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "True"
+    with lease(path) as mine:
+        assert not mine
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    with lease(path) as mine:
+        assert mine
+
+
+def test_a_silent_host_loses_its_lease(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "1", "token": "t"}))
+    with lease(path) as mine:
+        assert not mine
+    long_ago = time.time() - 3600
+    os.utime(path, (long_ago, long_ago))
+    with lease(path) as mine:
+        assert mine
+
+
+def test_a_process_number_used_again_is_another_process(tmp_path: Path) -> None:
+    import socket
+
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": "0", "token": "t"}))
+    with lease(path) as mine:
+        assert mine
+
+
+RACE = """
+import sys, time, pathlib
+from abench.lease import lease
+time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
+with lease(pathlib.Path(sys.argv[1])) as mine:
+    print(mine, flush=True)
+    time.sleep(1.0)
+"""
+
+
+def test_many_processes_at_once_have_one_winner_even_over_a_stale_lease(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "1", "token": "t"}))
+    os.utime(path, (0, 0))
+    start = str(time.time() + 1.0)
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACE, str(path), start], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert sorted(racer.communicate()[0].strip() for racer in racers) == ["False", "False", "False", "True"]
