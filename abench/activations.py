@@ -36,7 +36,14 @@ class TokenRows:
     """
 
     def __init__(
-        self, lm: LanguageModel, data: DataSpec, part: Part, context: int, *, seed: int = 0, at: Position | None = None
+        self,
+        lm: LanguageModel,
+        data: DataSpec,
+        part: Part,
+        context: int,
+        *,
+        seed: int = 0,
+        at: Position | None = None,
     ) -> None:
         self._lm, self._data, self._part, self._context, self._seed = lm, data, part, context, seed
         self.position = at or Position()
@@ -146,7 +153,9 @@ class ActivationStream:
             raise ValueError("to restart behind the first block, its position and the statistics are needed")
         if self.statistics is None:
             self.measure()
-        rows = TokenRows(self._lm, self._data, "train", self._context, seed=self._training.seed, at=block_start)
+        rows = TokenRows(
+            self._lm, self._data, "train", self._context, seed=self._training.seed, at=block_start
+        )
         size = self._training.batch_size
         self._block_starts[block] = rows.position
         while True:
@@ -159,7 +168,7 @@ class ActivationStream:
             start = block * self.batches_per_block
 
     def start_of(self, batch: int) -> Position:
-        """Where in the texts the block begins that holds a batch; known for the current and the next block."""
+        """Where in the texts a batch's block begins; known for the current block and the next."""
         return self._block_starts[batch // self.batches_per_block]
 
     def normalise(self, batch: Tensor) -> Tensor:
@@ -185,8 +194,8 @@ class ActivationStream:
         tokens = rows.batch(self._rows)
         if len(tokens) == 0:
             raise UserError(
-                f"the text ends after {have:,} activations; training asks for {self._training.tokens:,}: "
-                "lower --tokens or give more text"
+                f"the text ends after {have:,} activations; training asks for "
+                f"{self._training.tokens:,}: lower --tokens or give more text"
             )
         residual = self._lm.residual(tokens, self._site).float()
         return residual[ordinary(tokens, self._lm).to(residual.device)]

@@ -101,7 +101,7 @@ def _check_safetensors(file: Path) -> None:
 
 
 def _from_folder(folder: Path, weights: str) -> ModelConfig:
-    """Defaults for a model abench has no file for: the middle layer, k = floor(d_model / 10) as in the paper."""
+    """Defaults for an unknown model: the middle layer, and the paper's k = floor(d_model / 10)."""
     check_folder(folder)
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = config.get("text_config", config)

@@ -218,7 +218,9 @@ def load_run(source: str | None, options: Mapping[str, Any], assignments: Iterab
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"--set takes key=value, for example training.learning_rate=1e-3, not '{assignment}'")
+            raise UserError(
+                f"--set takes key=value, for example training.learning_rate=1e-3, not '{assignment}'"
+            )
         _assign(merged, key.strip(), yamlfile.parse(value, f"--set {key}"))
     preset = _preset_of(merged)
     complete = _merge(_shipped("presets", preset), merged) if preset else merged
@@ -233,7 +235,9 @@ def _read_run(source: str | None) -> tuple[dict[str, Any], str, str]:
         return yamlfile.read_mapping(path), str(path), path.read_text(encoding="utf-8")
     if source not in config_names("runs"):
         names = config_names("runs")
-        raise UserError(f"'{source}' is neither a file nor a run that comes with abench{did_you_mean(source, names)}")
+        raise UserError(
+            f"'{source}' is neither a file nor a run that comes with abench{did_you_mean(source, names)}"
+        )
     return _shipped("runs", source), f"configs/runs/{source}.yaml", ""
 
 

@@ -26,11 +26,19 @@ CHECKPOINT_SHARE = 0.02
 
 
 def train_missing(
-    jobs: Sequence[SAEJob], lm: LanguageModel, store: Store, progress: Progress, *, device: str, checkpoint_seconds: float
+    jobs: Sequence[SAEJob],
+    lm: LanguageModel,
+    store: Store,
+    progress: Progress,
+    *,
+    device: str,
+    checkpoint_seconds: float,
 ) -> None:
     """Train those of `jobs` that are not in the store and that no other process is training."""
     with ExitStack() as leases:
-        mine = [job for job in jobs if leases.enter_context(store.claim(job.key)) and not _is_done(store, job)]
+        mine = [
+            job for job in jobs if leases.enter_context(store.claim(job.key)) and not _is_done(store, job)
+        ]
         if mine:
             _Group(mine, lm, store, progress, device, checkpoint_seconds).train()
 

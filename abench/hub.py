@@ -59,10 +59,14 @@ def fetch_model(repository: str, revision: str | None) -> Path:
     except GatedRepoError as error:
         raise UserError(_gated(repository)) from error
     except RepositoryNotFoundError as error:
-        raise UserError(f"the hub has no model '{repository}', or your token may not see it. {_WAYS}") from error
+        raise UserError(
+            f"the hub has no model '{repository}', or your token may not see it. {_WAYS}"
+        ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         cause = offline or str(error).splitlines()[0]
-        raise UserError(f"the weights of {repository} are not on this machine and {cause}. {_WAYS}") from error
+        raise UserError(
+            f"the weights of {repository} are not on this machine and {cause}. {_WAYS}"
+        ) from error
     return Path(folder)
 
 

@@ -48,7 +48,12 @@ def holder(path: Path) -> str | None:
 
 def _acquire(path: Path, token: str) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "token": token}
+    content = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+        "token": token,
+    }
     draft = path.with_name(f".{path.name}.{token}")
     draft.write_text(json.dumps(content), encoding="utf-8")
     try:
@@ -105,7 +110,7 @@ def _is_stale(path: Path) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this host was started, to tell it from a later one of the same number; None if gone."""
+    """When a process of this host started, to tell it from a later one of its number; None if it is gone."""
     proc = Path("/proc")
     if not proc.is_dir():
         return _alive(pid)

@@ -113,7 +113,9 @@ class LanguageModel:
         begin = [] if bos is None else [bos]
         end = [eos] if eos is not None and (bos is None or self.eos_after_documents) else []
         if not begin and not end:
-            raise UserError(f"the tokenizer of {self.name} has neither a BOS nor an EOS token to separate texts")
+            raise UserError(
+                f"the tokenizer of {self.name} has neither a BOS nor an EOS token to separate texts"
+            )
         return [*begin, *ids, *end]
 
     def token_ids(self, texts: list[str]) -> list[list[int]]:
@@ -168,14 +170,16 @@ class LanguageModel:
     def _layer(self, site: str) -> nn.Module:
         layer = layer_of(site)
         if layer >= self.n_layers:
-            raise UserError(f"{self.name} has {self.n_layers} blocks (0 to {self.n_layers - 1}), no block {layer}")
+            raise UserError(
+                f"{self.name} has {self.n_layers} blocks (0 to {self.n_layers - 1}), no block {layer}"
+            )
         return self._layers[layer]
 
     @contextmanager
     def _resume_from(self, residual: Tensor, site: str) -> Iterator[None]:
         """Within it, blocks below the site pass their input on and the site's block returns `residual`."""
         top = self._layer(site)
-        below = [layer for layer in self._layers[: layer_of(site)]]
+        below = list(self._layers[: layer_of(site)])
         replaced = residual.to(self.device, self.model.dtype)
 
         def pass_on(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
@@ -186,8 +190,8 @@ class LanguageModel:
 
         try:
             for layer in below:
-                layer.forward = pass_on  # type: ignore[method-assign]
-            top.forward = replace  # type: ignore[method-assign]
+                layer.forward = pass_on
+            top.forward = replace
             yield
         finally:
             for layer in [*below, top]:

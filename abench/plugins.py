@@ -58,7 +58,10 @@ def find_tasks(folders: Sequence[Path] = ()) -> dict[str, FoundTask]:
 
 
 def get_task(name: str, options: Mapping[str, Any], found: Mapping[str, FoundTask]) -> Task:
-    """The task of that name with its options; UserError with near names, the import error or the bad option."""
+    """The task of that name with its options.
+
+    Raises UserError with near names, the import error or the option that is wrong.
+    """
     if name not in found:
         where = sorted({each.source.rpartition(".")[0] or each.source for each in found.values()})
         raise UserError(f"unknown task '{name}'{did_you_mean(name, found)} (looked in {', '.join(where)})")

@@ -24,7 +24,9 @@ def write_plan_report(plan: Plan, store: Store) -> Written:
     """Write the report of the cells of a plan; cells without a result appear as missing."""
     records = [store.get(cell) or _missing(cell) for cell in plan.cells]
     curves = {sae.key: _curve(store.sae_folder(sae)) for sae in plan.saes}
-    title = plan.config.name if not plan.config.description else f"{plan.config.name}: {plan.config.description}"
+    title = (
+        plan.config.name if not plan.config.description else f"{plan.config.name}: {plan.config.description}"
+    )
     return _write(records, curves, store.report_folder(plan.config.name), title)
 
 

@@ -95,7 +95,9 @@ class _Runner:
     def _announce_wait(self, pending: Sequence[Cell]) -> bool:
         keys = [key for cell in pending for key in (cell.sae.key, cell.key)]
         holders = sorted({who for key in keys if (who := self._store.claimed_by(key))})
-        self._progress.say(f"waiting for {len(pending)} cells that {' and '.join(holders) or 'others'} work on")
+        self._progress.say(
+            f"waiting for {len(pending)} cells that {' and '.join(holders) or 'others'} work on"
+        )
         return True
 
     def _train(self, jobs: dict[str, SAEJob]) -> None:

@@ -112,7 +112,8 @@ class Store:
             _write(root / _MARK, json.dumps({"schema": SCHEMA}) + "\n")
         except OSError as error:
             raise UserError(
-                f"the results folder {root} cannot be written ({error.strerror}): choose another with --results"
+                f"the results folder {root} cannot be written ({error.strerror}): "
+                "choose another with --results"
             ) from error
 
     # Trained SAEs
@@ -125,7 +126,8 @@ class Store:
         """Where the SAE of a cell's record lies."""
         labels = record.labels
         label = f"{labels['variant']}_k{labels['k']}_w{labels['width']}_s{labels['seed']}"
-        return self.root / "saes" / labels["model"] / labels["site"] / f"{label}-{record.sae_key[:_KEY_DIGITS]}"
+        place = self.root / "saes" / str(labels["model"]) / str(labels["site"])
+        return place / f"{label}-{record.sae_key[:_KEY_DIGITS]}"
 
     def get_sae(self, job: SAEJob) -> SAERecord | None:
         """The record of a trained (or failed) SAE whose files are whole; None if it has to be trained."""

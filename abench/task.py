@@ -1,4 +1,4 @@
-"""What an evaluation is: a task with declared metrics, prepared once a model and site, scored for each SAE."""
+"""What an evaluation is: a task with declared metrics, prepared once a site, scored for each SAE."""
 
 import math
 from abc import ABC, abstractmethod

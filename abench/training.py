@@ -56,7 +56,9 @@ class _Counters:
 class SAETrainer:
     """One SAE in training."""
 
-    def __init__(self, variant: Variant, shape: SAEShape, spec: TrainingSpec, *, seed: int, label: str = "") -> None:
+    def __init__(
+        self, variant: Variant, shape: SAEShape, spec: TrainingSpec, *, seed: int, label: str = ""
+    ) -> None:
         self.variant, self.shape, self.spec = variant, shape, spec
         self.label = label or f"{variant.name}_k{shape.k}_s{seed}"
         self.sae = variant.build(shape, seed)
@@ -176,7 +178,9 @@ def run_lockstep(
     for index in range(start, max((t.spec.steps for t in active), default=0)):
         batch = next(batches, None)
         if batch is None:
-            raise UserError(f"the activations ended after {index} batches; training needs {active[0].spec.steps}")
+            raise UserError(
+                f"the activations ended after {index} batches; training needs {active[0].spec.steps}"
+            )
         for trainer in [t for t in active if t.step == index]:
             try:
                 trainer.train_on(batch)
@@ -224,8 +228,11 @@ def train(
     """
     import tempfile
 
-    spec = TrainingSpec(tokens=steps * batch_size, batch_size=batch_size, **{
-        "buffer_tokens": batch_size, "calibration_tokens": 8 * batch_size, **training})
+    spec = TrainingSpec(
+        tokens=steps * batch_size,
+        batch_size=batch_size,
+        **{"buffer_tokens": batch_size, "calibration_tokens": 8 * batch_size, **training},
+    )
     stream = rebatch(activations, batch_size)
     first = next(stream, None)
     if first is None:
@@ -233,7 +240,9 @@ def train(
     d_in = first.shape[1]
     scale = d_in**0.5 / float(first.norm(dim=-1).mean()) if spec.normalisation == "scale" else 1.0
     chosen = [get_variant(name, (options or {}).get(name, {})) for name in variants]
-    trainers = [SAETrainer(v, SAEShape(d_in, width, each, device), spec, seed=seed) for v in chosen for each in k]
+    trainers = [
+        SAETrainer(v, SAEShape(d_in, width, each, device), spec, seed=seed) for v in chosen for each in k
+    ]
     failures: dict[int, str] = {}
     keep = max(1, spec.calibration_tokens // batch_size)
     recent: list[Tensor] = []
@@ -261,7 +270,9 @@ def train(
                 standardised = spec.normalisation == "layer_norm"
                 save_sae(trainer.sae, Path(folder), scale=scale, metadata={}, layer_norm=standardised)
                 sae = load_sae(Path(folder), device=device)
-        results.append(TrainedSAE(trainer.variant.name, trainer.shape.k, seed, sae, list(trainer.curve), failure))
+        results.append(
+            TrainedSAE(trainer.variant.name, trainer.shape.k, seed, sae, list(trainer.curve), failure)
+        )
     return results
 
 
@@ -278,7 +289,7 @@ def rebatch(activations: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
         if sum(map(len, waiting)) >= batch_size:
             joined = torch.cat(waiting)
             whole = len(joined) - len(joined) % batch_size
-            yield from joined[:whole].split(batch_size)
+            yield from (joined[i : i + batch_size] for i in range(0, whole, batch_size))
             waiting = [joined[whole:]]
 
 

@@ -34,7 +34,7 @@ _Loader.add_implicit_resolver(
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: dict[Any, int] = {}
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node)
         line = key_node.start_mark.line + 1
         if key in seen:
             raise UserError(f"line {line}: '{key}' is given twice (first on line {seen[key]})")
@@ -54,7 +54,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 def parse(text: str, where: str) -> Any:
     """The value of one YAML document; UserError naming `where` and the line if it is not YAML."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - derives from SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""

@@ -29,23 +29,54 @@ class Core(Task):
         Metric("l0", None, "L0", headline=True, description="mean number of latents different from zero"),
         Metric("mse", False, "MSE", description="mean squared error per token, summed over dimensions"),
         Metric("nmse", False, "nMSE", headline=True, description="mean of ||x − x̂||² / ||x||²"),
-        Metric("explained_variance", True, "expl. var.", headline=True,
-               description="1 − sum ||x − x̂||² / sum ||x − mean||²"),
-        Metric("loss_recovered_zero", True, "loss rec.", headline=True,
-               description="(CE_zero − CE_sae) / (CE_zero − CE_clean)"),
-        Metric("loss_recovered_mean", True, "loss rec. (mean)",
-               description="(CE_mean − CE_sae) / (CE_mean − CE_clean)"),
+        Metric(
+            "explained_variance",
+            True,
+            "expl. var.",
+            headline=True,
+            description="1 − sum ||x − x̂||² / sum ||x − mean||²",
+        ),
+        Metric(
+            "loss_recovered_zero",
+            True,
+            "loss rec.",
+            headline=True,
+            description="(CE_zero − CE_sae) / (CE_zero − CE_clean)",
+        ),
+        Metric(
+            "loss_recovered_mean",
+            True,
+            "loss rec. (mean)",
+            description="(CE_mean − CE_sae) / (CE_mean − CE_clean)",
+        ),
         Metric("ce_clean", None, "CE clean", description="cross-entropy of the model itself, nats per token"),
         Metric("ce_sae", False, "CE SAE", description="cross-entropy with the SAE's reconstruction in place"),
         Metric("ce_zero", None, "CE zero", description="cross-entropy with the residual stream set to 0"),
-        Metric("ce_mean", None, "CE mean", description="cross-entropy with the residual stream set to its mean"),
-        Metric("kl", False, "KL", headline=True,
-               description="KL divergence of the predictions, clean from reconstructed, nats per token"),
+        Metric(
+            "ce_mean", None, "CE mean", description="cross-entropy with the residual stream set to its mean"
+        ),
+        Metric(
+            "kl",
+            False,
+            "KL",
+            headline=True,
+            description="KL divergence of the predictions, clean from reconstructed, nats per token",
+        ),
         Metric("dead_fraction", False, "dead", headline=True, description="latents that never fire"),
-        Metric("two_sided_fraction", None, "two-sided", headline=True,
-               description="alive latents with at least 5 % of their firings on each side of zero"),
-        Metric("antipodal_fraction", None, "antipodal", headline=True,
-               description="alive latents with a pole that points against a pole of another (cosine < −0.7)"),
+        Metric(
+            "two_sided_fraction",
+            None,
+            "two-sided",
+            headline=True,
+            description="alive latents with at least 5 % of their firings on each side of zero",
+        ),
+        Metric(
+            "antipodal_fraction",
+            None,
+            "antipodal",
+            headline=True,
+            description="alive latents with a pole that points against a pole of another (cosine < −0.7)",
+        ),
     )
 
     outlier_norm: float | None = 10.0
@@ -65,7 +96,9 @@ class Core(Task):
         clean.ce = clean.cross_entropies(lm, ctx.site, mean)
         return clean
 
-    def _masks(self, tokens: Tensor, residuals: list[Tensor], lm: LanguageModel, ctx: Context) -> list[Tensor]:
+    def _masks(
+        self, tokens: Tensor, residuals: list[Tensor], lm: LanguageModel, ctx: Context
+    ) -> list[Tensor]:
         """The positions, [rows, context] a batch, at which the residual stream is replaced and scored."""
         masks = [ordinary(b, lm).to(lm.device) for b in tokens.split(ctx.evaluation.batch_size)]
         if self.outlier_norm is None:
@@ -192,7 +225,7 @@ class _Sums:
 
 
 def _latent_use(sums: _Sums, decoder: Tensor) -> dict[str, float]:
-    """Shares of latents: dead among all; two-sided and antipodal among the alive ones. decoder: [width, d]."""
+    """Shares of latents: dead of all, two-sided and antipodal of the alive; decoder is [width, d]."""
     firings = sums.positive + sums.negative
     alive = firings > 0
     if not bool(alive.any()):

@@ -8,8 +8,20 @@ from pathlib import Path
 import pytest
 
 SMALL = (
-    "--width", "200", "--tokens", "40960", "--set", "training.batch_size=512", "--set", "training.buffer_tokens=4096",
-    "--set", "training.calibration_tokens=2048", "--set", "evaluation.tokens=2560", "--set", "context=64",
+    "--width",
+    "200",
+    "--tokens",
+    "40960",
+    "--set",
+    "training.batch_size=512",
+    "--set",
+    "training.buffer_tokens=4096",
+    "--set",
+    "training.calibration_tokens=2048",
+    "--set",
+    "evaluation.tokens=2560",
+    "--set",
+    "context=64",
 )
 """Options that make a run on the bundled model take seconds."""
 

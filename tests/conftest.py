@@ -6,17 +6,18 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 
-from collections.abc import Callable  # noqa: E402
-from pathlib import Path  # noqa: E402
+from collections.abc import Callable
+from pathlib import Path
 
-import pytest  # noqa: E402
+import pytest
 
-from abench._torchvision import hide_if_broken  # noqa: E402
+from abench._torchvision import hide_if_broken
 
 hide_if_broken()
 
 from architectures import build_model, build_tokenizer  # noqa: E402
 from command import Abench  # noqa: E402
+
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:

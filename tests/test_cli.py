@@ -1,4 +1,4 @@
-"""The command line: help everywhere, listings, and a sentence for every mistake that leaves nothing behind."""
+"""The command line: help everywhere, listings, and for every mistake a sentence and nothing else."""
 
 import json
 import subprocess
@@ -22,8 +22,12 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[tuple
     return found
 
 
-@pytest.mark.parametrize(("path", "command"), commands(cli), ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
-def test_every_command_and_option_has_help_and_stands_in_the_docs(path: tuple[str, ...], command: click.Command) -> None:
+@pytest.mark.parametrize(
+    ("path", "command"), commands(cli), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_every_command_and_option_has_help_and_stands_in_the_docs(
+    path: tuple[str, ...], command: click.Command
+) -> None:
     assert command.help
     for parameter in command.params:
         if isinstance(parameter, click.Option) and parameter.name not in {"seed"}:
@@ -33,9 +37,9 @@ def test_every_command_and_option_has_help_and_stands_in_the_docs(path: tuple[st
 
 
 def test_help_imports_neither_torch_nor_pydantic() -> None:
-    code = "import sys, abench.cli; print(sorted({'torch', 'pydantic', 'pandas', 'rich', 'yaml'} & set(sys.modules)))"
+    code = "import sys, abench.cli; print({'torch', 'pydantic', 'pandas', 'rich'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
+    assert run.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("what", ["models", "variants", "tasks", "configs"])
@@ -79,7 +83,9 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("options", "sentence"), MISTAKES, ids=[" ".join(options) for options, _ in MISTAKES])
+@pytest.mark.parametrize(
+    ("options", "sentence"), MISTAKES, ids=[" ".join(options) for options, _ in MISTAKES]
+)
 def test_a_mistake_is_a_sentence_and_leaves_nothing(
     abench: Abench, tmp_path: Path, options: list[str], sentence: str
 ) -> None:

@@ -15,7 +15,9 @@ from abench.tinyworld import MODEL_DIR
 
 SITE = "blocks.1.hook_resid_post"
 DATA = DataSpec(source="tinyworld", dataset=None)
-CONTEXT = Context(site=SITE, evaluation=EvaluationSpec(tokens=24 * 48, batch_size=5), data=DATA, context_size=48)
+CONTEXT = Context(
+    site=SITE, evaluation=EvaluationSpec(tokens=24 * 48, batch_size=5), data=DATA, context_size=48
+)
 Score = Callable[[Any], dict[str, float]]
 
 
@@ -53,14 +55,18 @@ def trained(lm: LanguageModel) -> dict[str, Any]:
     batches = [lm.residual(t, SITE)[ordinary(t, lm)] for t in (rows.batch(32) for _ in range(50))]
     names = ["abstopk", "topk"]
     results = train([b.clone() for b in batches], variants=names, k=[8], width=300, steps=120, batch_size=512)
-    return {result.variant: result.sae.requires_grad_(False) for result in results}
+    return {result.variant: result.sae for result in results}
 
 
-def standard_sae(w_enc: Tensor, w_dec: Tensor, *, b_enc: Tensor | None = None, b_dec: Tensor | None = None) -> Any:
+def standard_sae(
+    w_enc: Tensor, w_dec: Tensor, *, b_enc: Tensor | None = None, b_dec: Tensor | None = None
+) -> Any:
     """A ReLU SAE with given weights; w_enc [d_in, width], w_dec [width, d_in]."""
     from sae_lens import StandardSAE, StandardSAEConfig
 
-    sae = StandardSAE(StandardSAEConfig(d_in=w_dec.shape[1], d_sae=w_dec.shape[0], apply_b_dec_to_input=False))
+    sae = StandardSAE(
+        StandardSAEConfig(d_in=w_dec.shape[1], d_sae=w_dec.shape[0], apply_b_dec_to_input=False)
+    )
     sae.W_enc.data, sae.W_dec.data = w_enc.clone(), w_dec.clone()
     if b_enc is not None:
         sae.b_enc.data = b_enc.clone()
@@ -115,15 +121,22 @@ def brute_force(lm: LanguageModel, tokens: Tensor, sae: Any) -> dict[str, float]
             count += 1
             for name, values in each.items():
                 sums[name] -= float(values[position, row[position + 1]])
-            sums["kl"] += float(torch.nn.functional.kl_div(
-                each["sae"][position], each["clean"][position], log_target=True, reduction="sum"))
+            sums["kl"] += float(
+                torch.nn.functional.kl_div(
+                    each["sae"][position], each["clean"][position], log_target=True, reduction="sum"
+                )
+            )
     ce = {name: total / count for name, total in sums.items()}
     inputs = residual[mask]
     with torch.no_grad():
         codes = sae.encode(inputs)
         error = (inputs - sae.decode(codes)).double().square().sum(-1)
     return {
-        "ce_clean": ce["clean"], "ce_sae": ce["sae"], "ce_zero": ce["zero"], "ce_mean": ce["mean"], "kl": ce["kl"],
+        "ce_clean": ce["clean"],
+        "ce_sae": ce["sae"],
+        "ce_zero": ce["zero"],
+        "ce_mean": ce["mean"],
+        "kl": ce["kl"],
         "loss_recovered_zero": (ce["zero"] - ce["sae"]) / (ce["zero"] - ce["clean"]),
         "loss_recovered_mean": (ce["mean"] - ce["sae"]) / (ce["mean"] - ce["clean"]),
         "mse": float(error.mean()),
@@ -134,7 +147,9 @@ def brute_force(lm: LanguageModel, tokens: Tensor, sae: Any) -> dict[str, float]
 
 
 @pytest.mark.parametrize("variant", ["abstopk", "topk"])
-def test_equals_brute_force(variant: str, lm: LanguageModel, tokens: Tensor, trained: dict[str, Any], score: Score) -> None:
+def test_equals_brute_force(
+    variant: str, lm: LanguageModel, tokens: Tensor, trained: dict[str, Any], score: Score
+) -> None:
     ours, theirs = score(trained[variant]), brute_force(lm, tokens, trained[variant])
     for name, value in theirs.items():
         assert ours[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
@@ -192,7 +207,9 @@ def test_use_of_latents_is_counted(x: Tensor, score: Score) -> None:
     d = x.shape[1]
     directions = torch.linalg.qr(torch.randn(d, d, generator=torch.Generator().manual_seed(0))).Q[:10].clone()
     directions[1] = -0.8 * directions[0] + 0.6 * directions[1]  # cosine −0.8 with latent 0
-    sae = AbsTopKSAE(AbsTopKSAEConfig(d_in=d, d_sae=10, k=10, apply_b_dec_to_input=False)).requires_grad_(False)
+    sae = AbsTopKSAE(AbsTopKSAEConfig(d_in=d, d_sae=10, k=10, apply_b_dec_to_input=False)).requires_grad_(
+        False
+    )
     sae.W_dec.data = directions
     sae.W_enc.data = torch.zeros(d, 10)
     centred = x - x.mean(0)
@@ -221,7 +238,9 @@ def test_an_sae_that_never_fires_is_an_error(lm: LanguageModel, score: Score) ->
 
 def test_a_limit_cuts_the_text(lm: LanguageModel) -> None:
     task = get_task("core", {}, find_tasks())
-    limited = Context(site=SITE, evaluation=EvaluationSpec(tokens=24 * 48, limit=3), data=DATA, context_size=48)
+    limited = Context(
+        site=SITE, evaluation=EvaluationSpec(tokens=24 * 48, limit=3), data=DATA, context_size=48
+    )
     assert sum(map(len, task.prepare(lm, limited).tokens)) == 3
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from architectures import ARCHITECTURES, D_MODEL, N_LAYERS, VOCABULARY
 
 from abench.errors import UserError
 from abench.models import LanguageModel, layer_of, site_name
-from architectures import ARCHITECTURES, D_MODEL, N_LAYERS, VOCABULARY
 
 Folder = Callable[[str], Path]
 SITE = "blocks.1.hook_resid_post"
@@ -36,7 +36,9 @@ def test_residual_is_what_transformers_calls_a_hidden_state(lm: LanguageModel, t
         torch.testing.assert_close(lm.residual(tokens, site_name(layer)), states[layer + 1], rtol=0, atol=0)
 
 
-def test_several_sites_come_from_one_pass_that_stops_at_the_highest(lm: LanguageModel, tokens: torch.Tensor) -> None:
+def test_several_sites_come_from_one_pass_that_stops_at_the_highest(
+    lm: LanguageModel, tokens: torch.Tensor
+) -> None:
     calls = []
     handle = lm.model.get_decoder().register_forward_hook(lambda *_: calls.append("finished"))
     both = lm.residuals(tokens, [site_name(0), site_name(2)])
@@ -49,7 +51,9 @@ def test_several_sites_come_from_one_pass_that_stops_at_the_highest(lm: Language
 def test_unchanged_residual_gives_the_model_s_own_logits(lm: LanguageModel, tokens: torch.Tensor) -> None:
     for layer in range(N_LAYERS):
         residual = lm.residual(tokens, site_name(layer))
-        torch.testing.assert_close(lm.logits_from(residual, tokens, site_name(layer)), lm.logits(tokens), rtol=0, atol=0)
+        torch.testing.assert_close(
+            lm.logits_from(residual, tokens, site_name(layer)), lm.logits(tokens), rtol=0, atol=0
+        )
 
 
 def test_replaced_residual_equals_a_hook_that_replaces_it(lm: LanguageModel, tokens: torch.Tensor) -> None:
@@ -64,10 +68,14 @@ def test_replaced_residual_equals_a_hook_that_replaces_it(lm: LanguageModel, tok
 def test_lower_blocks_are_not_run(lm: LanguageModel, tokens: torch.Tensor) -> None:
     residual = lm.residual(tokens, SITE)
     run = []
-    handles = [layer.register_forward_hook(lambda m, i, o, n=n: run.append((n, o is i[0])))
-               for n, layer in enumerate(lm._layers)]
+    handles = [
+        layer.register_forward_hook(lambda m, i, o, n=n: run.append((n, o is i[0])))
+        for n, layer in enumerate(lm._layers)
+    ]
     attention = [m for name, m in lm._layers[0].named_modules() if name.endswith(("attn", "attention"))]
-    handles += [m.register_forward_hook(lambda *_: run.append(("attention of block 0", False))) for m in attention]
+    handles += [
+        m.register_forward_hook(lambda *_: run.append(("attention of block 0", False))) for m in attention
+    ]
     lm.logits_from(residual, tokens, SITE)
     for handle in handles:
         handle.remove()
@@ -85,11 +93,15 @@ def test_a_replacement_leaves_no_trace_even_after_an_error(lm: LanguageModel, to
 
 def test_log_probs_are_those_of_the_following_tokens(lm: LanguageModel, tokens: torch.Tensor) -> None:
     logits = lm.logits(tokens)
-    expected = torch.stack([logits[:, i].log_softmax(-1)[range(3), tokens[:, i + 1]] for i in range(23)], dim=1)
+    expected = torch.stack(
+        [logits[:, i].log_softmax(-1)[range(3), tokens[:, i + 1]] for i in range(23)], dim=1
+    )
     torch.testing.assert_close(lm.log_probs(tokens), expected)
 
 
-def test_transformer_lens_calls_the_same_tensor_resid_post(model_folder: Folder, tokens: torch.Tensor) -> None:
+def test_transformer_lens_calls_the_same_tensor_resid_post(
+    model_folder: Folder, tokens: torch.Tensor
+) -> None:
     from transformer_lens.model_bridge import TransformerBridge
 
     folder = model_folder("qwen3-4b")

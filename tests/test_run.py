@@ -32,12 +32,32 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_report_is_whole(finished: Path) -> None:
     report = finished / "reports" / "default"
     names = {file.name for file in report.iterdir()}
-    expected = {"data.csv", "table.md", "table.csv", "table.tex", "reconstruction.png", "reconstruction.pdf", "index.html"}
+    expected = {
+        "data.csv",
+        "table.md",
+        "table.csv",
+        "table.tex",
+        "reconstruction.png",
+        "reconstruction.pdf",
+        "index.html",
+    }
     assert expected <= names
     frame = pd.read_csv(report / "data.csv")
     assert list(frame.columns) == [
-        "model", "site", "variant", "k", "width", "seed", "task", "task_version", "view", "metric", "value",
-        "higher_is_better", "status", "key",
+        "model",
+        "site",
+        "variant",
+        "k",
+        "width",
+        "seed",
+        "task",
+        "task_version",
+        "view",
+        "metric",
+        "value",
+        "higher_is_better",
+        "status",
+        "key",
     ]
     assert set(frame.status) == {"done"}
     assert frame.value.notna().all()
@@ -82,7 +102,9 @@ def test_the_training_curve_is_kept(finished: Path) -> None:
 
 def test_nothing_unfinished_is_left(finished: Path) -> None:
     left = [path for path in finished.rglob("*") if path.is_file()]
-    assert not [path for path in left if {"checkpoints", "leases"} & set(path.parts) and path.name != ".takeover"]
+    assert not [
+        path for path in left if {"checkpoints", "leases"} & set(path.parts) and path.name != ".takeover"
+    ]
     assert not [path for path in left if path.name.startswith(".") and path.name != ".takeover"]
 
 
@@ -182,7 +204,9 @@ def test_two_processes_on_one_folder_compute_each_cell_once(finished: Path, tmp_
     processes = [start("run", *TWO, "--results", results) for _ in range(2)]
     outputs = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    computed = sum(int(line.split()[0]) for output in outputs for line in output.splitlines() if "computed" in line)
+    computed = sum(
+        int(line.split()[0]) for output in outputs for line in output.splitlines() if "computed" in line
+    )
     trained = sum("training" in output and "/80" in output for output in outputs)
     assert trained == 1
     assert computed >= 2
@@ -191,7 +215,15 @@ def test_two_processes_on_one_folder_compute_each_cell_once(finished: Path, tmp_
 
 def test_a_diverging_sae_is_marked_and_the_others_go_on(abench: Abench, tmp_path: Path) -> None:
     # A penalty so heavy that the loss overflows.
-    options = ["--variants", "relu,topk", "--k", "4", *SMALL, "--set", "variant_options.relu.coefficient=1e38"]
+    options = [
+        "--variants",
+        "relu,topk",
+        "--k",
+        "4",
+        *SMALL,
+        "--set",
+        "variant_options.relu.coefficient=1e38",
+    ]
     result = abench("run", *options, "--results", tmp_path)
     assert result.code == 3
     assert "relu" in result.err
@@ -247,7 +279,11 @@ def test_failing_skipping_and_broken_tasks(abench: Abench, tmp_path: Path) -> No
     (tasks / "syntax.py").write_text("def broken(:\n")
     listing = json.loads(abench("list", "tasks", "--tasks-dir", tasks, "--json").out)
     assert {row["name"]: row["version"] for row in listing} == {
-        "core": "1", "moody": "1", "shy": "1", "liar": "1", "syntax": "broken",
+        "core": "1",
+        "moody": "1",
+        "shy": "1",
+        "liar": "1",
+        "syntax": "broken",
     }
     options = [*TWO, "--tasks-dir", tasks, "--results", tmp_path / "results"]
     assert "cannot be imported" in abench("run", *options, "--tasks", "syntax").err
@@ -255,10 +291,16 @@ def test_failing_skipping_and_broken_tasks(abench: Abench, tmp_path: Path) -> No
     assert result.code == 3
     assert "no mood for <signs>" in result.err
     assert "scores that are not finite: mood = nan" in result.err
-    frame = pd.read_csv(tmp_path / "results" / "reports" / "default" / "data.csv").set_index(["task", "variant"])
+    frame = pd.read_csv(tmp_path / "results" / "reports" / "default" / "data.csv").set_index(
+        ["task", "variant"]
+    )
     assert frame.status.to_dict() == {
-        ("moody", "abstopk"): "failed", ("moody", "batchtopk"): "done", ("shy", "abstopk"): "skipped",
-        ("shy", "batchtopk"): "skipped", ("liar", "abstopk"): "failed", ("liar", "batchtopk"): "failed",
+        ("moody", "abstopk"): "failed",
+        ("moody", "batchtopk"): "done",
+        ("shy", "abstopk"): "skipped",
+        ("shy", "batchtopk"): "skipped",
+        ("liar", "abstopk"): "failed",
+        ("liar", "batchtopk"): "failed",
     }
     key = frame.loc[("moody", "abstopk"), "key"]
     assert "Traceback" in abench("show", key, "--results", tmp_path / "results").out
@@ -274,6 +316,20 @@ def test_a_new_task_runs_as_it_is_and_passes_its_test(abench: Abench, tmp_path: 
     assert abench("new", "task", "my_measure", "--dir", tmp_path).code == 0
     assert abench("new", "task", "my_measure", "--dir", tmp_path).code == 2
     assert abench("new", "task", "Not-A-Name", "--dir", tmp_path).code == 2
-    run = subprocess.run([sys.executable, "-m", "pytest", "-q", str(tmp_path), "-p", "no:cacheprovider", "--rootdir", str(tmp_path)],
-                         capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            str(tmp_path),
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            str(tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert run.returncode == 0, run.stdout + run.stderr

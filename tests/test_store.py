@@ -22,12 +22,21 @@ from abench.plugins import find_tasks, get_task
 from abench.store import Record, SAERecord, Store
 from abench.variants import get_variant
 
-MODEL = ModelConfig(title="M", weights="x", n_layers=4, d_model=32, layers=(1, 2), k=(4,),
-                    data=DataSpec(source="tinyworld", dataset=None))
+MODEL = ModelConfig(
+    title="M",
+    weights="x",
+    n_layers=4,
+    d_model=32,
+    layers=(1, 2),
+    k=(4,),
+    data=DataSpec(source="tinyworld", dataset=None),
+)
 
 
 def plan(**changes: object) -> Plan:
-    config = RunConfig.model_validate({"variants": ("abstopk", "topk"), "k": (4, 8), "seeds": (0, 1)} | changes)
+    config = RunConfig.model_validate(
+        {"variants": ("abstopk", "topk"), "k": (4, 8), "seeds": (0, 1)} | changes
+    )
     variants = {name: get_variant(name, {}) for name in config.variants}
     tasks = {name: get_task(name, {}, find_tasks()) for name in config.tasks}
     return make_plan(config, "m", MODEL, variants, tasks, commit="c0ffee")
@@ -86,8 +95,14 @@ def test_name_and_description_change_no_key() -> None:
 
 def test_another_commit_of_the_model_changes_every_key() -> None:
     one = plan()
-    other = make_plan(one.config, "m", MODEL, {n: get_variant(n, {}) for n in one.config.variants},
-                      {"core": one.cells[0].task}, commit="other")
+    other = make_plan(
+        one.config,
+        "m",
+        MODEL,
+        {n: get_variant(n, {}) for n in one.config.variants},
+        {"core": one.cells[0].task},
+        commit="other",
+    )
     assert {c.key for c in one.cells}.isdisjoint(c.key for c in other.cells)
 
 
@@ -130,7 +145,10 @@ def test_nan_has_no_key() -> None:
 
 
 def test_difference_names_the_paths() -> None:
-    assert difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == [("a.c", 2, 3), ("d", None, 4)]
+    assert difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == [
+        ("a.c", 2, 3),
+        ("d", None, 4),
+    ]
 
 
 # Cells
@@ -147,7 +165,13 @@ def test_what_is_put_is_what_is_got(store: Store, cell: Cell) -> None:
 def test_file_is_found_by_key_and_by_path(store: Store, cell: Cell) -> None:
     store.put(cell, record_of(cell))
     file = store.cell_file(cell)
-    assert store.find(cell.key) == store.find(cell.key[:6]) == store.find(str(file)) == store.find(file.name) == [file]
+    assert (
+        store.find(cell.key)
+        == store.find(cell.key[:6])
+        == store.find(str(file))
+        == store.find(file.name)
+        == [file]
+    )
     assert store.find("0" * 12) == []
 
 
@@ -186,7 +210,9 @@ def test_an_sae_is_whole_only_with_its_record_and_unchanged_files(store: Store, 
     job = cell.sae
     draft = store.draft_folder(job)
     (draft / "weights").write_bytes(b"w" * 100)
-    record = SAERecord(job.key, "done", job.labels(), job.spec(), files={"weights": file_hash(draft / "weights")})
+    record = SAERecord(
+        job.key, "done", job.labels(), job.spec(), files={"weights": file_hash(draft / "weights")}
+    )
     assert store.get_sae(job) is None
     store.put_sae(job, record, draft)
     assert store.get_sae(job) == record
@@ -234,10 +260,19 @@ def test_a_lease_is_held_by_one(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
+HOLD = """
+import sys, time, pathlib
+from abench.lease import lease
+with lease(pathlib.Path(sys.argv[1])) as mine:
+    print(mine, flush=True)
+    time.sleep(60)
+"""
+
+
 def test_a_killed_process_loses_its_lease(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    hold = f"import time, pathlib\nfrom abench.lease import lease\nwith lease(pathlib.Path({str(path)!r})) as mine:\n print(mine, flush=True)\n time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True)
+    process_code = [sys.executable, "-c", HOLD, str(path)]
+    process = subprocess.Popen(process_code, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "True"
     with lease(path) as mine:
@@ -264,7 +299,9 @@ def test_a_process_number_used_again_is_another_process(tmp_path: Path) -> None:
     import socket
 
     path = tmp_path / "a.json"
-    path.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": "0", "token": "t"}))
+    path.write_text(
+        json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": "0", "token": "t"})
+    )
     with lease(path) as mine:
         assert mine
 

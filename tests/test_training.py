@@ -20,8 +20,16 @@ from abench.variants import SAEShape, get_variant, variant_names
 
 TINY_DATA = DataSpec(source="tinyworld", dataset=None)
 SITE = "blocks.2.hook_resid_post"
-SPEC = TrainingSpec(tokens=64 * 30, batch_size=64, learning_rate=1e-3, warmup_fraction=0.1, decay_fraction=0.3,
-                    dead_after_tokens=64 * 5, buffer_tokens=64 * 7, calibration_tokens=256)
+SPEC = TrainingSpec(
+    tokens=64 * 30,
+    batch_size=64,
+    learning_rate=1e-3,
+    warmup_fraction=0.1,
+    decay_fraction=0.3,
+    dead_after_tokens=64 * 5,
+    buffer_tokens=64 * 7,
+    calibration_tokens=256,
+)
 SHAPE = SAEShape(d_in=16, width=64, k=4)
 
 
@@ -115,15 +123,31 @@ def test_the_step_is_sae_lens_s_own(name: str) -> None:
     # A fixed penalty and no dead latents, so that both trainers use the same loss.
     options = {"coefficient": 0.1} if name in {"relu", "jumprelu", "gated"} else {}
     variant = get_variant(name, options)
-    spec = TrainingSpec(tokens=64 * 30, batch_size=64, learning_rate=1e-3, dead_after_tokens=10**9, buffer_tokens=64)
+    spec = TrainingSpec(
+        tokens=64 * 30, batch_size=64, learning_rate=1e-3, dead_after_tokens=10**9, buffer_tokens=64
+    )
     ours = SAETrainer(variant, SHAPE, spec, seed=0)
     run([ours])
     theirs = variant.build(SHAPE, 0)
     config = SAETrainerConfig(
-        n_checkpoints=0, checkpoint_path=None, save_final_checkpoint=False, total_training_samples=64 * 30, device="cpu",
-        autocast=False, lr=1e-3, lr_end=1e-3, lr_scheduler_name="constant", lr_warm_up_steps=0, adam_beta1=0.9,
-        adam_beta2=0.99, lr_decay_steps=0, n_restart_cycles=1, train_batch_size_samples=64, dead_feature_window=10**9,
-        feature_sampling_window=10**9, logger=LoggingConfig(log_to_wandb=False),
+        n_checkpoints=0,
+        checkpoint_path=None,
+        save_final_checkpoint=False,
+        total_training_samples=64 * 30,
+        device="cpu",
+        autocast=False,
+        lr=1e-3,
+        lr_end=1e-3,
+        lr_scheduler_name="constant",
+        lr_warm_up_steps=0,
+        adam_beta1=0.9,
+        adam_beta2=0.99,
+        lr_decay_steps=0,
+        n_restart_cycles=1,
+        train_batch_size_samples=64,
+        dead_feature_window=10**9,
+        feature_sampling_window=10**9,
+        logger=LoggingConfig(log_to_wandb=False),
     )
     trainer = Theirs(cfg=config, sae=theirs, data_provider=batches())
     for batch in batches():
@@ -153,20 +177,31 @@ def test_dead_latents_are_those_that_have_not_fired_for_long() -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_that_sae_only() -> None:
-    good, bad = (SAETrainer(get_variant("topk", {}), SHAPE, SPEC, seed=0, label=label) for label in ("good", "bad"))
+    good, bad = (
+        SAETrainer(get_variant("topk", {}), SHAPE, SPEC, seed=0, label=label) for label in ("good", "bad")
+    )
     bad.sae.W_dec.data[0, 0] = float("nan")
     lost: list[tuple[str, str]] = []
-    run_lockstep([good, bad], batches(), start=0, on_step=lambda _: None,
-                 on_diverged=lambda t, e: lost.append((t.label, str(e))))
+    run_lockstep(
+        [good, bad],
+        batches(),
+        start=0,
+        on_step=lambda _: None,
+        on_diverged=lambda t, e: lost.append((t.label, str(e))),
+    )
     assert good.step == 30
     assert lost == [("bad", "the training loss became nan at step 1")]
 
 
 def test_a_diverging_sae_is_stopped() -> None:
-    spec = SPEC.model_copy(update={"learning_rate": 1e3, "gradient_clip": None, "tokens": 64 * 300, "warmup_fraction": 0.0})
+    spec = SPEC.model_copy(
+        update={"learning_rate": 1e3, "gradient_clip": None, "tokens": 64 * 300, "warmup_fraction": 0.0}
+    )
     trainer = SAETrainer(get_variant("relu", {"coefficient": 0.0}), SHAPE, spec, seed=0)
     lost: list[Diverged] = []
-    run_lockstep([trainer], batches(n=300), start=0, on_step=lambda _: None, on_diverged=lambda _, e: lost.append(e))
+    run_lockstep(
+        [trainer], batches(n=300), start=0, on_step=lambda _: None, on_diverged=lambda _, e: lost.append(e)
+    )
     assert len(lost) == 1
     assert trainer.step < 300
 
@@ -268,7 +303,15 @@ def test_text_that_ends_too_early_is_a_sentence(tiny: LanguageModel, tmp_path: P
 
 def test_train_as_a_library_gives_sae_lens_saes_that_reconstruct() -> None:
     source = list(batches(n=400, size=100))
-    results = abench.train(source, variants=["abstopk", "batchtopk"], k=[4], width=64, steps=150, batch_size=256, learning_rate=3e-3)
+    results = abench.train(
+        source,
+        variants=["abstopk", "batchtopk"],
+        k=[4],
+        width=64,
+        steps=150,
+        batch_size=256,
+        learning_rate=3e-3,
+    )
     assert [(r.variant, r.k, r.failure) for r in results] == [("abstopk", 4, None), ("batchtopk", 4, None)]
     held_out = next(batches(seed=1, size=1000))
     for result in results:
@@ -282,7 +325,8 @@ def test_train_as_a_library_gives_sae_lens_saes_that_reconstruct() -> None:
 def test_train_is_deterministic_and_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     twice = [
-        abench.train(batches(), variants=["topk"], k=[4], width=64, steps=7, batch_size=256)[0].sae.W_dec for _ in range(2)
+        abench.train(batches(), variants=["topk"], k=[4], width=64, steps=7, batch_size=256)[0].sae.W_dec
+        for _ in range(2)
     ]
     assert torch.equal(*twice)
     assert torch.equal(torch.get_rng_state(), before)
@@ -291,8 +335,14 @@ def test_train_is_deterministic_and_leaves_the_global_generator_alone() -> None:
 @pytest.mark.parametrize(
     ("activations", "sentence"),
     [
-        ([torch.ones(300, 16), torch.full((300, 16), float("nan"))], r"activations\[1\] holds values that are not finite"),
-        ([torch.ones(300, 16), torch.zeros(300, 17)], r"activations\[1\] has width 17, the ones before it 16"),
+        (
+            [torch.ones(300, 16), torch.full((300, 16), float("nan"))],
+            r"activations\[1\] holds values that are not finite",
+        ),
+        (
+            [torch.ones(300, 16), torch.zeros(300, 17)],
+            r"activations\[1\] has width 17, the ones before it 16",
+        ),
         ([torch.zeros(300, 16, dtype=torch.int64)], r"activations\[0\] must be a floating-point tensor"),
         ([torch.zeros(16)], r"activations\[0\] must be a floating-point tensor"),
         ([torch.ones(300, 16)], "activations ended after 1 batches; training needs 9"),

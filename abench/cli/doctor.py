@@ -33,7 +33,9 @@ def doctor(results: Path, as_json: bool) -> int:
     if as_json:
         echo_json([asdict(finding) for finding in findings])
     else:
-        click.echo(columns([["ok" if f.ok else "BROKEN", f.what, f.found] for f in findings], ["", "what", "found"]))
+        click.echo(
+            columns([["ok" if f.ok else "BROKEN", f.what, f.found] for f in findings], ["", "what", "found"])
+        )
     return 0 if all(finding.ok for finding in findings) else 1
 
 
@@ -53,7 +55,9 @@ def _packages(_results: Path) -> Finding:
     broken = list(_unmet_requirements())
     from abench.provenance import package_versions
 
-    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items() if name != "python")
+    versions = ", ".join(
+        f"{name} {version}" for name, version in package_versions().items() if name != "python"
+    )
     return Finding("packages", not broken, "; ".join(broken) or versions)
 
 
@@ -89,7 +93,11 @@ def _torchvision(_results: Path) -> Finding:
 
     hide_if_broken()
     hidden = "torchvision" in sys.modules and sys.modules["torchvision"] is None
-    return Finding("torchvision", True, "unusable beside this torch, hidden; abench does not need it" if hidden else "fine")
+    return Finding(
+        "torchvision",
+        True,
+        "unusable beside this torch, hidden; abench does not need it" if hidden else "fine",
+    )
 
 
 def _bundled_model(_results: Path) -> Finding:
@@ -102,7 +110,9 @@ def _bundled_model(_results: Path) -> Finding:
     ids = lm.token_ids([next(World().texts("test"))])[0]
     tokens = torch.tensor([lm.packed(ids)])
     loss = -float(lm.log_probs(tokens).mean())
-    return Finding("bundled model", loss < 4, f"{lm.n_layers} layers of {lm.d_model}, {loss:.2f} nats a token")
+    return Finding(
+        "bundled model", loss < 4, f"{lm.n_layers} layers of {lm.d_model}, {loss:.2f} nats a token"
+    )
 
 
 def _variants(_results: Path) -> Finding:
@@ -133,10 +143,20 @@ def _hub(_results: Path) -> Finding:
     from abench.hub import offline_reason
 
     reason = offline_reason()
-    return Finding("hub", True, "reachable" if reason is None else f"{reason}; the bundled model does not need it")
+    return Finding(
+        "hub", True, "reachable" if reason is None else f"{reason}; the bundled model does not need it"
+    )
 
 
 Check = Callable[[Path], Finding]
 _CHECKS: tuple[Check, ...] = (
-    _python, _packages, _torch_device, _torchvision, _bundled_model, _variants, _tasks, _results_folder, _hub,
+    _python,
+    _packages,
+    _torch_device,
+    _torchvision,
+    _bundled_model,
+    _variants,
+    _tasks,
+    _results_folder,
+    _hub,
 )

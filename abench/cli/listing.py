@@ -24,16 +24,18 @@ def models(as_json: bool) -> None:
     rows = []
     for name in config_names("models"):
         config = model_config(name)
-        rows.append({
-            "name": name,
-            "weights": config.weights,
-            "layers": _joined(config.layers),
-            "k": _joined(config.k),
-            "width": config.width_factor * config.d_model,
-            "preset": config.preset,
-            "gated": "yes" if config.gated else "no",
-            "title": config.title,
-        })
+        rows.append(
+            {
+                "name": name,
+                "weights": config.weights,
+                "layers": _joined(config.layers),
+                "k": _joined(config.k),
+                "width": config.width_factor * config.d_model,
+                "preset": config.preset,
+                "gated": "yes" if config.gated else "no",
+                "title": config.title,
+            }
+        )
     _show(rows, as_json)
 
 
@@ -46,19 +48,23 @@ def variants(as_json: bool) -> None:
     rows = []
     for name in variant_names():
         variant = get_variant(name)
-        rows.append({
-            "name": name,
-            "title": variant.title,
-            "signed": "yes" if variant.signed else "no",
-            "regulariser": variant.regulariser,
-            "options": _joined(type(variant).model_fields),
-        })
+        rows.append(
+            {
+                "name": name,
+                "title": variant.title,
+                "signed": "yes" if variant.signed else "no",
+                "regulariser": variant.regulariser,
+                "options": _joined(type(variant).model_fields),
+            }
+        )
     _show(rows, as_json)
 
 
 @list_group.command()
 @json_option
-@click.option("--tasks-dir", multiple=True, type=click.Path(path_type=Path), help="A folder with further task files.")
+@click.option(
+    "--tasks-dir", multiple=True, type=click.Path(path_type=Path), help="A folder with further task files."
+)
 def tasks(as_json: bool, tasks_dir: tuple[Path, ...]) -> None:
     """The tasks that were found, and the ones that could not be imported."""
     from abench.plugins import find_tasks

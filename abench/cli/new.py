@@ -14,8 +14,14 @@ def new() -> None:
 
 @new.command()
 @click.argument("name")
-@click.option("--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path("my_tasks"),
-              show_default=True, help="Folder to write to; made if needed.")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("my_tasks"),
+    show_default=True,
+    help="Folder to write to; made if needed.",
+)
 def task(name: str, folder: Path) -> None:
     """Write NAME.py, a task that runs as it is, and test_NAME.py.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from abench.config import RunConfig
     from abench.plan import Plan
@@ -23,7 +23,9 @@ class _List(click.ParamType[Any]):
     def __init__(self, of: type, name: str) -> None:
         self.of, self.name = of, name
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
         if isinstance(value, tuple):
             return value
         try:
@@ -36,29 +38,49 @@ WORDS, NUMBERS = _List(str, "names"), _List(int, "numbers")
 
 _DESCRIBE: dict[str, Command] = {
     "model": click.option("--model", help="A name from `abench list models`, a local folder or a hub id."),
-    "variants": click.option("--variants", type=WORDS, help="Such as abstopk,topk; see `abench list variants`."),
+    "variants": click.option(
+        "--variants", type=WORDS, help="Such as abstopk,topk; see `abench list variants`."
+    ),
     "k": click.option("--k", type=NUMBERS, help="Active latents per token, such as 8,16."),
-    "layers": click.option("--layer", "layers", type=NUMBERS, help="Blocks, counted from 0, such as 2 or 18,20."),
+    "layers": click.option(
+        "--layer", "layers", type=NUMBERS, help="Blocks, counted from 0, such as 2 or 18,20."
+    ),
     "width": click.option("--width", type=int, help="Latents an SAE."),
     "seeds": click.option("--seeds", type=NUMBERS, help="Seeds of the initial weights, such as 0,1,2."),
     "tasks": click.option("--tasks", type=WORDS, help="Task names, or `all`; see `abench list tasks`."),
     "training.tokens": click.option("--tokens", type=int, help="Activations each SAE is trained on."),
     "preset": click.option("--preset", help="Training preset: tiny, paper-text or paper-code."),
-    "evaluation.limit": click.option("--limit", type=int, help="Cut evaluation data to this many items, to try out."),
+    "evaluation.limit": click.option(
+        "--limit", type=int, help="Cut evaluation data to this many items, to try out."
+    ),
     "name": click.option("--name", help="Name of the report folder."),
 }
 """Options that stand for one key of the run's configuration each, by that key."""
 
 _OTHERS: tuple[Command, ...] = (
     click.argument("config", required=False),
-    click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE",
-                 help="Any other key of a run's configuration, such as training.learning_rate=1e-3."),
-    click.option("--tasks-dir", "tasks_dirs", multiple=True, type=click.Path(path_type=Path),
-                 help="A folder with further task files."),
+    click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any other key of a run's configuration, such as training.learning_rate=1e-3.",
+    ),
+    click.option(
+        "--tasks-dir",
+        "tasks_dirs",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="A folder with further task files.",
+    ),
 )
 
 results_option = click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Results folder.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
@@ -99,7 +121,7 @@ def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
 
     variants = {each: get_variant(each, config.variant_options.get(each, {})) for each in config.variants}
     _check_names("variant_options", config.variant_options, variant_names())
-    _check_names("task_options", config.task_options, tuple(found))
+    _check_names("task_options", config.task_options, found)
     if fetch:
         folder = weights_folder(model)
         check_folder(folder)
@@ -115,7 +137,7 @@ def _with_all_tasks(config: "RunConfig", found: "Mapping[str, FoundTask]") -> "R
     return config.model_copy(update={"tasks": tuple(n for n, each in found.items() if each.task is not None)})
 
 
-def _check_names(key: str, given: "Mapping[str, Any]", known: tuple[str, ...]) -> None:
+def _check_names(key: str, given: "Mapping[str, Any]", known: "Iterable[str]") -> None:
     """Options for something that does not exist are a spelling mistake, not to be passed over."""
     from abench.errors import UserError, did_you_mean
 

@@ -23,17 +23,24 @@ EXIT_DONE, EXIT_SOME_FAILED, EXIT_INCOMPLETE = 0, 3, 4
 @run_options
 @results_option
 @click.option("--device", default=None, help="cpu, cuda, cuda:1, ...; the GPU if there is one.")
-@click.option("--checkpoint-every", type=click.FloatRange(min=0), default=30.0, show_default=True, metavar="SECONDS",
-              help="Shortest time between checkpoints of SAEs in training.")
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Shortest time between checkpoints of SAEs in training.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be computed, and compute nothing.")
 def run(
     asked: Mapping[str, Any], results: Path, device: str | None, checkpoint_every: float, dry_run: bool
 ) -> int:
     """Train SAEs, score them, print the table.
 
-    CONFIG is a YAML file or the name of a run that comes with abench (`abench list configs`); options win over
-    it. Without anything it is `default`: AbsTopK, TopK and JumpReLU at two sparsities on the model that comes
-    with abench. Running the same command again resumes it: what is in the results folder is not computed again.
+    CONFIG is a YAML file or the name of a run that comes with abench (`abench list configs`); options win
+    over it. Without anything it is `default`: AbsTopK, TopK and JumpReLU at two sparsities on the model that
+    comes with abench. Running the same command again resumes it: what the results folder holds is not
+    computed again.
     """
     if dry_run:
         return _dry_run(asked, results)
@@ -74,9 +81,13 @@ def status(asked: Mapping[str, Any], results: Path, as_json: bool) -> int:
     if as_json:
         echo_json(rows)
     else:
-        shown = [[*row["labels"].values(), row["status"], row["key"][:12], row["reason"] or ""] for row in rows]
+        shown = [
+            [*row["labels"].values(), row["status"], row["key"][:12], row["reason"] or ""] for row in rows
+        ]
         click.echo(columns(shown, [*rows[0]["labels"], "status", "key", "reason"]))
-        click.echo(", ".join(f"{number} {name}" for name, number in Counter(r["status"] for r in rows).items()))
+        click.echo(
+            ", ".join(f"{number} {name}" for name, number in Counter(r["status"] for r in rows).items())
+        )
     found = {row["status"] for row in rows}
     if "missing" in found:
         return EXIT_INCOMPLETE
@@ -87,13 +98,15 @@ def _rows(plan: "Plan", store: "Store") -> list[dict[str, Any]]:
     rows = []
     for cell in plan.cells:
         record = store.get(cell)
-        rows.append({
-            "labels": cell.labels(),
-            "status": record.status if record else "missing",
-            "key": cell.key,
-            "reason": record.reason if record else store.claimed_by(cell.key),
-            "file": str(store.cell_file(cell)),
-        })
+        rows.append(
+            {
+                "labels": cell.labels(),
+                "status": record.status if record else "missing",
+                "key": cell.key,
+                "reason": record.reason if record else store.claimed_by(cell.key),
+                "file": str(store.cell_file(cell)),
+            }
+        )
     return rows
 
 
@@ -110,7 +123,9 @@ def _dry_run(asked: Mapping[str, Any], results: Path) -> int:
     click.echo(_summary(plan))
     click.echo(columns(rows, [*plan.cells[0].labels(), "status"]))
     if plan.model.commit is None:
-        click.echo(f"The weights of {plan.model.config.weights} are not on this machine; `abench run` fetches them.")
+        click.echo(
+            f"The weights of {plan.model.config.weights} are not on this machine; `abench run` fetches them."
+        )
     return EXIT_DONE
 
 

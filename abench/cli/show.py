@@ -28,18 +28,26 @@ def show(cell: str, results: Path, as_json: bool) -> None:
         return
     labels = record.labels
     click.echo(f"{labels['task']} {labels['task_version']} ({labels['view']}): {record.status}")
-    click.echo(f"{labels['model']} {labels['site']} · {labels['variant']} k={labels['k']} "
-               f"width={labels['width']} seed={labels['seed']}\n")
+    click.echo(
+        f"{labels['model']} {labels['site']} · {labels['variant']} k={labels['k']} "
+        f"width={labels['width']} seed={labels['seed']}\n"
+    )
     if record.reason:
         click.echo(record.reason)
     if record.traceback:
         click.echo(record.traceback)
     if record.scores:
         described = {metric["name"]: metric["description"] for metric in record.metrics}
-        click.echo(columns([[n, f"{v:.6g}", described[n]] for n, v in record.scores.items()], ["metric", "value", ""]))
+        click.echo(
+            columns(
+                [[n, f"{v:.6g}", described[n]] for n, v in record.scores.items()], ["metric", "value", ""]
+            )
+        )
     packages = ", ".join(f"{name} {version}" for name, version in record.provenance["packages"].items())
-    click.echo(f"\n{record.provenance['seconds']} s on {record.provenance['device']}, {record.provenance['host']}, "
-               f"{record.provenance['finished']}\n{packages}")
+    click.echo(
+        f"\n{record.provenance['seconds']} s on {record.provenance['device']}, {record.provenance['host']}, "
+        f"{record.provenance['finished']}\n{packages}"
+    )
     click.echo(f"key  {record.key}\nfile {file}\nSAE  {store.sae_folder_of(record)}")
 
 
@@ -83,7 +91,9 @@ def _one_cell(results: Path, name: str) -> "tuple[Store, Path, Record]":
     if not files:
         raise UserError(f"no cell in {results} has the key or file '{name}'; `abench status` lists keys")
     if len(files) > 1:
-        raise UserError(f"'{name}' fits {len(files)} cells; give more of the key: {', '.join(f.name for f in files[:4])}")
+        raise UserError(
+            f"'{name}' fits {len(files)} cells; give more of the key: {', '.join(f.name for f in files[:4])}"
+        )
     record = store.read(files[0])
     if record is None:
         raise UserError(f"{store.damaged[-1]} when the run is started again")

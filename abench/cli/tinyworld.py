@@ -20,8 +20,13 @@ def tinyworld() -> None:
 
 
 @tinyworld.command()
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("tinyworld-model"),
-              show_default=True, help="Folder for the model, an ordinary Hugging Face folder.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("tinyworld-model"),
+    show_default=True,
+    help="Folder for the model, an ordinary Hugging Face folder.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps; fewer give a worse model sooner.")
 @json_option
@@ -48,9 +53,13 @@ def build(out: Path, seed: int, steps: int | None, as_json: bool) -> None:
 
 @tinyworld.command()
 @click.option("--kind", help="Kind of document; all kinds if not given.")
-@click.option("-n", "number", type=click.IntRange(min=1), default=1, show_default=True, help="Documents of each kind.")
+@click.option(
+    "-n", "number", type=click.IntRange(min=1), default=1, show_default=True, help="Documents of each kind."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True)
+@click.option(
+    "--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True
+)
 @json_option
 def show(kind: str | None, number: int, seed: int, split: str, as_json: bool) -> None:
     """Print sample texts with the concepts and poles of their words."""
@@ -63,16 +72,25 @@ def show(kind: str | None, number: int, seed: int, split: str, as_json: bool) ->
         for document in world.sample(each, split, number, seed=seed)
     ]
     if as_json:
-        echo_json([
-            {"kind": d.kind, "text": d.text, "attributes": dict(d.attributes),
-             "words": list(d.words), "concepts": [list(c) for c in d.concepts]}
-            for d in documents
-        ])
+        echo_json(
+            [
+                {
+                    "kind": d.kind,
+                    "text": d.text,
+                    "attributes": dict(d.attributes),
+                    "words": list(d.words),
+                    "concepts": [list(c) for c in d.concepts],
+                }
+                for d in documents
+            ]
+        )
         return
     for document in documents:
         attributes = ", ".join(f"{name} {value}" for name, value in document.attributes.items())
         click.echo(f"[{document.kind}] {attributes}\n{document.text}")
-        labelled = [(word, found) for word, found in zip(document.words, document.concepts, strict=True) if found]
+        labelled = [
+            (word, found) for word, found in zip(document.words, document.concepts, strict=True) if found
+        ]
         click.echo("  " + "  ".join(f"{word}={','.join(found)}" for word, found in labelled) + "\n")
 
 

@@ -42,7 +42,7 @@ def save_sae(
 
 
 def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
-    """The inference SAE in folder, on device.
+    """The inference SAE in folder, on device, with frozen weights.
 
     Raises UserError if the folder is not a complete sae-lens SAE or its architecture is not registered.
     """
@@ -51,7 +51,7 @@ def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
             raise UserError(f"no SAE in {folder}: {name} is missing")
     _check_config(folder / SAE_CFG_FILENAME)
     try:
-        return SAE.load_from_disk(folder, device=device)
+        return SAE.load_from_disk(folder, device=device).requires_grad_(False)
     except SafetensorError as error:
         raise UserError(
             f"{folder / SAE_WEIGHTS_FILENAME} is damaged or incomplete ({error}); save or download it again"

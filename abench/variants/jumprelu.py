@@ -29,7 +29,7 @@ class JumpReLU(Penalised):
     title: ClassVar[str] = "JumpReLU"
     regulariser: ClassVar[str] = "R(z) = ‖z‖₀ + ι(z ≥ 0)"
     penalty: ClassVar[str] = "l0"
-    # Adapted values end at 0.01 to 0.9.
+    # Adapted values end at 0.01 to 1.2.
     starting_coefficient: ClassVar[float] = 0.1
 
     initial_threshold: float = Field(default=1.0, ge=0)

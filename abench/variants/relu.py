@@ -28,7 +28,8 @@ class ReLU(Penalised):
     title: ClassVar[str] = "ReLU"
     regulariser: ClassVar[str] = "R(z) = ‖z‖₁ + ι(z ≥ 0)"
     penalty: ClassVar[str] = "l1"
-    # Adapted values end at 0.9 to 6; a start at 0.1 grows like a warm-up. From 2 on, latents at k = 8 died.
+    # Adapted values end at 0.9 to 6; a low start makes their growth a warm-up. On data with an L0 of 10 and
+    # k = 8 a start at 2 ended at a normalised error of 0.97, one at 0.1 at 0.85.
     starting_coefficient: ClassVar[float] = 0.1
 
     def training_config(self, shape: SAEShape) -> StandardTrainingSAEConfig:

@@ -17,7 +17,8 @@ class L0Controller:
 
     The integral term finds the coefficient and the proportional term damps it, because L0 follows the
     coefficient only after the weights have moved. Growth is limited like a warm-up, so that latents learn
-    their directions before the penalty bites. All state is plain floats: a restored run continues bit for bit.
+    their directions before the penalty bites; the target therefore takes some 500 steps to reach. All state
+    is plain floats, so a restored run continues bit for bit.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class L0Controller:
         *,
         integral_gain: float = 0.04,
         # Where L0 is steep in the coefficient (ReLU with k below the data's own L0) a gain of 1 made L0 swing
-        # between a third and twice of k = 8 and the squared error 15 % worse; 0.25 holds it within 15 %.
+        # between 4 and 14 at k = 8; 0.25 kept it between 7 and 9, with 5 % less squared error.
         proportional_gain: float = 0.25,
         max_growth: float = 0.01,
         memory: float = 0.9,

@@ -1,0 +1,76 @@
+"""Sessions: lint, types, tests, build. `nox` runs them all; `nox -s tests` is what CI runs."""
+
+from pathlib import Path
+
+import nox
+
+nox.options.error_on_missing_interpreters = True
+nox.options.reuse_existing_virtualenvs = True
+
+PINNED = ("-c", "constraints.txt")
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+
+def build_wheel(session: nox.Session) -> str:
+    """Build the wheel into the session's folder; the path of it."""
+    session.install(*PINNED, "build")
+    out = Path(session.create_tmp()) / "dist"
+    for old in out.glob("*"):
+        old.unlink()
+    session.run("python", "-m", "build", "--outdir", str(out), silent=True)
+    (wheel,) = out.glob("*.whl")
+    return str(wheel)
+
+
+def install_wheel(session: nox.Session, extra: str = "") -> None:
+    """Install abench as its users do, from a wheel, so that what is tested is what is shipped."""
+    wheel = build_wheel(session)
+    session.install(*PINNED, f"{wheel}{extra}")
+    # The version stays the same from one build to the next, so pip would keep an older build.
+    session.install("--force-reinstall", "--no-deps", wheel)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: rules and import order."""
+    session.install(*PINNED, "ruff")
+    session.run("ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict, against the installed wheel."""
+    install_wheel(session)
+    session.install(*PINNED, "mypy", "types-PyYAML")
+    config = Path("pyproject.toml").resolve()
+    session.chdir(session.create_tmp())
+    session.run("mypy", "--config-file", str(config), "-p", "abench")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """pytest against the installed wheel; options after `--` go to pytest."""
+    install_wheel(session, "[test]")
+    session.run("pytest", *(session.posargs or ["-q", "--durations=10"]), env=OFFLINE)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build sdist and wheel, check their metadata, and run the wheel alone from an empty folder."""
+    install_wheel(session)
+    session.install(*PINNED, "twine")
+    tmp = Path(session.create_tmp())
+    session.run("twine", "check", "--strict", *map(str, (tmp / "dist").iterdir()))
+    empty = tmp / "empty"
+    empty.mkdir(exist_ok=True)
+    session.chdir(empty)
+    session.run("abench", "doctor", env=OFFLINE)
+    session.run("abench", "run", "--tokens", "81920", "--limit", "20", "--results", "smoke", env=OFFLINE)
+
+
+@nox.session(default=False)
+def benchmarks(session: nox.Session) -> None:
+    """The measurements of benchmarks/README.md, on this machine; takes about half an hour."""
+    install_wheel(session)
+    for script in session.posargs or ["startup", "default_run", "group_overhead", "memory"]:
+        session.run("python", f"benchmarks/{script}.py", env=OFFLINE)
