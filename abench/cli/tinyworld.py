@@ -9,7 +9,7 @@ from abench.cli.options import json_option
 from abench.cli.text import columns, echo_json
 
 if TYPE_CHECKING:
-    from abench.tinyworld.measure import Properties
+    from abench.tinyworld import Properties
 
 _UNTITLED = {"question_accuracy_by_subject", "cross_entropy_by_kind"}
 
@@ -27,7 +27,9 @@ def tinyworld() -> None:
     show_default=True,
     help="Folder for the model, an ordinary Hugging Face folder.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the weights and texts."
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps; fewer give a worse model sooner.")
 @json_option
 def build(out: Path, seed: int, steps: int | None, as_json: bool) -> None:
@@ -36,8 +38,8 @@ def build(out: Path, seed: int, steps: int | None, as_json: bool) -> None:
     The result can be used in place of the one that comes with abench: `abench run --model FOLDER`.
     """
     from abench.progress import for_stderr
-    from abench.tinyworld.build import Recipe
-    from abench.tinyworld.build import build as build_model
+    from abench.tinyworld import Recipe
+    from abench.tinyworld import build as build_model
 
     progress = for_stderr()
     with progress.steps("training the tiny world's model", steps or Recipe().steps) as bar:
@@ -56,9 +58,13 @@ def build(out: Path, seed: int, steps: int | None, as_json: bool) -> None:
 @click.option(
     "-n", "number", type=click.IntRange(min=1), default=1, show_default=True, help="Documents of each kind."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the texts.")
 @click.option(
-    "--split", type=click.Choice(["train", "validation", "test"]), default="train", show_default=True
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="train",
+    show_default=True,
+    help="Split to draw from.",
 )
 @json_option
 def show(kind: str | None, number: int, seed: int, split: str, as_json: bool) -> None:
