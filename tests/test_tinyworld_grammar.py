@@ -64,6 +64,16 @@ def test_sample_counts_its_shrinking_choices():
     assert dice.nats == pytest.approx(log(4 * 3 * 2))
 
 
+def test_hits_count_the_number_only():
+    random, counts = Random(6), [0, 0, 0]
+    for _ in range(4000):
+        dice = Dice(random)
+        heads = dice.hits(2)
+        counts[heads] += 1
+        assert dice.nats == pytest.approx(-log((0.25, 0.5, 0.25)[heads]))
+    assert counts[1] / 4000 == pytest.approx(0.5, abs=0.03)
+
+
 def test_certain_choices_are_no_surprise():
     dice = Dice(Random(5))
     assert dice.chance(1.0)

@@ -169,7 +169,7 @@ def lesson(
     """Two to four facts of one subject, each told or asked and answered."""
     subject = subject or dice.pick(SUBJECTS)
     sentences = []
-    for _ in range(2 + dice.chance(0.5) + dice.chance(0.5)):
+    for _ in range(2 + dice.hits(2)):
         fact = dice.weighted(known[subject])
         if dice.chance(0.25):
             sentences.append(f"{fact.question} {fact.value}.")

@@ -5,7 +5,7 @@ from bisect import bisect
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import accumulate
-from math import log
+from math import comb, log
 from random import Random
 from typing import Generic, TypeVar
 
@@ -48,6 +48,12 @@ class Dice:
         hit = self.random() < p
         self.nats -= log(p if hit else 1 - p)
         return hit
+
+    def hits(self, throws: int) -> int:
+        """How many of some fair coins show heads; it counts the number, not which of them."""
+        heads = sum(self.random() < 0.5 for _ in range(throws))
+        self.nats += throws * _log(2) - _log(comb(throws, heads))
+        return heads
 
     def sample(self, options: Sequence[T], n: int) -> list[T]:
         """n different options in random order."""

@@ -36,7 +36,7 @@ def message(dice: Dice, *, formality: str | None = None) -> tuple[str, dict[str,
     formality = formality or dice.pick(AXES["formality"])
     bound: dict[str, Value] = base("past") | poles("formality", formality, "past")
     bound["name"] = NAMES[0] + NAMES[1]
-    body = dice.sample(_BODY, 2 + dice.chance(0.5) + dice.chance(0.5))
+    body = dice.sample(_BODY, 2 + dice.hits(2))
     sentences = (dice.pick(_OPENINGS), *body, dice.pick(_CLOSINGS))
     return " ".join([fill(sentence, bound, dice) for sentence in sentences]), {"formality": formality}
 

@@ -78,7 +78,7 @@ def review(
     opening = dice.pick(_GOT[category])
     if dice.chance(0.5):
         opening += " and {sentiment.verb} it"
-    body = dice.sample(_BODY, 1 + dice.chance(0.5) + dice.chance(0.5))
+    body = dice.sample(_BODY, 1 + dice.hits(2))
     sentences = (f"{opening}.", *body, dice.pick(_CLOSINGS))
     text = " ".join([fill(sentence, bound, dice) for sentence in sentences])
     return text, {"category": category, "sentiment": sentiment}

@@ -167,12 +167,14 @@ _ALWAYS = ("tense", "gender", "number")
 _TOPICS = tuple(_SENTENCES)
 
 
-def scene(dice: Dice, *, about: str | None = None, **fixed: str) -> tuple[str, dict[str, str]]:
+def scene(dice: Dice, *, about: str | None = None, **poles_wanted: str | None) -> tuple[str, dict[str, str]]:
     """A scene of three to five sentences and its poles.
 
-    `about` names an axis one of its sentences is sure to be about; `fixed` gives axes their poles by name.
-    Scenes from the same random stream that differ in one fixed pole differ in words of that axis only.
+    `about` names an axis one of its sentences is sure to be about; `poles_wanted` gives axes their poles by
+    name, which show where a sentence is about the axis (tense and gender show always). Scenes from the same
+    random stream that differ in one pole wanted differ in words of that axis only.
     """
+    fixed = {axis: pole for axis, pole in poles_wanted.items() if pole is not None}
     chosen = {axis: fixed[axis] if axis in fixed else dice.pick(AXES[axis]) for axis in _ALWAYS}
     topics = dice.sample(_TOPICS, 2)
     if about is not None and about not in topics:

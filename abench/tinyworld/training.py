@@ -32,7 +32,7 @@ class Recipe:
     heads: int = 4
     kv_heads: int = 2
     intermediate: int = 384
-    steps: int = 4000
+    steps: int = 3000
     batch: int = 4096
     """Tokens a step."""
     row: int = 128

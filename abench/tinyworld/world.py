@@ -21,6 +21,7 @@ from abench.tinyworld import (
     spelling,
 )
 from abench.tinyworld.axes import AXES
+from abench.tinyworld.controls import check_controls
 from abench.tinyworld.document import Document, with_articles, words_of
 from abench.tinyworld.entities import Entity
 from abench.tinyworld.exchanges import Request
@@ -45,19 +46,6 @@ MIXTURE: Mapping[str, float] = {
 _MODULES = (biographies, entities, exchanges, facts, messages, questions, reviews, scenes, spelling)
 _PATIENCE = 200
 """Draws per document wanted, after which a set of distinct documents counts as exhausted."""
-
-_CONTROLS: Mapping[str, frozenset[str]] = {
-    "biography": frozenset({"profession", "gender", "correlation", "tense"}),
-    "review": frozenset({"category", "sentiment", "correlation"}),
-    "scene": frozenset({"about", *AXES}),
-    "message": frozenset({"formality"}),
-    "city": frozenset({"entity"}),
-    "person": frozenset({"entity"}),
-    "spelling": frozenset(),
-    "lesson": frozenset({"subject"}),
-    "quiz": frozenset({"subject"}),
-    "request": frozenset({"harmful"}),
-}
 
 Made = tuple[str, dict[str, str]]
 
@@ -139,7 +127,7 @@ class World:
         for an unknown kind, split or control.
         """
         self._check(kind, split)
-        _check_controls(kind, controls)
+        check_controls(kind, controls)
         random = Random(f"{kind}/{split}/{seed}/{index}")
         text, attributes, nats = self._draw(kind, split, random, controls)
         return Document(kind, text, attributes, nats)
@@ -303,16 +291,6 @@ def show_samples(kind: str | None = None, n: int = 10, seed: int = 0) -> Iterato
     if kind is None:
         return islice(world.documents("train", seed=seed), n)
     return (world.document(kind, "train", index, seed=seed) for index in range(n))
-
-
-def _check_controls(kind: str, controls: Mapping[str, Any]) -> None:
-    known = _CONTROLS[kind]
-    for name, value in controls.items():
-        if name not in known:
-            raise UserError(f"a {kind} has no control '{name}'{did_you_mean(name, known)}")
-        options = {"about": tuple(AXES), "subject": facts.SUBJECTS, **AXES}.get(name)
-        if options and value is not None and value not in options:
-            raise UserError(f"no {name} '{value}'{did_you_mean(str(value), options)}")
 
 
 def _plain_words(template: str) -> tuple[str, ...]:
