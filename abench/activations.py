@@ -18,6 +18,8 @@ from abench.errors import UserError
 from abench.models import LanguageModel
 
 _TEXTS_AT_ONCE = 512
+_CPU_TOKENS_AT_ONCE = 1024
+"""On a CPU, forwards whose tensors stay in its caches are a third faster than large ones."""
 _MEASURED_ACTIVATIONS = 16_384
 
 
@@ -197,8 +199,9 @@ class ActivationStream:
                 f"the text ends after {have:,} activations; training asks for "
                 f"{self._training.tokens:,}: lower --tokens or give more text"
             )
-        residual = self._lm.residual(tokens, self._site).float()
-        return residual[ordinary(tokens, self._lm).to(residual.device)]
+        at_once = self._rows if self._lm.device.type != "cpu" else -(-_CPU_TOKENS_AT_ONCE // self._context)
+        parts = [self._lm.residual(part, self._site).float() for part in tokens.split(at_once)]
+        return torch.cat(parts)[ordinary(tokens, self._lm).to(self._lm.device)]
 
     def _kept(self, activations: Tensor) -> Tensor:
         if self.statistics is None or self.statistics.norm_limit is None:

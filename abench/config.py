@@ -128,6 +128,8 @@ class RunConfig(Frozen):
     tasks: tuple[str, ...] = ("core",)
     task_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of tasks, by task."""
+    metrics: tuple[str, ...] | None = None
+    """Metrics that the table shows; null shows each task's headline metrics."""
     context: int | None = Field(None, ge=2)
     """Tokens a context; null takes the model's."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
@@ -137,7 +139,7 @@ class RunConfig(Frozen):
     data: DataSpec | None = None
     """Text to train and evaluate on; null takes the model's."""
 
-    @field_validator("layers", "variants", "k", "seeds", "tasks")
+    @field_validator("layers", "variants", "k", "seeds", "tasks", "metrics")
     @classmethod
     def _no_repeats(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         if values is not None and not values:

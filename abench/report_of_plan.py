@@ -1,7 +1,7 @@
 """The report of a plan, from the store alone."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class Written:
 
 def write_plan_report(plan: Plan, store: Store) -> Written:
     """Write the report of the cells of a plan; cells without a result appear as missing."""
-    records = [store.get(cell) or _missing(cell) for cell in plan.cells]
+    records = [_with_headlines(store.get(cell) or _missing(cell), plan.config.metrics) for cell in plan.cells]
     curves = {sae.key: _curve(store.sae_folder(sae)) for sae in plan.saes}
     title = (
         plan.config.name if not plan.config.description else f"{plan.config.name}: {plan.config.description}"
@@ -37,6 +37,15 @@ def _write(
     present = {key: curve for key, curve in curves.items() if curve is not None}
     report = write_report(plain, present, folder, title=title)
     return Written(report.folder, console_table(plain))
+
+
+def _with_headlines(record: Record, names: Sequence[str] | None) -> Record:
+    """The record with the metrics that the user wants to see as its headlines."""
+    if names is None:
+        return record
+    return replace(
+        record, metrics=[metric | {"headline": metric["name"] in names} for metric in record.metrics]
+    )
 
 
 def _curve(folder: Path) -> pd.DataFrame | None:

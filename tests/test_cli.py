@@ -63,6 +63,7 @@ MISTAKES = [
     (["--variants", "abstopk,,abstopk"], "given more than once: abstopk"),
     (["--model", "qwen-4b"], "did you mean 'qwen3-4b'?"),
     (["--tasks", "cor"], "unknown task 'cor'; did you mean 'core'?"),
+    (["--metrics", "nmse,explained_varianc"], "metrics: there is no 'explained_varianc'; did you mean"),
     (["--set", "task_options.core.outlier=3"], "no option 'outlier'; did you mean 'outlier_norm'?"),
     (["--set", "task_options.cores.outlier_norm=3"], "there is no 'cores'"),
     (["--set", "variant_options.topk.aux_los_coefficient=1"], "aux_loss_coefficient"),

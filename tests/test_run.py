@@ -130,6 +130,9 @@ def test_status_show_explain_report(abench: Abench, finished: Path) -> None:
     explained = json.loads(abench("explain", key, rows[1]["key"], "--results", finished, "--json").out)
     assert "sae.variant.name" in {path for path, _, _ in explained["differences"][rows[1]["key"]]}
     before = data(finished)
+    table = abench("report", *TWO, "--results", finished, "--metrics", "mse,kl")
+    assert "MSE" in table.out
+    assert "expl. var." not in table.out
     assert abench("report", *TWO, "--results", finished).code == 0
     assert data(finished) == before
     assert abench("show", "ffffffffffff", "--results", finished).code == 2

@@ -48,6 +48,9 @@ _DESCRIBE: dict[str, Command] = {
     "width": click.option("--width", type=int, help="Latents an SAE."),
     "seeds": click.option("--seeds", type=NUMBERS, help="Seeds of the initial weights, such as 0,1,2."),
     "tasks": click.option("--tasks", type=WORDS, help="Task names, or `all`; see `abench list tasks`."),
+    "metrics": click.option(
+        "--metrics", type=WORDS, help="Metrics in the table, instead of the tasks' headlines."
+    ),
     "training.tokens": click.option("--tokens", type=int, help="Activations each SAE is trained on."),
     "preset": click.option("--preset", help="Training preset: tiny, paper-text or paper-code."),
     "evaluation.limit": click.option(
@@ -117,6 +120,9 @@ def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
     config = _with_all_tasks(config, found)
     tasks = {task: get_task(task, config.task_options.get(task, {}), found) for task in config.tasks}
 
+    declared = [metric.name for task in tasks.values() for metric in task.metrics]
+    _check_names("metrics", config.metrics or (), declared)
+
     from abench.variants import get_variant, variant_names
 
     variants = {each: get_variant(each, config.variant_options.get(each, {})) for each in config.variants}
@@ -137,8 +143,8 @@ def _with_all_tasks(config: "RunConfig", found: "Mapping[str, FoundTask]") -> "R
     return config.model_copy(update={"tasks": tuple(n for n, each in found.items() if each.task is not None)})
 
 
-def _check_names(key: str, given: "Mapping[str, Any]", known: "Iterable[str]") -> None:
-    """Options for something that does not exist are a spelling mistake, not to be passed over."""
+def _check_names(key: str, given: "Iterable[str]", known: "Iterable[str]") -> None:
+    """A name that does not exist is a spelling mistake, not to be passed over."""
     from abench.errors import UserError, did_you_mean
 
     for name in given:
