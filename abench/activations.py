@@ -200,7 +200,7 @@ class ActivationStream:
                 f"{self._training.tokens:,}: lower --tokens or give more text"
             )
         at_once = self._rows if self._lm.device.type != "cpu" else -(-_CPU_TOKENS_AT_ONCE // self._context)
-        parts = [self._lm.residual(part, self._site).float() for part in tokens.split(at_once)]
+        parts = [self._lm.residual(part, self._site).float() for part in torch.split(tokens, at_once)]
         return torch.cat(parts)[ordinary(tokens, self._lm).to(self._lm.device)]
 
     def _kept(self, activations: Tensor) -> Tensor:

@@ -120,8 +120,8 @@ class RunConfig(Frozen):
     """Options of variants, by variant: `{jumprelu: {bandwidth: 0.01}}`."""
     k: tuple[int, ...] | None = None
     """Active latents per token; null takes the model's."""
-    width: int | None = Field(None, ge=2)
-    """Latents an SAE; null is width_factor times the model's width."""
+    width: tuple[int, ...] | None = None
+    """Latents an SAE, one number or several; null is width_factor times the model's width."""
     width_factor: int | None = Field(None, ge=1)
     seeds: tuple[int, ...] = (0,)
     """Seeds of the SAEs' initial weights; tables show mean ± sd over them."""
@@ -139,7 +139,12 @@ class RunConfig(Frozen):
     data: DataSpec | None = None
     """Text to train and evaluate on; null takes the model's."""
 
-    @field_validator("layers", "variants", "k", "seeds", "tasks", "metrics")
+    @field_validator("width", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int) else value
+
+    @field_validator("layers", "variants", "k", "width", "seeds", "tasks", "metrics")
     @classmethod
     def _no_repeats(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         if values is not None and not values:
@@ -154,6 +159,13 @@ class RunConfig(Frozen):
     def _k_positive(cls, values: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if any(k <= 0 for k in values or ()):
             raise ValueError("k must be at least 1")
+        return values
+
+    @field_validator("width")
+    @classmethod
+    def _width_positive(cls, values: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if any(width < 2 for width in values or ()):
+            raise ValueError("an SAE needs at least 2 latents")
         return values
 
     @field_validator("seeds")

@@ -152,7 +152,7 @@ class Plan:
 
 def check_sizes(config: RunConfig, model: ModelConfig) -> None:
     """Raise UserError for layers the model does not have, and for a k that is not below the width."""
-    width = _width(config, model)
+    width = min(_widths(config, model))
     for layer in config.layers or model.layers:
         if not 0 <= layer < model.n_layers:
             raise UserError(
@@ -172,7 +172,7 @@ def make_plan(
     *,
     commit: str | None,
 ) -> Plan:
-    """The plan of a run, in a fixed order: sites, then variants, k, seeds, then tasks and views."""
+    """The plan of a run, in a fixed order: sites, then variants, widths, k, seeds, then tasks and views."""
     check_sizes(config, model)
     ref = ModelRef(name, model, commit, config.dtype or model.dtype, config.context or model.context)
     data = config.data or model.data
@@ -180,8 +180,9 @@ def make_plan(
     for layer in config.layers or model.layers:
         site = f"blocks.{layer}.hook_resid_post"
         saes = tuple(
-            SAEJob(ref, site, variants[v], k, _width(config, model), seed, config.training, data)
+            SAEJob(ref, site, variants[v], k, width, seed, config.training, data)
             for v in config.variants
+            for width in _widths(config, model)
             for k in config.k or model.k
             for seed in config.seeds
         )
@@ -200,5 +201,5 @@ def _views(task: Task, signed: bool) -> tuple[View, ...]:
     return task.views if signed else task.views[:1]
 
 
-def _width(config: RunConfig, model: ModelConfig) -> int:
-    return config.width or (config.width_factor or model.width_factor) * model.d_model
+def _widths(config: RunConfig, model: ModelConfig) -> tuple[int, ...]:
+    return config.width or ((config.width_factor or model.width_factor) * model.d_model,)

@@ -86,7 +86,7 @@ class Core(Task):
     def prepare(self, lm: LanguageModel, ctx: Context) -> "Clean":
         """The clean pass and the two ablated ones; they do not depend on the SAE."""
         tokens = _held_out_rows(lm, ctx)
-        batches = tokens.split(ctx.evaluation.batch_size)
+        batches = torch.split(tokens, ctx.evaluation.batch_size)
         top_site = site_name(lm.n_layers - 1)
         passes = [lm.residuals(batch, [ctx.site, top_site]) for batch in batches]
         residuals = [p[ctx.site] for p in passes]
@@ -100,7 +100,7 @@ class Core(Task):
         self, tokens: Tensor, residuals: list[Tensor], lm: LanguageModel, ctx: Context
     ) -> list[Tensor]:
         """The positions, [rows, context] a batch, at which the residual stream is replaced and scored."""
-        masks = [ordinary(b, lm).to(lm.device) for b in tokens.split(ctx.evaluation.batch_size)]
+        masks = [ordinary(b, lm).to(lm.device) for b in torch.split(tokens, ctx.evaluation.batch_size)]
         if self.outlier_norm is None:
             return masks
         norms = [r.float().norm(dim=-1) for r in residuals]

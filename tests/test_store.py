@@ -64,6 +64,7 @@ def test_plan_is_the_whole_grid_without_repeats() -> None:
     cells = plan().cells
     assert len(cells) == 2 * 2 * 2 * 2  # sites, variants, k, seeds; the core task has one view
     assert len({cell.key for cell in cells}) == len(cells)
+    assert {sae.width for sae in plan(width=(64, 128)).saes} == {64, 128}
 
 
 @pytest.mark.parametrize(

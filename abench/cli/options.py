@@ -45,7 +45,7 @@ _DESCRIBE: dict[str, Command] = {
     "layers": click.option(
         "--layer", "layers", type=NUMBERS, help="Blocks, counted from 0, such as 2 or 18,20."
     ),
-    "width": click.option("--width", type=int, help="Latents an SAE."),
+    "width": click.option("--width", type=NUMBERS, help="Latents an SAE, such as 2048 or 1024,2048."),
     "seeds": click.option("--seeds", type=NUMBERS, help="Seeds of the initial weights, such as 0,1,2."),
     "tasks": click.option("--tasks", type=WORDS, help="Task names, or `all`; see `abench list tasks`."),
     "metrics": click.option(
