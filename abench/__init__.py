@@ -12,9 +12,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from abench.activations import TokenRows, ordinary
     from abench.errors import UserError
+    from abench.library import TrainedSAE, train
     from abench.models import LanguageModel, site_name
     from abench.task import Context, Metric, Scores, Task, View
-    from abench.training import TrainedSAE, train
     from abench.variants import Variant
 
 _HOME = {
@@ -24,13 +24,13 @@ _HOME = {
     "Scores": "task",
     "Task": "task",
     "TokenRows": "activations",
-    "TrainedSAE": "training",
+    "TrainedSAE": "library",
     "UserError": "errors",
     "Variant": "variants",
     "View": "task",
     "ordinary": "activations",
     "site_name": "models",
-    "train": "training",
+    "train": "library",
 }
 
 __all__ = [

@@ -1,24 +1,20 @@
 """Training SAEs in lockstep: every SAE of a group learns from the same batches of activations.
 
-`SAETrainer` is one SAE with its optimiser and counters; `train` is the library entry point for any iterator
-of activations. Each SAE's numbers depend on its own seed and the batches alone, never on its neighbours.
+`SAETrainer` is one SAE with its optimiser and counters. Its numbers depend on its own seed and the batches
+alone, never on its neighbours.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from abench.activations import normalised
 from abench.config import TrainingSpec
 from abench.errors import UserError
-from abench.variants import L0Controller, SAEShape, Variant, get_variant, load_sae, save_sae
+from abench.variants import L0Controller, SAEShape, Variant
 
 from sae_lens.saes.sae import TrainStepInput  # isort: skip - abench.variants makes sae_lens importable
 
@@ -59,7 +55,7 @@ class SAETrainer:
     def __init__(
         self, variant: Variant, shape: SAEShape, spec: TrainingSpec, *, seed: int, label: str = ""
     ) -> None:
-        self.variant, self.shape, self.spec = variant, shape, spec
+        self.variant, self.shape, self.spec, self.seed = variant, shape, spec, seed
         self.label = label or f"{variant.name}_k{shape.k}_s{seed}"
         self.sae = variant.build(shape, seed)
         parameters = list(self.sae.parameters())
@@ -190,115 +186,3 @@ def run_lockstep(
         on_step(index + 1)
         if not active:
             return
-
-
-@dataclass
-class TrainedSAE:
-    """What `train` gives for one SAE."""
-
-    variant: str
-    k: int
-    seed: int
-    sae: Any
-    """A sae_lens.SAE, its scaling and decoder norms folded in; None if it diverged."""
-    curve: list[CurvePoint]
-    failure: str | None = None
-
-
-def train(
-    activations: Iterable[Tensor],
-    *,
-    variants: Sequence[str],
-    k: Sequence[int],
-    width: int,
-    steps: int,
-    seed: int = 0,
-    batch_size: int = 2048,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
-    device: str = "cpu",
-    **training: Any,
-) -> list[TrainedSAE]:
-    """Train one SAE for each variant and k on any iterable of activations, all in lockstep.
-
-    `activations` yields tensors [tokens, d_in] of any length; they are cut into batches in the order they
-    come, so shuffle them beforehand. The first `batch_size` of them set the scale of the inputs. `options`
-    are the variants' own, further keywords those of TrainingSpec. Nothing is written to disk.
-
-    Raises UserError for unknown names, wrong shapes, values that are not finite, or too few activations.
-    """
-    import tempfile
-
-    spec = TrainingSpec(
-        tokens=steps * batch_size,
-        batch_size=batch_size,
-        **{"buffer_tokens": batch_size, "calibration_tokens": 8 * batch_size, **training},
-    )
-    stream = rebatch(activations, batch_size)
-    first = next(stream, None)
-    if first is None:
-        raise UserError(f"the activations hold fewer than one batch ({batch_size})")
-    d_in = first.shape[1]
-    scale = d_in**0.5 / float(first.norm(dim=-1).mean()) if spec.normalisation == "scale" else 1.0
-    chosen = [get_variant(name, (options or {}).get(name, {})) for name in variants]
-    trainers = [
-        SAETrainer(v, SAEShape(d_in, width, each, device), spec, seed=seed) for v in chosen for each in k
-    ]
-    failures: dict[int, str] = {}
-    keep = max(1, spec.calibration_tokens // batch_size)
-    recent: list[Tensor] = []
-
-    def scaled() -> Iterator[Tensor]:
-        for batch in chain([first], stream):
-            recent.append(normalised(batch.to(device), spec, scale))
-            del recent[:-keep]
-            yield recent[-1]
-
-    run_lockstep(
-        trainers,
-        scaled(),
-        start=0,
-        on_step=lambda _: None,
-        on_diverged=lambda trainer, error: failures.update({id(trainer): str(error)}),
-    )
-    results = []
-    for trainer in trainers:
-        failure = failures.get(id(trainer))
-        sae = None
-        if failure is None:
-            trainer.finish(torch.cat(recent))
-            with tempfile.TemporaryDirectory() as folder:
-                standardised = spec.normalisation == "layer_norm"
-                save_sae(trainer.sae, Path(folder), scale=scale, metadata={}, layer_norm=standardised)
-                sae = load_sae(Path(folder), device=device)
-        results.append(
-            TrainedSAE(trainer.variant.name, trainer.shape.k, seed, sae, list(trainer.curve), failure)
-        )
-    return results
-
-
-def rebatch(activations: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
-    """Batches [batch_size, d_in] in float32 from tensors [tokens, d_in] of any length, in order.
-
-    Raises UserError, naming the tensor, for a wrong rank, width or type, or for values that are not finite.
-    """
-    waiting: list[Tensor] = []
-    width: int | None = None
-    for number, chunk in enumerate(activations):
-        width = _checked_width(chunk, number, width)
-        waiting.append(chunk.float())
-        if sum(map(len, waiting)) >= batch_size:
-            joined = torch.cat(waiting)
-            whole = len(joined) - len(joined) % batch_size
-            yield from (joined[i : i + batch_size] for i in range(0, whole, batch_size))
-            waiting = [joined[whole:]]
-
-
-def _checked_width(chunk: Tensor, number: int, width: int | None) -> int:
-    where = f"activations[{number}]"
-    if not isinstance(chunk, Tensor) or chunk.ndim != 2 or not chunk.is_floating_point():
-        raise UserError(f"{where} must be a floating-point tensor [tokens, d_in]")
-    if width is not None and chunk.shape[1] != width:
-        raise UserError(f"{where} has width {chunk.shape[1]}, the ones before it {width}")
-    if not bool(chunk.isfinite().all()):
-        raise UserError(f"{where} holds values that are not finite")
-    return chunk.shape[1]

@@ -13,9 +13,10 @@ from abench.activations import ActivationStream, InputStatistics, Position, Toke
 from abench.checkpoint import StreamState, load_checkpoint, save_checkpoint
 from abench.config import DataSpec, TrainingSpec
 from abench.errors import UserError
+from abench.library import rebatch
 from abench.models import LanguageModel
 from abench.tinyworld import MODEL_DIR
-from abench.training import Diverged, SAETrainer, learning_rate_factor, rebatch, run_lockstep
+from abench.training import Diverged, SAETrainer, learning_rate_factor, run_lockstep
 from abench.variants import SAEShape, get_variant, variant_names
 
 TINY_DATA = DataSpec(source="tinyworld", dataset=None)
@@ -347,11 +348,26 @@ def test_train_is_deterministic_and_leaves_the_global_generator_alone() -> None:
         ([torch.zeros(16)], r"activations\[0\] must be a floating-point tensor"),
         ([torch.ones(300, 16)], "activations ended after 1 batches; training needs 9"),
         ([torch.ones(30, 16)], "fewer than one batch"),
+        ([torch.zeros(300, 16)], "zero everywhere"),
     ],
 )
 def test_bad_activations_are_a_sentence(activations: list[Tensor], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         abench.train(activations, variants=["topk"], k=[4], width=64, steps=9, batch_size=256)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"k": [64]}, "k = 64 must be at least 1 and smaller than the width"),
+        ({"variants": ["topkk"]}, "did you mean 'topk'"),
+        ({"learning_rat": 1e-3}, "unknown key 'learning_rat'; did you mean 'learning_rate'"),
+    ],
+)
+def test_bad_options_of_train_are_a_sentence(options: dict[str, object], sentence: str) -> None:
+    arguments = {"variants": ["topk"], "k": [4], "width": 64, "steps": 2, "batch_size": 64} | options
+    with pytest.raises(UserError, match=sentence):
+        abench.train([torch.ones(300, 16)], **arguments)  # type: ignore[arg-type]
 
 
 def test_rebatching_keeps_order_and_drops_only_the_rest() -> None:
