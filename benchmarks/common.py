@@ -41,7 +41,7 @@ def timed(command: Sequence[str]) -> tuple[float, float]:
 
 def abench(*options: str) -> list[str]:
     """The command line of `abench OPTIONS` in this environment."""
-    return [sys.executable, "-m", "abench", *options]
+    return [sys.executable, "-P", "-m", "abench", *options]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

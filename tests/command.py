@@ -51,5 +51,5 @@ class Abench:
 
 def start(*args: str | Path) -> "subprocess.Popen[str]":
     """`abench` in a process of its own."""
-    command = [sys.executable, "-m", "abench", *map(str, args)]
+    command = [sys.executable, "-P", "-m", "abench", *map(str, args)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -322,6 +322,7 @@ def test_a_new_task_runs_as_it_is_and_passes_its_test(abench: Abench, tmp_path: 
     run = subprocess.run(
         [
             sys.executable,
+            "-P",
             "-m",
             "pytest",
             "-q",
