@@ -17,12 +17,16 @@ def known_variants(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, type]]
     yield variants
 
 
-def test_all_seven_are_known() -> None:
-    assert variant_names() == ["relu", "gated", "jumprelu", "topk", "batchtopk", "abstopk", "batchabstopk"]
+def test_all_are_known() -> None:
+    paper = ["relu", "gated", "jumprelu", "topk", "batchtopk", "abstopk", "batchabstopk"]
+    assert variant_names() == [
+        *paper, "absjumprelu", "multistep", "matryoshka", "absmatryoshka", "signedtopk"
+    ]  # fmt: skip
     for name in variant_names():
         variant = get_variant(name)
         assert variant.name == name and variant.regulariser and variant.title
-    assert {name for name in variant_names() if get_variant(name).signed} == {"abstopk", "batchabstopk"}
+    unsigned = {name for name in variant_names() if not get_variant(name).signed}
+    assert unsigned == {"relu", "gated", "jumprelu", "topk", "batchtopk", "matryoshka"}
 
 
 def test_every_option_is_described() -> None:
@@ -35,7 +39,7 @@ def test_every_option_is_described() -> None:
     ("name", "options", "message"),
     [
         ("abstpk", {}, "unknown variant 'abstpk'; did you mean 'abstopk'?"),
-        ("sparsemax", {}, "unknown variant 'sparsemax'; known: abstopk, batchabstopk, batchtopk, gated, "),
+        ("sparsemax", {}, "unknown variant 'sparsemax'; known: absjumprelu, absmatryoshka, abstopk, batch"),
         (
             "jumprelu",
             {"bandwith": 1},

@@ -9,6 +9,8 @@ from abench._torchvision import hide_if_broken
 
 hide_if_broken()  # before any module of this package imports sae_lens
 
+from abench.variants.absjumprelu import AbsJumpReLU, abs_jump_relu
+from abench.variants.absmatryoshka import AbsMatryoshka
 from abench.variants.abstopk import AbsTopK, abs_top_k
 from abench.variants.base import Penalised, SAEShape, Variant
 from abench.variants.batchabstopk import BatchAbsTopK
@@ -17,23 +19,32 @@ from abench.variants.batchtopk import BatchTopK, batch_top_k
 from abench.variants.export import load_sae, save_sae
 from abench.variants.gated import Gated, gate
 from abench.variants.jumprelu import JumpReLU, jump_relu
+from abench.variants.matryoshka import Matryoshka
+from abench.variants.multistep import MultiStep, proximal_steps
 from abench.variants.registry import get_variant, register, variant_names
 from abench.variants.relu import ReLU, soft_threshold
+from abench.variants.signedtopk import SignedTopK, signed_top_k
 from abench.variants.sparsity import L0Controller
 from abench.variants.topk import TopK, top_k
 
 __all__ = [
+    "AbsJumpReLU",
+    "AbsMatryoshka",
     "AbsTopK",
     "BatchAbsTopK",
     "BatchTopK",
     "Gated",
     "JumpReLU",
     "L0Controller",
+    "Matryoshka",
+    "MultiStep",
     "Penalised",
     "ReLU",
     "SAEShape",
+    "SignedTopK",
     "TopK",
     "Variant",
+    "abs_jump_relu",
     "abs_top_k",
     "batch_abs_top_k",
     "batch_top_k",
@@ -41,8 +52,10 @@ __all__ = [
     "get_variant",
     "jump_relu",
     "load_sae",
+    "proximal_steps",
     "register",
     "save_sae",
+    "signed_top_k",
     "soft_threshold",
     "top_k",
     "two_sided_jump",

@@ -6,19 +6,25 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from abench.errors import UserError, did_you_mean
+from abench.variants.absjumprelu import AbsJumpReLU
+from abench.variants.absmatryoshka import AbsMatryoshka
 from abench.variants.abstopk import AbsTopK
 from abench.variants.base import Variant
 from abench.variants.batchabstopk import BatchAbsTopK
 from abench.variants.batchtopk import BatchTopK
 from abench.variants.gated import Gated
 from abench.variants.jumprelu import JumpReLU
+from abench.variants.matryoshka import Matryoshka
+from abench.variants.multistep import MultiStep
 from abench.variants.relu import ReLU
+from abench.variants.signedtopk import SignedTopK
 from abench.variants.topk import TopK
 
 V = TypeVar("V", bound=type[Variant])
 
-_BUILT_IN: tuple[type[Variant], ...] = (ReLU, Gated, JumpReLU, TopK, BatchTopK, AbsTopK, BatchAbsTopK)
-_variants: dict[str, type[Variant]] = {variant.name: variant for variant in _BUILT_IN}
+_PAPER: tuple[type[Variant], ...] = (ReLU, Gated, JumpReLU, TopK, BatchTopK, AbsTopK, BatchAbsTopK)
+_BEYOND: tuple[type[Variant], ...] = (AbsJumpReLU, MultiStep, Matryoshka, AbsMatryoshka, SignedTopK)
+_variants: dict[str, type[Variant]] = {variant.name: variant for variant in (*_PAPER, *_BEYOND)}
 
 
 def register(variant_class: V) -> V:
@@ -35,7 +41,7 @@ def register(variant_class: V) -> V:
 
 
 def variant_names() -> list[str]:
-    """The names that `get_variant` knows: the built-in variants in the paper's order, then others."""
+    """The names that `get_variant` knows: the paper's variants in its order, those beyond it, then others."""
     return list(_variants)
 
 
