@@ -14,9 +14,8 @@ from torch import Tensor
 
 from abench.config import TrainingSpec
 from abench.errors import UserError
+from abench.steps import StepResult, make_step
 from abench.variants import L0Controller, SAEShape, Variant
-
-from sae_lens.saes.sae import TrainStepInput  # isort: skip - abench.variants makes sae_lens importable
 
 LOG_POINTS = 200
 """About how many rows a training curve has."""
@@ -61,6 +60,7 @@ class SAETrainer:
         parameters = list(self.sae.parameters())
         fused = {p.device.type for p in parameters} <= {"cpu", "cuda"}
         self.optimiser = torch.optim.Adam(parameters, lr=spec.learning_rate, betas=spec.betas, fused=fused)
+        self.descend = make_step(self.sae)
         self.controller = L0Controller.for_variant(variant, shape)
         self.last_fired = torch.zeros(shape.width, dtype=torch.int64, device=shape.device)
         """Tokens seen when a latent last fired."""
@@ -83,20 +83,12 @@ class SAETrainer:
         started = time.perf_counter()
         for group in self.optimiser.param_groups:
             group["lr"] = self.spec.learning_rate * learning_rate_factor(self.step, self.spec)
-        output = self.sae.training_forward_pass(
-            TrainStepInput(
-                sae_in=batch,
-                coefficients=self.controller.coefficients() if self.controller else {},
-                dead_neuron_mask=self.dead(),
-                n_training_steps=self.step,
-                is_logging_step=False,
-            )
-        )
-        if not math.isfinite(loss := float(output.loss.detach())):
-            raise Diverged(f"the training loss became {loss} at step {self.step + 1}")
-        output.loss.backward()
-        self._descend()
-        self._count(output.feature_acts.detach(), float(output.losses["mse_loss"].detach()), batch)
+        coefficients = self.controller.coefficients() if self.controller else {}
+        result = self.descend(batch, coefficients, self.dead(), step=self.step)
+        if not math.isfinite(result.loss):
+            raise Diverged(f"the training loss became {result.loss} at step {self.step + 1}")
+        self._update_weights()
+        self._count(result, batch)
         self.counters.seconds += time.perf_counter() - started
 
     def dead(self) -> Tensor:
@@ -107,29 +99,29 @@ class SAETrainer:
         """Set what inference needs, from normalised activations [tokens, d_in]."""
         self.variant.calibrate(self.sae, calibration, self.shape.k)
 
-    def _descend(self) -> None:
+    def _update_weights(self) -> None:
         if self.spec.unit_decoder:
             _remove_parallel_gradient(self.sae.W_dec)
         if self.spec.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.sae.parameters(), self.spec.gradient_clip)
+            _clip_gradients(list(self.sae.parameters()), self.spec.gradient_clip)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         if self.spec.unit_decoder:
             with torch.no_grad():
                 self.sae.W_dec /= self.sae.W_dec.norm(dim=-1, keepdim=True)
 
-    def _count(self, codes: Tensor, mse: float, batch: Tensor) -> None:
-        fired = codes != 0
-        l0 = float(fired.sum()) / len(codes)
+    def _count(self, result: StepResult, batch: Tensor) -> None:
         self.counters.step += 1
-        self.last_fired[fired.any(0)] = self.tokens
+        self.last_fired[result.fired] = self.tokens
         if self.controller:
-            self.controller.update(l0)
-        self._check(mse, batch)
+            self.controller.update(result.l0)
+        self._check(result.mse, batch)
         every = max(1, self.spec.steps // LOG_POINTS)
         if self.step % every == 0 or self.step in (1, self.spec.steps):
             dead = int(self.dead().sum())
-            point = CurvePoint(self.step, self.tokens, mse, l0, dead, round(self.counters.seconds, 3))
+            point = CurvePoint(
+                self.step, self.tokens, result.mse, result.l0, dead, round(self.counters.seconds, 3)
+            )
             self.counters.curve.append(point)
 
     def _check(self, mse: float, batch: Tensor) -> None:
@@ -147,6 +139,14 @@ def learning_rate_factor(step: int, spec: TrainingSpec) -> float:
     rising = (step + 1) / warmup if step < warmup else 1.0
     falling = (spec.steps - step) / decay if spec.steps - step < decay else 1.0
     return min(1.0, rising, falling)
+
+
+def _clip_gradients(parameters: Sequence[Tensor], most: float) -> None:
+    """torch's clip_grad_norm_, without its multiplication by 1 where nothing is clipped."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if not norm + 1e-6 <= most:
+        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
 
 
 def _remove_parallel_gradient(weight: Tensor) -> None:

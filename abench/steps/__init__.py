@@ -1,0 +1,51 @@
+"""The training step: loss and gradients of an SAE, derived by hand so that what is sparse costs little.
+
+`make_step` gives the step for a sae-lens training SAE. Its loss and gradients are those of sae-lens's own
+forward pass and autograd, up to rounding; see docs/design.md for what is saved and benchmarks/train_step.py
+for how much.
+"""
+# ruff: noqa: E402
+
+from abench._torchvision import hide_if_broken
+
+hide_if_broken()  # before any module of this package imports sae_lens
+
+from typing import Any
+
+import torch
+from sae_lens import (
+    AbsTopKTrainingSAE,
+    BatchTopKTrainingSAE,
+    GatedTrainingSAE,
+    JumpReLUTrainingSAE,
+    StandardTrainingSAE,
+    TopKTrainingSAE,
+    TrainingSAE,
+)
+
+from abench.steps.autograd import AutogradStep
+from abench.steps.base import Step, StepResult
+from abench.steps.gated import GatedStep
+from abench.steps.jumprelu import JumpReLUStep
+from abench.steps.relu import ReLUStep
+from abench.steps.topk import TopKStep
+from abench.variants.batchabstopk_sae import BatchAbsTopKTrainingSAE
+
+__all__ = ["AutogradStep", "Step", "StepResult", "make_step"]
+
+
+def make_step(sae: TrainingSAE[Any]) -> Step:
+    """The fastest step known for this SAE; autograd for architectures and options without a derived one."""
+    if sae.cfg.normalize_activations != "none" or sae.dtype not in (torch.float32, torch.float64):
+        return AutogradStep(sae)
+    # The very class and no subclass of it: a subclass may compute something else.
+    kind = type(sae)
+    if kind in (TopKTrainingSAE, AbsTopKTrainingSAE, BatchTopKTrainingSAE, BatchAbsTopKTrainingSAE):
+        return TopKStep(sae)
+    if kind is StandardTrainingSAE and sae.cfg.lp_norm == 1:
+        return ReLUStep(sae)
+    if kind is GatedTrainingSAE:
+        return GatedStep(sae)
+    if kind is JumpReLUTrainingSAE and sae.cfg.jumprelu_sparsity_loss_mode in ("step", "tanh"):
+        return JumpReLUStep(sae)
+    return AutogradStep(sae)

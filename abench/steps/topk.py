@@ -1,0 +1,103 @@
+"""The step of TopK, AbsTopK and their batch-level forms.
+
+Only the encoder's forward product is dense. The k active latents of each token are found by group maxima, and
+decoding, the gradients of their values and the weights' gradients are sparse products.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from sae_lens import AbsTopKTrainingSAE, BatchTopKTrainingSAE, TrainingSAE
+from torch import Tensor
+
+from abench.steps.auxiliary import DeadLatents, auxiliary
+from abench.steps.base import DerivedStep, StepResult
+from abench.steps.codes import SparseCodes
+from abench.steps.scratch import scratch
+from abench.steps.selection import top_of_batch, top_of_rows
+
+
+class TopKStep(DerivedStep):
+    """With `rescale_acts_by_decoder_norm` latents are ranked by pre-activation times decoder norm.
+
+    Decoding divides by the norm again, so what is decoded is the plain pre-activation and the norm's gradient
+    cancels exactly: there is none to compute.
+    """
+
+    def __init__(self, sae: TrainingSAE[Any]) -> None:
+        super().__init__(sae)
+        self.signed = isinstance(sae, AbsTopKTrainingSAE)
+        self.batch_level = isinstance(sae, BatchTopKTrainingSAE)
+        self.rescale = bool(sae.cfg.rescale_acts_by_decoder_norm)
+
+    def descend(self, batch: Tensor, coefficients: Mapping[str, float], dead: Tensor) -> StepResult:
+        """See DerivedStep."""
+        sae, gradients = self.sae, self.gradients
+        centred = self.centred(batch)
+        norms = sae.W_dec.norm(dim=-1) if self.rescale else None
+        ranked = self._ranked(centred, norms)
+        codes = self._select(ranked)
+        values = codes.values if norms is None else codes.values / codes.spread(norms)
+        if not self.signed:
+            values = values.relu_()
+
+        residual = codes.decode(values, sae.W_dec).add_(sae.b_dec).sub_(batch)
+        mse = float(residual.square().sum()) / len(batch)
+        slope = residual * (2 / len(batch))
+        codes.add_outer(values, slope, gradients["W_dec"], first=True)
+        value_slope = codes.sample(slope, sae.W_dec)
+        if not self.signed:
+            value_slope *= values > 0
+        codes.add_inner(centred, value_slope, gradients["W_enc"], first=True)
+        gradients["b_enc"] += codes.sum(value_slope)
+
+        loss = mse + self._revive(ranked, norms, centred, residual, dead)
+        gradients["b_dec"] += slope.sum(0)
+        self.subtract_input_bias(gradients["b_enc"])
+        active = values != 0
+        fired = torch.zeros_like(dead)
+        fired[codes.columns[active]] = True
+        return StepResult(loss, mse, float(active.sum()) / len(batch), fired)
+
+    def _ranked(self, centred: Tensor, norms: Tensor | None) -> Tensor:
+        """What latents are ranked by, [tokens, width], in work space."""
+        weight, bias = self.sae.W_enc, self.sae.b_enc
+        if norms is not None:
+            scaled = scratch("weight", len(weight), len(bias), like=weight)
+            weight, bias = torch.mul(weight, norms, out=scaled), bias * norms
+        out = scratch("pre-activations", len(centred), len(bias), like=centred)
+        return torch.addmm(bias, centred, weight, out=out)
+
+    def _select(self, ranked: Tensor) -> SparseCodes:
+        if not self.batch_level:
+            return SparseCodes.in_columns(ranked, top_of_rows(ranked, self.sae.cfg.k, signed=self.signed))
+        count = int(self.sae.cfg.k * len(ranked))
+        codes = SparseCodes.at(ranked, top_of_batch(ranked, count, signed=self.signed))
+        self._remember(codes.values)
+        return codes
+
+    def _remember(self, values: Tensor) -> None:
+        """sae-lens's running mean of the smallest size kept; `calibrate` replaces it after training."""
+        if len(values):
+            threshold, rate = self.sae.topk_threshold, self.sae.cfg.topk_threshold_lr
+            smallest = values.abs().min().to(threshold.dtype)
+            self.sae.topk_threshold = (1 - rate) * threshold + rate * smallest
+
+    def _revive(
+        self, ranked: Tensor, norms: Tensor | None, centred: Tensor, residual: Tensor, dead: Tensor
+    ) -> float:
+        """Add the gradients of the auxiliary loss; the loss."""
+        coefficient, index = self.sae.cfg.aux_loss_coefficient, dead.nonzero().squeeze(1)
+        if not len(index) or not coefficient:
+            return 0.0
+        ranks = ranked.index_select(1, index)
+        values = ranks.clone() if norms is None else ranks / norms[index]
+        latents = DeadLatents(
+            index, ranks.abs_() if self.signed else ranks, values, self.sae.W_dec.index_select(0, index)
+        )
+        found = auxiliary(latents, -residual, coefficient)
+        self.gradients["W_dec"].index_add_(0, index, found.decoder)
+        self.gradients["W_enc"].index_add_(1, index, centred.T @ found.values)
+        self.gradients["b_enc"].index_add_(0, index, found.values.sum(0))
+        return found.loss
