@@ -1,5 +1,6 @@
 """The `abench` command. Modules here know click and nothing else does; torch is imported when needed."""
 
+import os
 import sys
 
 import click
@@ -36,6 +37,9 @@ def main() -> None:
     """Entry point: the user's mistakes as sentences, ours as tracebacks."""
     from abench.errors import UserError
 
+    # OpenMP threads that spin while they wait make a run many times slower as soon as anything else uses a
+    # core; sleeping costs little on an idle machine. Read when torch is loaded, so it is set before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = cli(standalone_mode=False)
     except UserError as error:
