@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from abench.errors import UserError
     from abench.library import TrainedSAE, train
     from abench.models import LanguageModel, site_name
+    from abench.synthetic import SyntheticModel
     from abench.task import Context, Metric, Scores, Task, View
     from abench.variants import Variant
 
@@ -22,6 +23,7 @@ _HOME = {
     "LanguageModel": "models",
     "Metric": "task",
     "Scores": "task",
+    "SyntheticModel": "synthetic",
     "Task": "task",
     "TokenRows": "activations",
     "TrainedSAE": "library",
@@ -38,6 +40,7 @@ __all__ = [
     "LanguageModel",
     "Metric",
     "Scores",
+    "SyntheticModel",
     "Task",
     "TokenRows",
     "TrainedSAE",

@@ -7,7 +7,7 @@ generator seeded by the block's number. To restart, one block is made again; no 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -101,6 +101,53 @@ class TokenRows:
                 skip = 0
 
 
+class Reader(Protocol):
+    """Goes through activations in their order, once."""
+
+    @property
+    def position(self) -> Position:
+        """Where the next activations begin; reading can start again from there."""
+        ...
+
+    def read(self) -> Tensor | None:
+        """The next activations, [some, d_model] in float32; None at the end."""
+        ...
+
+
+class ActivationSource(Protocol):
+    """What SAEs can be trained on in place of a language model that reads texts."""
+
+    d_model: int
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def reader(self, seed: int, at: Position) -> Reader:
+        """Reads the source's training activations, ordered by `seed`, from a position on."""
+        ...
+
+
+class TextReader:
+    """Activations of one site of a language model that reads texts, special tokens left out."""
+
+    def __init__(self, lm: LanguageModel, site: str, rows: TokenRows, *, context: int, at_once: int) -> None:
+        self._lm, self._site, self._rows = lm, site, rows
+        self._context, self._at_once = context, at_once
+
+    @property
+    def position(self) -> Position:
+        return self._rows.position
+
+    def read(self) -> Tensor | None:
+        tokens = self._rows.batch(self._at_once)
+        if len(tokens) == 0:
+            return None
+        on_cpu = self._lm.device.type == "cpu"
+        size = -(-_CPU_TOKENS_AT_ONCE // self._context) if on_cpu else self._at_once
+        parts = [self._lm.residual(part, self._site).float() for part in torch.split(tokens, size)]
+        return torch.cat(parts)[ordinary(tokens, self._lm).to(self._lm.device)]
+
+
 @dataclass(frozen=True)
 class InputStatistics:
     """What training measures once, on the first activations, and then holds fixed."""
@@ -120,7 +167,7 @@ class ActivationStream:
 
     def __init__(
         self,
-        lm: LanguageModel,
+        lm: LanguageModel | ActivationSource,
         site: str,
         data: DataSpec,
         training: TrainingSpec,
@@ -128,6 +175,7 @@ class ActivationStream:
         context: int,
         rows_per_forward: int = 32,
     ) -> None:
+        # A source that is no language model reads no texts: site, data and context mean nothing to it.
         self._lm, self._site, self._data, self._training = lm, site, data, training
         self._context, self._rows = context, rows_per_forward
         self.batches_per_block = training.buffer_tokens // training.batch_size
@@ -136,11 +184,11 @@ class ActivationStream:
 
     def measure(self) -> InputStatistics:
         """Measure the statistics on the stream's first activations (16,384 at most)."""
-        rows = TokenRows(self._lm, self._data, "train", self._context, seed=self._training.seed)
+        reader = self._reader(None)
         wanted = min(_MEASURED_ACTIVATIONS, self._training.buffer_tokens)
         parts: list[Tensor] = []
         while sum(map(len, parts)) < wanted:
-            parts.append(self._forward(rows, sum(map(len, parts))))
+            parts.append(self._read(reader, sum(map(len, parts))))
         self.statistics = self._statistics_of(torch.cat(parts))
         return self.statistics
 
@@ -155,14 +203,12 @@ class ActivationStream:
             raise ValueError("to restart behind the first block, its position and the statistics are needed")
         if self.statistics is None:
             self.measure()
-        rows = TokenRows(
-            self._lm, self._data, "train", self._context, seed=self._training.seed, at=block_start
-        )
+        reader = self._reader(block_start)
         size = self._training.batch_size
-        self._block_starts[block] = rows.position
+        self._block_starts[block] = reader.position
         while True:
-            activations = self._block(rows, block)
-            self._block_starts = {block: self._block_starts[block], block + 1: rows.position}
+            activations = self._block(reader, block)
+            self._block_starts = {block: self._block_starts[block], block + 1: reader.position}
             for index in range(start - block * self.batches_per_block, self.batches_per_block):
                 yield self.normalise(activations[index * size : (index + 1) * size])
             del activations
@@ -179,29 +225,33 @@ class ActivationStream:
             raise ValueError("call measure() before normalise()")
         return normalised(batch, self._training, self.statistics.scale)
 
-    def _block(self, rows: TokenRows, block: int) -> Tensor:
+    def _block(self, reader: Reader, block: int) -> Tensor:
         """The activations of a block, shuffled, [batches_per_block * batch_size, d_model]."""
         size = self.batches_per_block * self._training.batch_size
         filled = torch.empty(size, self._lm.d_model, device=self._lm.device)
         have = 0
         while have < size:
-            kept = self._kept(self._forward(rows, have + block * size))
+            kept = self._kept(self._read(reader, have + block * size))
             take = min(len(kept), size - have)
             filled[have : have + take] = kept[:take]
             have += take
         generator = torch.Generator().manual_seed(hash_seed(self._training.seed, block))
         return filled[torch.randperm(size, generator=generator).to(filled.device)]
 
-    def _forward(self, rows: TokenRows, have: int) -> Tensor:
-        tokens = rows.batch(self._rows)
-        if len(tokens) == 0:
+    def _reader(self, at: Position | None) -> Reader:
+        if not isinstance(self._lm, LanguageModel):
+            return self._lm.reader(self._training.seed, at or Position())
+        rows = TokenRows(self._lm, self._data, "train", self._context, seed=self._training.seed, at=at)
+        return TextReader(self._lm, self._site, rows, context=self._context, at_once=self._rows)
+
+    def _read(self, reader: Reader, have: int) -> Tensor:
+        activations = reader.read()
+        if activations is None:
             raise UserError(
                 f"the text ends after {have:,} activations; training asks for "
                 f"{self._training.tokens:,}: lower --tokens or give more text"
             )
-        at_once = self._rows if self._lm.device.type != "cpu" else -(-_CPU_TOKENS_AT_ONCE // self._context)
-        parts = [self._lm.residual(part, self._site).float() for part in torch.split(tokens, at_once)]
-        return torch.cat(parts)[ordinary(tokens, self._lm).to(self._lm.device)]
+        return activations
 
     def _kept(self, activations: Tensor) -> Tensor:
         if self.statistics is None or self.statistics.norm_limit is None:

@@ -6,20 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from abench import hub
-from abench.config import ModelConfig, config_names, model_config
+from abench.config import ModelConfig, config_names, is_model_file, model_config
 from abench.errors import UserError, did_you_mean
+from abench.keys import key_of
 
 _IDENTITY_FILES = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 
 
 def find_model(name: str) -> tuple[str, ModelConfig]:
-    """Short name and configuration of a shipped name, a local folder or a hub id.
+    """Short name and configuration of a shipped name, a YAML file, a local folder or a hub id.
 
     Raises UserError with near names if it is none of them. A hub id that abench does not know is asked
     for its config.json, so this may need the network; shipped names never do.
     """
     if name in config_names("models"):
         return name, model_config(name)
+    if is_model_file(name):
+        return Path(name).stem, model_config(name)
     if Path(name).is_dir():
         folder = Path(name).resolve()
         return folder.name, _from_folder(folder, weights=str(folder))
@@ -31,7 +34,7 @@ def find_model(name: str) -> tuple[str, ModelConfig]:
     known_names = config_names("models")
     raise UserError(
         f"unknown model '{name}'{did_you_mean(name, known_names)} "
-        "A local Hugging Face folder or a hub id (owner/name) works too."
+        "A local Hugging Face folder, a hub id (owner/name) or a model's YAML file works too."
     )
 
 
@@ -40,10 +43,29 @@ def weights_folder(config: ModelConfig) -> Path:
     return _local_folder(config) or hub.fetch_model(config.weights, config.revision)
 
 
+def fetched_commit(config: ModelConfig) -> str:
+    """What identifies the weights, which are fetched from the hub and checked if need be.
+
+    Raises UserError if they cannot be had or are damaged.
+    """
+    if config.synthetic is not None:
+        return _synthetic_commit(config)
+    folder = weights_folder(config)
+    check_folder(folder)
+    return commit_of(config, folder)
+
+
 def local_commit(config: ModelConfig) -> str | None:
     """What identifies the weights if they are on this machine; None, without asking the network, if not."""
+    if config.synthetic is not None:
+        return _synthetic_commit(config)
     folder = _local_folder(config) or hub.cached_model(config.weights, config.revision)
     return None if folder is None else commit_of(config, folder)
+
+
+def _synthetic_commit(config: ModelConfig) -> str:
+    """A synthetic model is its description (40 hex digits)."""
+    return key_of(config.model_dump(mode="json", include={"d_model", "synthetic"}))[:40]
 
 
 def _local_folder(config: ModelConfig) -> Path | None:

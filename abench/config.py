@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from abench import yamlfile
 from abench.errors import UserError, did_you_mean
+from abench.synthetic_spec import SyntheticSpec
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
@@ -181,7 +182,7 @@ class ModelConfig(Frozen):
 
     title: str
     weights: str
-    """`tinyworld`, a hub id, or a local folder."""
+    """`tinyworld`, a hub id, a local folder, or `synthetic`."""
     revision: str | None = None
     n_layers: int = Field(ge=1)
     d_model: int = Field(ge=2)
@@ -196,7 +197,17 @@ class ModelConfig(Frozen):
     data: DataSpec = DataSpec()
     eos_after_documents: bool = False
     """Whether packed documents end with EOS, as they did when the model was trained."""
+    synthetic: SyntheticSpec | None = None
+    """What activations are made of where there is no language model; needs `weights: synthetic`."""
     notes: str = ""
+
+    @model_validator(mode="after")
+    def _synthetic_fits(self) -> "ModelConfig":
+        if (self.weights == "synthetic") != (self.synthetic is not None):
+            raise ValueError("'weights: synthetic' and the key 'synthetic' need each other")
+        if self.synthetic is not None and self.n_layers != 1:
+            raise ValueError("a synthetic model has one layer: n_layers must be 1")
+        return self
 
 
 def config_names(kind: Literal["models", "presets", "runs"]) -> tuple[str, ...]:
@@ -214,8 +225,19 @@ def _shipped(kind: Literal["models", "presets", "runs"], name: str) -> dict[str,
     return value
 
 
+def is_model_file(name: str) -> bool:
+    """Whether a model is given as a YAML file."""
+    return Path(name).suffix in {".yaml", ".yml"}
+
+
 def model_config(name: str) -> ModelConfig:
-    """The configuration of a model that comes with abench; UserError with near names if there is none."""
+    """The configuration of a model that comes with abench, or that a YAML file describes.
+
+    Raises UserError, with near names if there is no such model.
+    """
+    if is_model_file(name):
+        values, text = yamlfile.read_mapping(Path(name)), Path(name).read_text(encoding="utf-8")
+        return check(ModelConfig, values, where=name, text=text)
     return check(ModelConfig, _shipped("models", name), where=f"configs/models/{name}.yaml")
 
 
@@ -259,7 +281,7 @@ def _preset_of(merged: Mapping[str, Any]) -> str | None:
     if merged.get("preset") is not None:
         return str(merged["preset"])
     model = merged.get("model", RunConfig.model_fields["model"].default)
-    if isinstance(model, str) and model in config_names("models"):
+    if isinstance(model, str) and (model in config_names("models") or is_model_file(model)):
         return model_config(model).preset
     return None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from abench import __version__
-from abench.activations import ActivationStream
+from abench.activations import ActivationSource, ActivationStream
 from abench.checkpoint import StreamState, delete_checkpoint, load_checkpoint, save_checkpoint
 from abench.models import LanguageModel
 from abench.plan import SAEJob
@@ -27,7 +27,7 @@ CHECKPOINT_SHARE = 0.02
 
 def train_missing(
     jobs: Sequence[SAEJob],
-    lm: LanguageModel,
+    lm: LanguageModel | ActivationSource,
     store: Store,
     progress: Progress,
     *,
@@ -54,7 +54,7 @@ class _Group:
     def __init__(
         self,
         jobs: Sequence[SAEJob],
-        lm: LanguageModel,
+        lm: LanguageModel | ActivationSource,
         store: Store,
         progress: Progress,
         device: str,
@@ -173,13 +173,14 @@ class _Group:
         delete_checkpoint(self._store.checkpoint_folder(job))
 
     def _metadata(self, job: SAEJob) -> dict[str, object]:
+        data = "synthetic" if job.model.config.synthetic else job.data.dataset or job.data.source
         return {
             "model_name": job.model.config.weights,
             "model_commit": job.model.commit,
             "hook_name": job.site,
             "context_size": job.model.context,
-            "prepend_bos": self._lm.bos_id is not None,
-            "dataset_path": job.data.dataset or job.data.source,
+            "prepend_bos": isinstance(self._lm, LanguageModel) and self._lm.bos_id is not None,
+            "dataset_path": data,
             "abench_version": __version__,
             "abench_variant": job.variant.name,
             "abench_key": job.key,

@@ -19,10 +19,13 @@ SCHEMA = 1
 TRAINING_VERSION = 1
 """To be raised whenever the same training spec gives other weights."""
 
+SYNTHETIC_VERSION = 1
+"""To be raised whenever the same synthetic model gives other activations."""
+
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A language model as a run uses it."""
+    """A model as a run uses it."""
 
     name: str
     config: ModelConfig
@@ -32,12 +35,16 @@ class ModelRef:
     context: int
 
     def spec(self) -> dict[str, Any]:
-        return {
+        spec: dict[str, Any] = {
             "commit": self.commit,
             "dtype": self.dtype,
             "context": self.context,
             "eos_after_documents": self.config.eos_after_documents,
         }
+        if self.config.synthetic is not None:
+            made_of = self.config.synthetic.model_dump(mode="json")
+            spec["synthetic"] = {"version": SYNTHETIC_VERSION, "d_model": self.config.d_model, **made_of}
+        return spec
 
 
 @dataclass(frozen=True)
@@ -178,7 +185,7 @@ def make_plan(
     data = config.data or model.data
     groups = []
     for layer in config.layers or model.layers:
-        site = f"blocks.{layer}.hook_resid_post"
+        site = "activations" if model.synthetic else f"blocks.{layer}.hook_resid_post"
         saes = tuple(
             SAEJob(ref, site, variants[v], k, width, seed, config.training, data)
             for v in config.variants

@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
+from abench.activations import ActivationSource
 from abench.catalogue import weights_folder
 from abench.errors import UserError
 from abench.models import LanguageModel
-from abench.plan import Cell, Group, Plan, SAEJob
+from abench.plan import Cell, Group, ModelRef, Plan, SAEJob
 from abench.progress import Progress, Silent, duration
 from abench.provenance import provenance
 from abench.store import Record, SAERecord, Status, Store
-from abench.task import Context, Task, checked
+from abench.task import Context, Task, checked, parted
 from abench.variants import load_sae
 
 WAIT_SECONDS = 1.0
@@ -59,7 +60,7 @@ class _Runner:
     ) -> None:
         self._plan, self._store, self._progress = plan, store, progress
         self._device, self._checkpoint_seconds = device, checkpoint_seconds
-        self._lm: LanguageModel | None = None
+        self._lm: LanguageModel | ActivationSource | None = None
         self._tried: set[str] = set()
         """Keys that this run has failed on; they are not tried twice."""
 
@@ -157,8 +158,9 @@ class _Runner:
         with torch.no_grad():
             prepared = prepare()
             loaded = load_sae(self._store.sae_folder(cell.sae), device=self._device)
-            scores = cell.task.score(loaded, prepared, self._model(), context)
-        return self._record(cell, "done", scores=checked(cell.task, scores))
+            result = cell.task.score(loaded, prepared, self._model(), context)
+        scores, details = parted(cell.task, result)
+        return self._record(cell, "done", scores=checked(cell.task, scores), details=details)
 
     def _record(self, cell: Cell, status: Status, **more: Any) -> Record:
         return Record(
@@ -183,24 +185,33 @@ class _Runner:
             say=self._progress.say,
         )
 
-    def _model(self) -> LanguageModel:
+    def _model(self) -> LanguageModel | ActivationSource:
         if self._lm is None:
             started = time.monotonic()
-            ref = self._plan.model
-            self._lm = LanguageModel.load(
-                weights_folder(ref.config),
-                name=ref.name,
-                dtype=ref.dtype,
-                device=self._device,
-                eos_after_documents=ref.config.eos_after_documents,
-            )
-            self._progress.say(f"opened {ref.config.title} in {duration(time.monotonic() - started)}")
+            self._lm = _open_model(self._plan.model, self._device)
+            took = duration(time.monotonic() - started)
+            self._progress.say(f"opened {self._plan.model.config.title} in {took}")
         return self._lm
 
     def _report_damage(self) -> None:
         for sentence in dict.fromkeys(self._store.damaged):
             self._progress.say(sentence)
         self._store.damaged.clear()
+
+
+def _open_model(ref: ModelRef, device: str) -> LanguageModel | ActivationSource:
+    config = ref.config
+    if config.synthetic is not None:
+        from abench.synthetic import SyntheticModel
+
+        return SyntheticModel(config.synthetic, config.d_model, name=ref.name, device=device)
+    return LanguageModel.load(
+        weights_folder(config),
+        name=ref.name,
+        dtype=ref.dtype,
+        device=device,
+        eos_after_documents=config.eos_after_documents,
+    )
 
 
 class _Once:

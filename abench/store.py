@@ -43,6 +43,8 @@ class Record:
     metrics: list[dict[str, Any]]
     """The metrics the task declares."""
     scores: dict[str, float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    """What the task gave for figures beside its scores; plain JSON."""
     reason: str | None = None
     """Why it failed or was skipped: one sentence."""
     traceback: str | None = None

@@ -1,5 +1,6 @@
 """What an evaluation is: a task with declared metrics, prepared once a site, scored for each SAE."""
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -15,6 +16,9 @@ View = Literal["native", "split"]
 a unit. For a non-negative SAE the two coincide."""
 
 Scores = Mapping[str, float]
+
+Details = Mapping[str, Any]
+"""What a figure needs beside the scores, as plain JSON; kept in the cell and small (some kilobytes)."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,25 @@ class Task(BaseModel, ABC):
         return None
 
     @abstractmethod
-    def score(self, sae: Any, prepared: Any, lm: Any, ctx: Context) -> Scores:
-        """The declared metrics of one SAE (a sae_lens.SAE) in the view `ctx.view`."""
+    def score(self, sae: Any, prepared: Any, lm: Any, ctx: Context) -> Scores | tuple[Scores, Details]:
+        """The declared metrics of one SAE (a sae_lens.SAE) in the view `ctx.view`.
+
+        With them, as a pair, may come details for a figure of the task's own.
+        """
 
 
 class ScoreError(Exception):
-    """A task gave other scores than it declared; the message names them."""
+    """A task gave other scores than it declared, or details that are not JSON; the message names them."""
+
+
+def parted(task: type[Task] | Task, result: Scores | tuple[Scores, Details]) -> tuple[Scores, dict[str, Any]]:
+    """Scores and details of what `score` returned; ScoreError for details that are not plain JSON."""
+    scores, details = result if isinstance(result, tuple) else (result, {})
+    try:
+        kept: dict[str, Any] = json.loads(json.dumps(details, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ScoreError(f"task {task.name} gave details that are not plain JSON: {error}") from error
+    return scores, kept
 
 
 def checked(task: type[Task] | Task, scores: Scores) -> dict[str, float]:

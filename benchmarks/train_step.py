@@ -8,11 +8,14 @@ eai-sparsify dictionary-learning`. With --output a table (.md) and a figure (.pn
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does; read when torch is loaded
 
 import torch
 from common import machine, table
@@ -158,7 +161,7 @@ def main() -> None:
     turns = options.turns or (3 if options.quick else 9)
     shape = SAEShape(64, 1024, 16) if options.quick else SAEShape(512, 8192, 32)
     tokens = 256 if options.quick else 2048
-    parts = [comparison(shape, tokens, turns, dead=shape.width // 10)]
+    parts = [comparison(shape, tokens, turns, dead=100 if options.quick else 800)]
     if not options.quick:
         parts.append("The default run's shape:\n\n" + comparison(DEFAULT_RUN, tokens, turns, dead=200))
     if not options.no_growth:

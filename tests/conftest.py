@@ -5,8 +5,8 @@ import os
 # Without a network the hub's clients would try for minutes.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
-# As the command line does: threads that wait sleep, so that tests do not crawl on a busy machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As the command line does: threads that wait soon sleep, so that tests do not crawl on a busy machine.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from collections.abc import Callable
 from pathlib import Path

@@ -281,13 +281,9 @@ def test_failing_skipping_and_broken_tasks(abench: Abench, tmp_path: Path) -> No
     (tasks / "moody.py").write_text(BROKEN_TASK)
     (tasks / "syntax.py").write_text("def broken(:\n")
     listing = json.loads(abench("list", "tasks", "--tasks-dir", tasks, "--json").out)
-    assert {row["name"]: row["version"] for row in listing} == {
-        "core": "1",
-        "moody": "1",
-        "shy": "1",
-        "liar": "1",
-        "syntax": "broken",
-    }
+    versions = {row["name"]: row["version"] for row in listing}
+    assert versions["core"] == versions["moody"] == versions["shy"] == versions["liar"] == "1"
+    assert versions["syntax"] == "broken"
     options = [*TWO, "--tasks-dir", tasks, "--results", tmp_path / "results"]
     assert "cannot be imported" in abench("run", *options, "--tasks", "syntax").err
     result = abench("run", *options, "--tasks", "moody,shy,liar")

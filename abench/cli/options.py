@@ -108,7 +108,7 @@ def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
     With `fetch` the model's weights are looked for first, on the hub if need be. Without, weights that are
     not on this machine leave the plan's keys open.
     """
-    from abench.catalogue import check_folder, commit_of, find_model, local_commit, weights_folder
+    from abench.catalogue import fetched_commit, find_model, local_commit
     from abench.config import load_run
     from abench.plan import check_sizes, make_plan
     from abench.plugins import find_tasks, get_task
@@ -128,12 +128,7 @@ def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
     variants = {each: get_variant(each, config.variant_options.get(each, {})) for each in config.variants}
     _check_names("variant_options", config.variant_options, variant_names())
     _check_names("task_options", config.task_options, found)
-    if fetch:
-        folder = weights_folder(model)
-        check_folder(folder)
-        commit: str | None = commit_of(model, folder)
-    else:
-        commit = local_commit(model)
+    commit = fetched_commit(model) if fetch else local_commit(model)
     return make_plan(config, name, model, variants, tasks, commit=commit)
 
 

@@ -12,6 +12,7 @@ from abench.report.figures import write_figures
 from abench.report.frame import COLUMNS, Record, read_tidy, summarise, tidy, write_tidy
 from abench.report.latex import latex
 from abench.report.page import render_page
+from abench.report.plane import write_planes
 from abench.report.render import markdown, numbers_csv, plain
 from abench.report.style import NO_STYLES, Styles, VariantStyle, variant_style
 from abench.report.swap import replaced
@@ -57,7 +58,7 @@ def write_report(
     footnotes: Sequence[str] = (),
     styles: Styles = NO_STYLES,
 ) -> Report:
-    """Write data.csv, table.{md,csv,tex}, reconstruction*.{png,pdf,csv} and index.html into `folder`.
+    """Write data.csv, table.{md,csv,tex}, figures as {png,pdf,csv} and index.html into `folder`.
 
     `curves` gives training curves by `sae_key`: frames with the columns step and mse (mean over tokens of
     ‖x − x̂‖², in the scaled input space). `footnotes` follow the table's own notes. `styles` replaces the
@@ -72,7 +73,8 @@ def write_report(
         _write(fresh / "table.csv", numbers_csv(table))
         _write(fresh / "table.tex", latex(table))
         figures = write_figures(cells, curves, fresh, styles)
-        _write(fresh / "index.html", render_page(table, cells, figures, styles))
+        planes = write_planes(cells, fresh, styles)
+        _write(fresh / "index.html", render_page(table, cells, figures, planes, styles))
         names = sorted(path.name for path in fresh.iterdir())
     return Report(folder, tuple(folder / name for name in names), table)
 

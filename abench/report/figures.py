@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,17 +53,17 @@ def write_figures(
     names = figure_names([place for place, _ in groups])
     for name, (place, group) in zip(names, groups, strict=True):
         group.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-        _save(group, ", ".join(place), folder / name, styles)
+        save(partial(draw, group, ", ".join(place), styles), folder / name)
     return [folder / f"{name}.png" for name in names]
 
 
-def figure_names(places: Sequence[tuple[str, str]]) -> list[str]:
+def figure_names(places: Sequence[tuple[str, str]], stem: str = "reconstruction") -> list[str]:
     """A file name for each model and site: plain for a single one, else with both in it; no two alike."""
     if len(places) == 1:
-        return ["reconstruction"]
+        return [stem]
     names: list[str] = []
     for place in places:
-        slug = "reconstruction-" + re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(place)).strip("-")
+        slug = f"{stem}-" + re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(place)).strip("-")
         names.append(slug if slug not in names else f"{slug}-{len(names) + 1}")
     return names
 
@@ -83,12 +84,13 @@ def draw(points: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -> Figu
     return figure
 
 
-def _save(points: pd.DataFrame, heading: str, stem: Path, styles: Styles) -> None:
+def save(make: Callable[[], Figure], stem: Path) -> None:
+    """Write the figure that `make` draws as PNG and PDF, in the look that all figures share."""
     import matplotlib.style
 
     # The user's own settings must not show in the figure, nor these stay behind.
     with matplotlib.style.context(["default", _LOOK]):
-        figure = draw(points, heading, styles)
+        figure = make()
         figure.savefig(f"{stem}.png", dpi=160, metadata={"Software": None})
         figure.savefig(f"{stem}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
 

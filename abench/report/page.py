@@ -14,9 +14,15 @@ STATUSES = ("done", "failed", "skipped", "missing")
 
 
 def render_page(
-    table: Table, records: Sequence[Record], figures: Sequence[Path], styles: Styles = NO_STYLES
+    table: Table,
+    records: Sequence[Record],
+    figures: Sequence[Path],
+    planes: Sequence[Path] = (),
+    styles: Styles = NO_STYLES,
 ) -> str:
     """The page: table, notes, figures (PNG files, embedded), cells without values, provenance.
+
+    `figures` show the reconstruction, `planes` the directions of a toy world.
 
     Everything that comes from records is escaped.
     """
@@ -27,7 +33,8 @@ def render_page(
     template = Environment(loader=loader, autoescape=True, **options).get_template("report.html.j2")
     return template.render(
         table=table,
-        figures=[(path.stem, base64.b64encode(path.read_bytes()).decode()) for path in figures],
+        figures=_embedded(figures),
+        planes=_embedded(planes),
         problems=problems(records, styles),
         counts=status_counts(records),
         limited=limited_note(records),
@@ -74,6 +81,10 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _embedded(figures: Sequence[Path]) -> list[tuple[str, str]]:
+    return [(path.stem, base64.b64encode(path.read_bytes()).decode()) for path in figures]
 
 
 def _distinct(origins: Sequence[Mapping[str, Any]], name: str) -> str:

@@ -1,0 +1,43 @@
+"""True and found poles in one plane, for the figure of a world that is small enough to be drawn."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .firings import LatentUse, Truth
+from .poles import Poles
+
+
+def plane_of(directions: Tensor) -> Tensor:
+    """An orthonormal basis [d_model, 2] of the plane of the first two directions [features, d_model]."""
+    first = directions[0] / directions[0].norm()
+    rest = directions[1] - (directions[1] @ first) * first
+    return torch.stack([first, rest / rest.norm()], -1)
+
+
+def plane_details(truth: Truth, use: LatentUse, pole_names: list[tuple[str, str]]) -> dict[str, Any]:
+    """Coordinates of all poles; of the found ones also the share of tokens in which they fire."""
+    plane = plane_of(truth.directions)
+    return {
+        "true": [
+            {"name": pole_names[row["unit"]][row["sign"] < 0], "x": row["x"], "y": row["y"]}
+            for row in _rows(truth.poles, plane)
+        ],
+        "found": [
+            {
+                "latent": row["unit"],
+                "sign": row["sign"],
+                "x": row["x"],
+                "y": row["y"],
+                "share": int((use.positive if row["sign"] > 0 else use.negative)[row["unit"]]) / truth.tokens,
+            }
+            for row in _rows(use.poles, plane)
+        ],
+    }
+
+
+def _rows(poles: Poles, plane: Tensor) -> list[dict[str, Any]]:
+    places = (poles.direction @ plane).tolist()
+    units, signs = poles.unit.tolist(), poles.sign.tolist()
+    return [{"unit": u, "sign": s, "x": x, "y": y} for u, s, (x, y) in zip(units, signs, places, strict=True)]
