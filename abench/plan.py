@@ -47,6 +47,11 @@ class ModelRef:
         return spec
 
 
+def sae_label(labels: Mapping[str, Any]) -> str:
+    """What an SAE is called among those of its model and site, from its labels."""
+    return f"{labels['variant']}_k{labels['k']}_w{labels['width']}_s{labels['seed']}"
+
+
 @dataclass(frozen=True)
 class SAEJob:
     """One SAE to be trained."""
@@ -62,7 +67,7 @@ class SAEJob:
 
     @property
     def label(self) -> str:
-        return f"{self.variant.name}_k{self.k}_w{self.width}_s{self.seed}"
+        return sae_label(self.labels())
 
     def labels(self) -> dict[str, Any]:
         return {

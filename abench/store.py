@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from abench.errors import UserError
 from abench.lease import holder, lease
-from abench.plan import SCHEMA, Cell, SAEJob
+from abench.plan import SCHEMA, Cell, SAEJob, sae_label
 
 Status = Literal["done", "failed", "skipped", "missing"]
 CURVE_FILE = "train.csv"
@@ -127,9 +127,8 @@ class Store:
     def sae_folder_of(self, record: Record) -> Path:
         """Where the SAE of a cell's record lies."""
         labels = record.labels
-        label = f"{labels['variant']}_k{labels['k']}_w{labels['width']}_s{labels['seed']}"
         place = self.root / "saes" / str(labels["model"]) / str(labels["site"])
-        return place / f"{label}-{record.sae_key[:_KEY_DIGITS]}"
+        return place / f"{sae_label(labels)}-{record.sae_key[:_KEY_DIGITS]}"
 
     def get_sae(self, job: SAEJob) -> SAERecord | None:
         """The record of a trained (or failed) SAE whose files are whole; None if it has to be trained."""

@@ -115,7 +115,8 @@ class SAETrainer:
         self.last_fired[result.fired] = self.tokens
         if self.controller:
             self.controller.update(result.l0)
-        self._check(result.mse, batch)
+        if self.step > 100:
+            self._check(result.mse, batch)
         every = max(1, self.spec.steps // LOG_POINTS)
         if self.step % every == 0 or self.step in (1, self.spec.steps):
             dead = int(self.dead().sum())
@@ -126,7 +127,7 @@ class SAETrainer:
 
     def _check(self, mse: float, batch: Tensor) -> None:
         power = float(batch.square().sum(-1).mean())
-        if self.step > 100 and mse > 100 * power:
+        if mse > 100 * power:
             raise Diverged(
                 f"training diverged: at step {self.step} the squared error is {mse / power:.0f} times "
                 "the squared norm of the inputs"

@@ -11,13 +11,11 @@ from sae_lens import (
     BatchTopKTrainingSAEConfig,
     JumpReLUSAE,
     SAEConfig,
-    register_sae_class,
-    register_sae_training_class,
 )
-from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 from torch import Tensor
 
 from abench.variants.abstopk import abs_top_k
+from abench.variants.architectures import register_inference, register_training
 
 ARCHITECTURE = "batchabstopk"
 
@@ -91,13 +89,5 @@ class BatchAbsTopKTrainingSAE(AbsTopKTrainingSAE, BatchTopKTrainingSAE):  # type
         super().update_topk_threshold(acts_topk.abs())
 
 
-def _register() -> None:
-    # A reload of this module replaces its own classes; another package's of the same name is an error.
-    for registry in (SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY):
-        if ARCHITECTURE in registry and registry[ARCHITECTURE][0].__module__ == __name__:
-            del registry[ARCHITECTURE]
-    register_sae_class(ARCHITECTURE, BatchAbsTopKSAE, BatchAbsTopKSAEConfig)
-    register_sae_training_class(ARCHITECTURE, BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig)
-
-
-_register()
+register_inference(BatchAbsTopKSAE, BatchAbsTopKSAEConfig)
+register_training(BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig)
