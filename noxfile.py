@@ -8,6 +8,7 @@ nox.options.error_on_missing_interpreters = True
 nox.options.reuse_existing_virtualenvs = True
 
 PINNED = ("-c", "constraints.txt")
+BENCHMARKS = ("startup", "default_run", "group_overhead", "memory", "train_step")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
@@ -70,7 +71,9 @@ def build(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
-    """The measurements of benchmarks/README.md, on this machine; takes about half an hour."""
+    """The measurements of benchmarks/README.md, on this machine; takes about an hour."""
     install_wheel(session)
-    for script in session.posargs or ["startup", "default_run", "group_overhead", "memory"]:
+    # The libraries whose training steps are compared; sparsify imports schedulefree without asking for it.
+    session.install(*PINNED, "dictionary-learning==0.1.0", "eai-sparsify==1.3.3", "schedulefree>=1.4,<2")
+    for script in session.posargs or BENCHMARKS:
         session.run("python", f"benchmarks/{script}.py", env=OFFLINE)

@@ -251,7 +251,20 @@ class ActivationStream:
                 f"the text ends after {have:,} activations; training asks for "
                 f"{self._training.tokens:,}: lower --tokens or give more text"
             )
+        self._check(activations, reader.position)
         return activations
+
+    def _check(self, activations: Tensor, end: Position) -> None:
+        """Raise UserError, naming the place, for activations no SAE can be trained on."""
+        place = f"at {self._site}, before document {end.document} of the training texts,"
+        if activations.ndim != 2 or activations.shape[1] != self._lm.d_model:
+            shape = list(activations.shape)
+            raise UserError(f"activations {place} have shape {shape}, not [tokens, {self._lm.d_model}]")
+        if not bool(activations.isfinite().all()):
+            raise UserError(
+                f"activations {place} are not finite; a model that overflows in float16 needs "
+                "--set dtype=bfloat16"
+            )
 
     def _kept(self, activations: Tensor) -> Tensor:
         if self.statistics is None or self.statistics.norm_limit is None:

@@ -60,7 +60,7 @@ class SAETrainer:
         parameters = list(self.sae.parameters())
         fused = {p.device.type for p in parameters} <= {"cpu", "cuda"}
         self.optimiser = torch.optim.Adam(parameters, lr=spec.learning_rate, betas=spec.betas, fused=fused)
-        self.descend = make_step(self.sae)
+        self.descend = make_step(self.sae, precision=spec.precision)
         self.controller = L0Controller.for_variant(variant, shape)
         self.last_fired = torch.zeros(shape.width, dtype=torch.int64, device=shape.device)
         """Tokens seen when a latent last fired."""

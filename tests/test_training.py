@@ -195,6 +195,57 @@ def test_a_loss_that_is_not_finite_stops_that_sae_only() -> None:
     assert lost == [("bad", "the training loss became nan at step 1")]
 
 
+@pytest.mark.parametrize("variant", ["topk", "abstopk", "relu", "jumprelu"])
+def test_bfloat16_keeps_float32_weights_and_learns_nearly_the_same(variant: str) -> None:
+    options = {"coefficient": 1e-3} if variant in {"relu", "jumprelu"} else {}
+    exact, low = (
+        SAETrainer(
+            get_variant(variant, options), SHAPE, SPEC.model_copy(update={"precision": precision}), seed=0
+        )
+        for precision in ("float32", "bfloat16")
+    )
+    run([exact, low])
+    moments = [value for state in low.optimiser.state.values() for value in state.values()]
+    assert {p.dtype for p in [*low.sae.parameters(), *moments]} == {torch.float32}
+    start, end, end_low = exact.curve[0].mse, exact.curve[-1].mse, low.curve[-1].mse
+    assert end < 0.9 * start
+    assert end_low == pytest.approx(end, rel=0.05)
+    assert end_low != end
+
+
+class _Spoilt:
+    """A source of activations, one of which is not what it should be."""
+
+    d_model, device = 16, torch.device("cpu")
+
+    def __init__(self, bad: Tensor) -> None:
+        self._bad = bad
+
+    def reader(self, seed: int, at: Position) -> "_Spoilt":
+        self._chunks = iter([torch.ones(64, 16), self._bad, torch.ones(64, 16)])
+        self.position = at
+        return self
+
+    def read(self) -> Tensor | None:
+        self.position = Position(self.position.document + 1)
+        return next(self._chunks, None)
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        (torch.full((64, 16), torch.nan), "before document 2 of the training texts, are not finite"),
+        (torch.full((64, 16), torch.inf), "are not finite"),
+        (torch.ones(64, 8), r"have shape \[64, 8\], not \[tokens, 16\]"),
+        (torch.ones(0, 16), "the text ends after 128 activations; training asks for 1,920"),
+    ],
+)
+def test_activations_no_sae_can_learn_from_are_refused_with_their_place(bad: Tensor, sentence: str) -> None:
+    stream = ActivationStream(_Spoilt(bad), SITE, TINY_DATA, SPEC, context=16)
+    with pytest.raises(UserError, match=sentence):
+        list(stream.batches())
+
+
 def test_a_diverging_sae_is_stopped() -> None:
     spec = SPEC.model_copy(
         update={"learning_rate": 1e3, "gradient_clip": None, "tokens": 64 * 300, "warmup_fraction": 0.0}

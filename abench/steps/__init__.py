@@ -10,7 +10,7 @@ from abench._torchvision import hide_if_broken
 
 hide_if_broken()  # before any module of this package imports sae_lens
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from sae_lens import (
@@ -34,8 +34,13 @@ from abench.variants.batchabstopk_sae import BatchAbsTopKTrainingSAE
 __all__ = ["AutogradStep", "Step", "StepResult", "make_step"]
 
 
-def make_step(sae: TrainingSAE[Any]) -> Step:
-    """The fastest step known for this SAE; autograd for architectures and options without a derived one."""
+def make_step(sae: TrainingSAE[Any], *, precision: Literal["float32", "bfloat16"] = "float32") -> Step:
+    """The fastest step known for this SAE; autograd for architectures and options without a derived one.
+
+    `bfloat16` is autograd under autocast: products in bfloat16, weights, gradients and sums in float32.
+    """
+    if precision == "bfloat16":
+        return AutogradStep(sae, autocast=torch.bfloat16)
     if sae.cfg.normalize_activations != "none" or sae.dtype not in (torch.float32, torch.float64):
         return AutogradStep(sae)
     # The very class and no subclass of it: a subclass may compute something else.

@@ -1,7 +1,10 @@
 """The step for any architecture: sae-lens's forward pass and autograd."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import torch
+from sae_lens import TrainingSAE
 from sae_lens.saes.sae import TrainStepInput
 from torch import Tensor
 
@@ -11,20 +14,25 @@ from abench.steps.base import Step, StepResult
 class AutogradStep(Step):
     """Whatever the SAE itself computes; the reference for all derived steps."""
 
+    def __init__(self, sae: TrainingSAE[Any], *, autocast: torch.dtype | None = None) -> None:
+        super().__init__(sae)
+        self._autocast = autocast
+        """Type of the products of the forward pass and their gradients; None is the SAE's own."""
+
     def __call__(
         self, batch: Tensor, coefficients: Mapping[str, float], dead: Tensor, *, step: int = 0
     ) -> StepResult:
         """See Step."""
         self.sae.zero_grad(set_to_none=True)
-        output = self.sae.training_forward_pass(
-            TrainStepInput(
-                sae_in=batch,
-                coefficients=dict(coefficients),
-                dead_neuron_mask=dead,
-                n_training_steps=step,
-                is_logging_step=False,
-            )
+        given = TrainStepInput(
+            sae_in=batch,
+            coefficients=dict(coefficients),
+            dead_neuron_mask=dead,
+            n_training_steps=step,
+            is_logging_step=False,
         )
+        with torch.autocast(batch.device.type, self._autocast, enabled=self._autocast is not None):
+            output = self.sae.training_forward_pass(given)
         output.loss.backward()
         codes = output.feature_acts.detach()
         fired = (codes.to_dense() if codes.is_sparse else codes) != 0
