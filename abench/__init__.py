@@ -11,18 +11,26 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from abench.activations import TokenRows, ordinary
+    from abench.codes import PoleCodes, PoleRates, Pooled, firing_rates, pool, right_padded, token_rows
     from abench.errors import UserError
     from abench.library import TrainedSAE, train
     from abench.models import LanguageModel, site_name
     from abench.synthetic import SyntheticModel
-    from abench.task import Context, Metric, Scores, Task, View
+    from abench.task import Context, Metric, ModelKind, Scores, Skip, Task, View
     from abench.variants import Variant
+    from abench.views import SplitSAE
 
 _HOME = {
     "Context": "task",
     "LanguageModel": "models",
     "Metric": "task",
+    "ModelKind": "task",
+    "PoleCodes": "codes",
+    "PoleRates": "codes",
+    "Pooled": "codes",
     "Scores": "task",
+    "Skip": "task",
+    "SplitSAE": "views",
     "SyntheticModel": "synthetic",
     "Task": "task",
     "TokenRows": "activations",
@@ -30,8 +38,12 @@ _HOME = {
     "UserError": "errors",
     "Variant": "variants",
     "View": "task",
+    "firing_rates": "codes",
     "ordinary": "activations",
+    "pool": "codes",
+    "right_padded": "codes",
     "site_name": "models",
+    "token_rows": "codes",
     "train": "library",
 }
 
@@ -39,7 +51,13 @@ __all__ = [
     "Context",
     "LanguageModel",
     "Metric",
+    "ModelKind",
+    "PoleCodes",
+    "PoleRates",
+    "Pooled",
     "Scores",
+    "Skip",
+    "SplitSAE",
     "SyntheticModel",
     "Task",
     "TokenRows",
@@ -47,8 +65,12 @@ __all__ = [
     "UserError",
     "Variant",
     "View",
+    "firing_rates",
     "ordinary",
+    "pool",
+    "right_padded",
     "site_name",
+    "token_rows",
     "train",
 ]
 

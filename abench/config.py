@@ -63,6 +63,8 @@ class TrainingSpec(Frozen):
     normalisation: Literal["scale", "layer_norm", "none"] = "scale"
     """`scale` multiplies all inputs by one factor so that the mean norm is sqrt(d_in) and folds it into
     the weights; `layer_norm` standardises each token, as the paper's code does."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the training step; weights and Adam's moments stay float32. `bfloat16` is for GPUs."""
     unit_decoder: bool = False
     """Keep decoder rows at norm 1: remove the gradient's parallel part, renormalise after each step."""
     dead_after_tokens: int = Field(200_000, ge=1)
@@ -126,7 +128,8 @@ class RunConfig(Frozen):
     width_factor: int | None = Field(None, ge=1)
     seeds: tuple[int, ...] = (0,)
     """Seeds of the SAEs' initial weights; tables show mean ± sd over them."""
-    tasks: tuple[str, ...] = ("core",)
+    tasks: tuple[str, ...] | None = None
+    """Names from `abench list tasks`, or `all`; null takes the model's."""
     task_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of tasks, by task."""
     metrics: tuple[str, ...] | None = None
@@ -191,6 +194,8 @@ class ModelConfig(Frozen):
     width_factor: int = 16
     context: int = 128
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    tasks: tuple[str, ...] = ("core",)
+    """Tasks of a run that names none."""
     preset: str = "paper-text"
     gated: bool = False
     """Whether the hub asks for a licence to be accepted and a token."""
@@ -200,6 +205,10 @@ class ModelConfig(Frozen):
     synthetic: SyntheticSpec | None = None
     """What activations are made of where there is no language model; needs `weights: synthetic`."""
     notes: str = ""
+
+    @property
+    def kind(self) -> Literal["language", "synthetic"]:
+        return "language" if self.synthetic is None else "synthetic"
 
     @model_validator(mode="after")
     def _synthetic_fits(self) -> "ModelConfig":

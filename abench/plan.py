@@ -199,10 +199,10 @@ def make_plan(
             for seed in config.seeds
         )
         cells = tuple(
-            Cell(sae, tasks[task], view, config.evaluation)
-            for task in config.tasks
+            Cell(sae, task, view, config.evaluation)
+            for task in tasks.values()
             for sae in saes
-            for view in _views(tasks[task], sae.variant.signed)
+            for view in _views(task, sae.variant.signed)
         )
         groups.append(Group(site, saes, cells))
     return Plan(config, ref, data, tuple(groups))

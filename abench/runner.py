@@ -3,7 +3,9 @@
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +18,9 @@ from abench.plan import Cell, Group, ModelRef, Plan, SAEJob
 from abench.progress import Progress, Silent, duration
 from abench.provenance import provenance
 from abench.store import Record, SAERecord, Status, Store
-from abench.task import Context, Task, checked, parted
+from abench.task import Context, Skip, Task, checked, parted, wrong_kind
 from abench.variants import load_sae
+from abench.views import in_view
 
 WAIT_SECONDS = 1.0
 
@@ -126,19 +129,24 @@ class _Runner:
 
     def _score_task(self, task: Task, cells: Sequence[Cell]) -> None:
         lm = self._model()
-        prepare = _Once(lambda: task.prepare(lm, self._context(cells[0])))
+        jobs = {cell.sae.key: cell.sae for cell in cells}
+        saes = _Loaded(self._store, jobs, device=self._device, d_model=lm.d_model)
+        context = self._context(cells[0])
+        prepare = _Once(lambda: task.prepare(lm, replace(context, view="native", saes=saes.whole())))
         with self._progress.steps(f"scoring {task.name} at {cells[0].sae.site}", len(cells)) as steps:
             for number, cell in enumerate(cells, 1):
                 with self._store.claim(cell.key) as mine:
                     if mine and self._is_pending(cell) and (sae := self._sae(cell.sae)) is not None:
-                        self._settle(cell, sae, prepare)
+                        self._settle(cell, sae, saes, prepare)
                 steps.advance_to(number, cell.sae.label)
 
-    def _settle(self, cell: Cell, sae: SAERecord, prepare: "_Once") -> None:
+    def _settle(self, cell: Cell, sae: SAERecord, saes: "_Loaded", prepare: "_Once") -> None:
         """Compute one cell and keep whatever came of it."""
         started = time.perf_counter()
         try:
-            record = self._score(cell, sae, prepare)
+            record = self._score(cell, sae, saes, prepare)
+        except Skip as reason:
+            record = self._record(cell, "skipped", reason=str(reason))
         except Exception as error:
             # One cell's failure is that cell's result; the run goes on.
             record = self._record(cell, "failed", reason=_reason(error), traceback=traceback.format_exc())
@@ -148,17 +156,18 @@ class _Runner:
             self._tried.add(cell.key)
             self._progress.say(f"{cell.sae.label} · {cell.label} failed: {record.reason}")
 
-    def _score(self, cell: Cell, sae: SAERecord, prepare: "_Once") -> Record:
+    def _score(self, cell: Cell, sae: SAERecord, saes: "_Loaded", prepare: "_Once") -> Record:
         if sae.status == "failed":
             return self._record(cell, "failed", reason=f"the SAE could not be trained: {sae.reason}")
         context = self._context(cell)
-        reason = cell.task.skip(self._model(), context)
+        kind = self._plan.model.config.kind
+        reason = wrong_kind(cell.task, kind) or cell.task.skip(self._model(), context)
         if reason is not None:
             return self._record(cell, "skipped", reason=reason)
         with torch.no_grad():
+            loaded = saes(cell.sae.key)
             prepared = prepare()
-            loaded = load_sae(self._store.sae_folder(cell.sae), device=self._device)
-            result = cell.task.score(loaded, prepared, self._model(), context)
+            result = cell.task.score(in_view(loaded, cell.view), prepared, self._model(), context)
         scores, details = parted(cell.task, result)
         return self._record(cell, "done", scores=checked(cell.task, scores), details=details)
 
@@ -212,6 +221,36 @@ def _open_model(ref: ModelRef, device: str) -> LanguageModel | ActivationSource:
         device=device,
         eos_after_documents=config.eos_after_documents,
     )
+
+
+class _Loaded:
+    """The SAEs that a task is to score, each read once, when it is first needed."""
+
+    def __init__(self, store: Store, jobs: dict[str, SAEJob], *, device: str, d_model: int) -> None:
+        self._store, self._device, self._d_model = store, device, d_model
+        self._each = {key: _Once(partial(self._read, job)) for key, job in jobs.items()}
+
+    def _read(self, job: SAEJob) -> Any:
+        record = self._store.get_sae(job)
+        if record is None or record.status != "done":
+            raise UserError(f"{job.label} is not trained")
+        sae = load_sae(self._store.sae_folder(job), device=self._device)
+        if sae.cfg.d_in != self._d_model:
+            raise UserError(
+                f"{job.label} takes activations of width {sae.cfg.d_in}, the model's are {self._d_model} wide"
+            )
+        return sae
+
+    def __call__(self, key: str) -> Any:
+        return self._each[key]()
+
+    def whole(self) -> tuple[Any, ...]:
+        """Those that can be read; asking for another raises its error."""
+        found = []
+        for read in self._each.values():
+            with suppress(Exception):
+                found.append(read())
+        return tuple(found)
 
 
 class _Once:

@@ -15,6 +15,9 @@ View = Literal["native", "split"]
 """How a signed SAE is read: `native`, a latent is one unit with two poles; `split`, each (latent, sign) is
 a unit. For a non-negative SAE the two coincide."""
 
+ModelKind = Literal["language", "synthetic"]
+"""`language`: reads texts and predicts. `synthetic`: activations made of known features, nothing else."""
+
 Scores = Mapping[str, float]
 
 Details = Mapping[str, Any]
@@ -49,6 +52,9 @@ class Context:
     context_size: int
     view: View = "native"
     device: str = "cpu"
+    saes: tuple[Any, ...] = ()
+    """The SAEs (sae_lens.SAE) of this model and site that are about to be scored, so that `prepare` can have
+    all of them encode what the model's one pass gives; see `abench.pool` and `abench.firing_rates`."""
     say: Callable[[str], None] = field(default=_silent, compare=False)
     """Tells the user how far the task is; one short line."""
 
@@ -67,10 +73,16 @@ class Task(BaseModel, ABC):
     version: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
     views: ClassVar[tuple[View, ...]] = ("native",)
-    """Views in which a signed SAE gets scores that differ."""
+    """Views in which a signed SAE gets scores that differ. In the split view `score` is handed the SAE as a
+    non-negative one of twice the width, so nothing has to be written twice."""
+    kinds: ClassVar[tuple[ModelKind, ...]] = ("language",)
+    """The kinds of model the task can run on."""
 
     def skip(self, lm: Any, ctx: Context) -> str | None:
-        """The reason why this task cannot run on this model, as one sentence; None if it can."""
+        """The reason why this task cannot run on this model, as one sentence; None if it can.
+
+        A model of another kind than `kinds` names need not be looked for here.
+        """
         del lm, ctx
         return None
 
@@ -81,10 +93,26 @@ class Task(BaseModel, ABC):
 
     @abstractmethod
     def score(self, sae: Any, prepared: Any, lm: Any, ctx: Context) -> Scores | tuple[Scores, Details]:
-        """The declared metrics of one SAE (a sae_lens.SAE) in the view `ctx.view`.
+        """The declared metrics of one SAE (a sae_lens.SAE, or an abench.SplitSAE in the split view).
 
         With them, as a pair, may come details for a figure of the task's own.
         """
+
+
+def wrong_kind(task: type[Task] | Task, kind: ModelKind) -> str | None:
+    """Why a task cannot run on this kind of model, as one sentence; None if it can."""
+    if kind in task.kinds:
+        return None
+    if kind == "synthetic":
+        return "it needs a language model: synthetic activations come without text and predictions"
+    return "it needs a synthetic model: the true features of a language model are not known"
+
+
+class Skip(Exception):  # noqa: N818 - not an error: what a task finds out only while it works
+    """Raised by `prepare` or `score` where a score would mean nothing for this model, or for this SAE alone.
+
+    The message is the reason, one sentence. A reason known beforehand belongs in `Task.skip`.
+    """
 
 
 class ScoreError(Exception):

@@ -83,11 +83,6 @@ class Core(Task):
     """Positions with a norm above this multiple of the median keep their clean residual, as SAEs are not
     trained on them by default; None replaces them as well."""
 
-    def skip(self, lm: Any, ctx: Context) -> str | None:
-        if isinstance(lm, LanguageModel):
-            return None
-        return "it needs a language model: synthetic activations come without text and predictions"
-
     def prepare(self, lm: LanguageModel, ctx: Context) -> "Clean":
         """The clean pass and the two ablated ones; they do not depend on the SAE."""
         tokens = _held_out_rows(lm, ctx)

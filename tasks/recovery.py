@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from abench import Context, LanguageModel, Metric, Scores, Task
+from abench import Context, Metric, ModelKind, Scores, Task
 
 from .firings import LatentUse, PoleCounts, Truth
 from .plane import plane_details
@@ -28,6 +28,7 @@ class Recovery(Task):
 
     name: ClassVar[str] = "recovery"
     version: ClassVar[str] = "1"
+    kinds: ClassVar[tuple[ModelKind, ...]] = ("synthetic",)
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             "mcc",
@@ -97,11 +98,6 @@ class Recovery(Task):
 
     epsilon: float = Field(0.1, ge=0)
     """Coefficients up to this share of the mean true one do not count as firings, neither true nor found."""
-
-    def skip(self, lm: Any, ctx: Context) -> str | None:
-        if isinstance(lm, LanguageModel):
-            return "it needs a synthetic model: the true features of a language model are not known"
-        return None
 
     def prepare(self, lm: "SyntheticModel", ctx: Context) -> Truth:
         """Held-out activations and what they are made of."""

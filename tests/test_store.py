@@ -38,7 +38,7 @@ def plan(**changes: object) -> Plan:
         {"variants": ("abstopk", "topk"), "k": (4, 8), "seeds": (0, 1)} | changes
     )
     variants = {name: get_variant(name, {}) for name in config.variants}
-    tasks = {name: get_task(name, {}, find_tasks()) for name in config.tasks}
+    tasks = {name: get_task(name, {}, find_tasks()) for name in config.tasks or MODEL.tasks}
     return make_plan(config, "m", MODEL, variants, tasks, commit="c0ffee")
 
 

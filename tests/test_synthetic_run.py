@@ -1,12 +1,14 @@
 """Runs on synthetic models through the real runner: keys, skips, resuming, details."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command import Abench
 
 from abench.activations import ActivationSource
 from abench.catalogue import fetched_commit, find_model
@@ -33,7 +35,7 @@ SMALL = {
 def plan_of(source: str | None, **options: object) -> Plan:
     config = load_run(source, SMALL | options)
     name, model = find_model(config.model)
-    tasks = {task: get_task(task, {}, find_tasks()) for task in config.tasks}
+    tasks = {task: get_task(task, {}, find_tasks()) for task in config.tasks or model.tasks}
     variants = {each: get_variant(each) for each in config.variants}
     return make_plan(config, name, model, variants, tasks, commit=fetched_commit(model))
 
@@ -151,3 +153,18 @@ def test_a_synthetic_model_is_an_activation_source() -> None:
     assert config.synthetic is not None
     source: ActivationSource = SyntheticModel(config.synthetic, config.d_model, name="s")
     assert source.d_model == 64
+
+
+def test_a_run_that_names_no_task_takes_those_of_the_kind_of_model(abench: Abench) -> None:
+    rows = {}
+    for model in ("synthetic", "tiny"):
+        options = ["--model", model, "--variants", "topk", "--k", "4", "--dry-run", "--results", "nowhere"]
+        rows[model, False] = abench("run", *options).out
+        rows[model, True] = abench("run", *options, "--tasks", "all").out
+    tasks = {asked: set(re.findall(r"\b(core|recovery)\b", shown)) for asked, shown in rows.items()}
+    assert tasks == {
+        ("synthetic", False): {"recovery"},
+        ("synthetic", True): {"recovery"},
+        ("tiny", False): {"core"},
+        ("tiny", True): {"core"},
+    }

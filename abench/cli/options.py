@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from abench.config import RunConfig
+    from abench.config import ModelConfig
     from abench.plan import Plan
     from abench.plugins import FoundTask
 
@@ -117,8 +117,8 @@ def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
     name, model = find_model(config.model)
     check_sizes(config, model)
     found = find_tasks(asked["tasks_dirs"])
-    config = _with_all_tasks(config, found)
-    tasks = {task: get_task(task, config.task_options.get(task, {}), found) for task in config.tasks}
+    names = _task_names(config.tasks or model.tasks, model, found)
+    tasks = {task: get_task(task, config.task_options.get(task, {}), found) for task in names}
 
     declared = [metric.name for task in tasks.values() for metric in task.metrics]
     _check_names("metrics", config.metrics or (), declared)
@@ -132,10 +132,13 @@ def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
     return make_plan(config, name, model, variants, tasks, commit=commit)
 
 
-def _with_all_tasks(config: "RunConfig", found: "Mapping[str, FoundTask]") -> "RunConfig":
-    if config.tasks != ("all",):
-        return config
-    return config.model_copy(update={"tasks": tuple(n for n, each in found.items() if each.task is not None)})
+def _task_names(
+    asked: "tuple[str, ...]", model: "ModelConfig", found: "Mapping[str, FoundTask]"
+) -> "tuple[str, ...]":
+    """The tasks asked for; `all` are those that can be imported and are for this kind of model."""
+    if asked != ("all",):
+        return asked
+    return tuple(n for n, each in found.items() if each.task is not None and model.kind in each.task.kinds)
 
 
 def _check_names(key: str, given: "Iterable[str]", known: "Iterable[str]") -> None:

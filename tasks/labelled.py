@@ -1,0 +1,123 @@
+"""Labelled texts that tasks learn and test probes on: of the tiny world, or of the hub under sae-bench's ids.
+
+Which they are is settled by the evaluation's seed alone, so all SAEs of a comparison see the same texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from abench import Context, UserError
+from abench.tinyworld import World
+
+TINY_CLASSES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "tinyworld/biographies": (
+        "biography",
+        "profession",
+        ("professor", "nurse", "surgeon", "journalist", "teacher"),
+    ),
+    "tinyworld/biographies_gender": ("biography", "gender", ("male", "female")),
+    "tinyworld/reviews": ("review", "category", ("book", "film", "camera", "hotel", "jacket")),
+    "tinyworld/reviews_sentiment": ("review", "sentiment", ("negative", "positive")),
+}
+"""Data set of the tiny world -> kind of document, attribute that is the class, classes."""
+
+TINY_PAIRS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "tinyworld/biographies": (
+        ("professor", "nurse"),
+        ("architect", "journalist"),
+        ("surgeon", "dentist"),
+        ("lawyer", "teacher"),
+    ),
+    "tinyworld/reviews": (
+        ("book", "film"),
+        ("camera", "guitar"),
+        ("jacket", "lantern"),
+        ("restaurant", "hotel"),
+    ),
+}
+"""Data set of the tiny world -> pairs of classes for spurious correlations."""
+
+_SECOND = {
+    "biography": ("profession", "gender", ("male", "female")),
+    "review": ("category", "sentiment", ("positive", "negative")),
+}
+"""Kind of document -> first attribute, second attribute, values of the second."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Texts of several classes: class -> texts, the same number of each class."""
+
+    name: str
+    train: Mapping[str, tuple[str, ...]]
+    test: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Quadrants:
+    """Texts of two classes crossed with two values of a second attribute, the same number of each.
+
+    `train[first, second]` are the texts of the `first` class (0 or 1) with the `second` value (0 or 1).
+    """
+
+    name: str
+    classes: tuple[str, str]
+    values: tuple[str, str]
+    train: Mapping[tuple[int, int], tuple[str, ...]]
+    test: Mapping[tuple[int, int], tuple[str, ...]]
+
+
+def is_tiny(ctx: Context) -> bool:
+    """Whether a run's data are those of the tiny world."""
+    return ctx.data.source == "tinyworld"
+
+
+def labelled(name: str, ctx: Context, *, train: int, test: int) -> Labelled:
+    """A data set with `train` and `test` texts a binary task, that is half as many a class.
+
+    Other attributes are balanced within each class. Raises UserError for an unknown name, a data set that
+    cannot be read, or too few texts.
+    """
+    if name not in TINY_CLASSES:
+        raise UserError(f"there is no labelled data set '{name}'")
+    kind, attribute, classes = TINY_CLASSES[name]
+    return Labelled(
+        name,
+        {c: _tiny_texts(kind, {attribute: c}, "train", train // 2, ctx) for c in classes},
+        {c: _tiny_texts(kind, {attribute: c}, "test", test // 2, ctx) for c in classes},
+    )
+
+
+def quadrants(name: str, pair: tuple[str, str], ctx: Context, *, train: int, test: int) -> Quadrants:
+    """A pair of classes crossed with the data set's second attribute, a quarter of `train` texts each."""
+    if name not in TINY_PAIRS:
+        raise UserError(f"the data set '{name}' has no second attribute to correlate with its classes")
+    kind = TINY_CLASSES[name][0]
+    first, second, values = _SECOND[kind]
+
+    def corners(split: str, each: int) -> dict[tuple[int, int], tuple[str, ...]]:
+        return {
+            (i, j): _tiny_texts(kind, {first: pair[i], second: values[j]}, split, each, ctx)
+            for i in (0, 1)
+            for j in (0, 1)
+        }
+
+    return Quadrants(name, pair, values, corners("train", train // 4), corners("test", test // 4))
+
+
+def _tiny_texts(
+    kind: str, fixed: Mapping[str, str], split: str, number: int, ctx: Context
+) -> tuple[str, ...]:
+    """Different texts of one class; attributes that are not fixed are balanced over all their values."""
+    _, second, values = _SECOND[kind]
+    world, seed = World(), ctx.evaluation.seed
+    if second in fixed:
+        # An even mixture of all first attributes, without correlation.
+        return tuple(d.text for d in world.sample(kind, split, number, seed=seed, correlation=0.0, **fixed))
+    return tuple(
+        document.text
+        for value in values
+        for document in world.sample(kind, split, number // 2, seed=seed, **{**fixed, second: value})
+    )
