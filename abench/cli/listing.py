@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from abench.cli.options import json_option
+from abench.cli.options import WORDS, json_option
 from abench.cli.text import columns, echo_json
+
+if TYPE_CHECKING:
+    from abench.plugins import FoundTask
+
+EXIT_SOME_FAILED = 3
 
 
 @click.group("list")
@@ -65,10 +70,25 @@ def variants(as_json: bool) -> None:
 @click.option(
     "--tasks-dir", multiple=True, type=click.Path(path_type=Path), help="A folder with further task files."
 )
-def tasks(as_json: bool, tasks_dir: tuple[Path, ...]) -> None:
-    """The tasks that were found, and the ones that could not be imported."""
+@click.option("--check", is_flag=True, help="Run each task and try the rules every task has to keep to.")
+@click.option("--only", type=WORDS, default=(), help="Names of tasks to show or check.")
+def tasks(as_json: bool, tasks_dir: tuple[Path, ...], check: bool, only: tuple[str, ...]) -> int:
+    """The tasks that were found, and the ones that could not be imported.
+
+    --check runs them on small SAEs on the bundled model, some minutes for all: no score may change when
+    latents are flipped in sign or reordered, the split view has to be that of the wide SAE, and no global
+    random number may be drawn. Exit status 3 if a task breaks a rule or cannot be imported.
+    """
+    from abench.errors import UserError, did_you_mean
     from abench.plugins import find_tasks
 
+    found = find_tasks(tasks_dir)
+    for name in only:
+        if name not in found:
+            raise UserError(f"there is no task '{name}'{did_you_mean(name, found)}")
+    chosen = [each for name, each in found.items() if not only or name in only]
+    if check:
+        return _check(chosen, as_json)
     rows = [
         {
             "name": each.name,
@@ -77,9 +97,26 @@ def tasks(as_json: bool, tasks_dir: tuple[Path, ...]) -> None:
             "source": each.source,
             "summary": each.summary,
         }
-        for each in find_tasks(tasks_dir).values()
+        for each in chosen
     ]
     _show(rows, as_json)
+    return 0
+
+
+def _check(found: "Sequence[FoundTask]", as_json: bool) -> int:
+    from abench.conformance import check_found
+
+    rows, good = [], True
+    for verdict in check_found(found):
+        good = good and not verdict.problems
+        state = "breaks a rule" if verdict.problems else "not run" if verdict.not_checked else "ok"
+        rows.append({"name": verdict.task, "state": state, "problems": verdict.problems})
+        reason = verdict.not_checked or f"{len(verdict.findings)} rules"
+        if not as_json:
+            click.echo("\n  ".join([f"{verdict.task}: {state} ({reason})", *verdict.problems]))
+    if as_json:
+        echo_json(rows)
+    return 0 if good else EXIT_SOME_FAILED
 
 
 @list_group.command()

@@ -1,0 +1,164 @@
+"""The rules for tasks hold for the built-in ones, and the check finds tasks that break them."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from command import Abench
+from signed import WideSAE, random_sae
+
+from abench import Context, Metric, Scores, Skip, Task, View
+from abench.conformance import Bench, Wide, check_task, flipped, permuted
+from abench.plugins import find_tasks
+
+BUILT_IN = {name: each.task for name, each in find_tasks().items() if each.source.startswith("abench.tasks")}
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture(scope="module")
+def synthetic() -> Bench:
+    return Bench("synthetic")
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_built_in_tasks_keep_every_rule(name: str, bench: Bench, synthetic: Bench) -> None:
+    task = BUILT_IN[name]
+    assert task is not None
+    verdict = check_task(task(), bench if "language" in task.kinds else synthetic)
+    assert verdict.problems == []
+    assert verdict.not_checked is None
+
+
+class _Broken(Task):
+    """A task that keeps all rules; its children break one each."""
+
+    name: ClassVar[str] = "broken"
+    version: ClassVar[str] = "1"
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("score", True, headline=True),)
+    views: ClassVar[tuple[View, ...]] = ("native", "split")
+
+    def score(self, sae: Any, prepared: Any, lm: Any, ctx: Context) -> Scores:
+        return {"score": self.value(sae.encode(_x()), sae)}
+
+    def value(self, codes: torch.Tensor, sae: Any) -> float:
+        return float((codes != 0).double().mean(0).sum())
+
+
+def _x() -> torch.Tensor:
+    return torch.randn(20, 128, generator=torch.Generator().manual_seed(3)) * 20
+
+
+class _CountsPositive(_Broken):
+    """Takes only what is above zero for active."""
+
+    def value(self, codes: torch.Tensor, sae: Any) -> float:
+        return float((codes > 0).double().sum())
+
+
+class _TakesTheFirst(_Broken):
+    """Looks at latent 0."""
+
+    def value(self, codes: torch.Tensor, sae: Any) -> float:
+        return float(codes[:, 0].abs().sum())
+
+
+class _GlobalRandom(_Broken):
+    """Draws from the global random state."""
+
+    def value(self, codes: torch.Tensor, sae: Any) -> float:
+        random.random()
+        return 1.0
+
+
+class _ChangesTheSAE(_Broken):
+    """Leaves another SAE behind than it was given."""
+
+    def value(self, codes: torch.Tensor, sae: Any) -> float:
+        if hasattr(sae, "cfg") and isinstance(sae, torch.nn.Module):
+            sae.W_enc.data.mul_(2)
+        return 1.0
+
+
+class _NotANumber(_Broken):
+    """Gives NaN."""
+
+    def value(self, codes: torch.Tensor, sae: Any) -> float:
+        return float("nan")
+
+
+class _LooksAtTheOthers(_Broken):
+    """An SAE's score depends on which others are scored."""
+
+    def prepare(self, lm: Any, ctx: Context) -> Any:
+        return len(ctx.saes)
+
+    def score(self, sae: Any, prepared: Any, lm: Any, ctx: Context) -> Scores:
+        return {"score": float(prepared)}
+
+
+class _Skips(_Broken):
+    """Finds out only at work that it means nothing here."""
+
+    def prepare(self, lm: Any, ctx: Context) -> Any:
+        raise Skip("the model knows too little")
+
+
+class _NoHeadline(_Broken):
+    """No metric of its stands in the table."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("score", True),)
+
+
+@pytest.mark.parametrize(
+    ("task", "rule"),
+    [
+        (_CountsPositive, "flipping the sign of latents changes nothing"),
+        (_TakesTheFirst, "the order of latents changes nothing"),
+        (_GlobalRandom, "own random numbers"),
+        (_ChangesTheSAE, "SAEs stay as they are"),
+        (_NotANumber, "runs: ScoreError"),
+        (_LooksAtTheOthers, "scores do not depend on the other SAEs"),
+        (_NoHeadline, "declaration: none of its metrics is a headline"),
+    ],
+)
+def test_a_task_that_breaks_a_rule_is_found(task: type[Task], rule: str, bench: Bench) -> None:
+    spoils = task is _ChangesTheSAE
+    problems = check_task(task(), Bench() if spoils else bench).problems
+    assert any(problem.startswith(rule) for problem in problems), problems
+
+
+def test_a_task_that_keeps_them_passes_and_one_that_skips_says_why(bench: Bench) -> None:
+    assert check_task(_Broken(), bench).problems == []
+    verdict = check_task(_Skips(), bench)
+    assert (verdict.problems, verdict.not_checked) == ([], "the model knows too little")
+
+
+def test_the_rewritten_saes_are_the_same_function() -> None:
+    sae, x = random_sae(), _x()
+    for other in (flipped(sae), permuted(sae)):
+        torch.testing.assert_close(other.decode(other.encode(x)), sae.decode(sae.encode(x)))
+        assert not torch.equal(other.W_dec, sae.W_dec)
+    torch.testing.assert_close(Wide(sae).encode(x), WideSAE(sae).encode(x))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "broken_import.py").write_text("import nothing_of_this_name\n")
+    yield tmp_path
+
+
+def test_the_command_checks_and_says_what_is_wrong(abench: Abench, folder: Path) -> None:
+    result = abench("new", "task", "mine", "--dir", str(folder))
+    assert result.code == 0
+    result = abench("list", "tasks", "--check", "--tasks-dir", str(folder), "--only", "mine,broken_import")
+    assert "mine: ok (" in result.out
+    assert "broken_import: breaks a rule" in result.out
+    assert "nothing_of_this_name" in result.out
+    assert result.code == 3
