@@ -3,18 +3,19 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 import pandas as pd
 
 from abench.plan import Plan
-from abench.report import console_table, write_report
+from abench.report import write_report
 from abench.store import CURVE_FILE, Record, Store
 
 
 @dataclass(frozen=True)
 class Written:
-    """A report on disk, and its table as text."""
+    """A report on disk, and its tables as text."""
 
     folder: Path
     text: str
@@ -36,7 +37,8 @@ def _write(
     plain: list[dict[str, Any]] = [asdict(record) for record in records]
     present = {key: curve for key, curve in curves.items() if curve is not None}
     report = write_report(plain, present, folder, title=title)
-    return Written(report.folder, console_table(plain))
+    # As wide as the terminal; elsewhere a width that most places show.
+    return Written(report.folder, report.text(get_terminal_size((110, 24)).columns))
 
 
 def _with_headlines(record: Record, names: Sequence[str] | None) -> Record:

@@ -36,6 +36,9 @@ class Metric:
     headline: bool = False
     """Whether it stands in the summary table."""
     description: str = ""
+    paper: Literal["score", "1 - score"] | None = None
+    """How it stands in the paper's table of tasks: as it is, or as 1 − score; None if it does not. Only the
+    first of a task's metrics that says so stands there."""
 
 
 def _silent(_message: str) -> None:

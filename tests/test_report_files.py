@@ -244,6 +244,13 @@ def test_known_variants_differ_in_colour_and_marker() -> None:
     assert len({style.marker for style in VARIANTS.values()}) == len(VARIANTS)
 
 
+def test_every_variant_has_a_fixed_look_and_its_own_name() -> None:
+    from abench.variants import get_variant, variant_names
+
+    titles = {name: get_variant(name, {}).title for name in variant_names()}
+    assert {name: style.title for name, style in VARIANTS.items()} == titles
+
+
 def test_an_unknown_variant_has_a_stable_look() -> None:
     look = variant_style("my_new_sae")
     assert look == VariantStyle("my_new_sae", "#6f2bab", "d")

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abench.errors import UserError
-from abench.report import COLUMNS, console_table, read_tidy, summarise, tidy
-from abench.report.build import build_table, decimals_for, number
+from abench.report import COLUMNS, read_tidy, summarise, tidy
+from abench.report.build import build_tables
+from abench.report.cells import decimals_for, number
 from abench.report.frame import write_tidy
 from abench.report.latex import escape, latex
-from abench.report.render import markdown, numbers_csv
-from abench.report.tables import Cell, Table
+from abench.report.render import markdown, numbers_csv, plain
+from abench.report.tables import Cell, Tables
 
 LABELS = {
     "model": "tiny",
@@ -56,14 +57,13 @@ def seeds(scores: list[float], **fields: Any) -> list[dict[str, Any]]:
     return [cell(score, seed=seed, **fields) for seed, score in enumerate(scores)]
 
 
-def only(table: Table) -> Cell:
-    ((row,),) = (section.rows for section in table.sections)
-    (found,) = row.cells
+def only(tables: Tables) -> Cell:
+    (found,) = tables.wide.cells()
     return found
 
 
 def bold(records: list[dict[str, Any]]) -> set[tuple[int, str]]:
-    rows = [row for section in build_table(records).sections for row in section.rows]
+    rows = build_tables(records).wide.rows()
     return {(row.k, row.title) for row in rows if row.cells[0].bold}
 
 
@@ -122,13 +122,13 @@ def test_mean_and_sample_standard_deviation_over_seeds() -> None:
     assert row.mean == pytest.approx(statistics.mean(scores), rel=1e-15)
     assert row.sd == pytest.approx(statistics.stdev(scores), rel=1e-12)
     assert (row.n, row.N) == (3, 3)
-    assert only(build_table(seeds(scores))).sd_text == "0.056"
+    assert only(build_tables(seeds(scores))).sd_text == "0.056"
 
 
 def test_one_seed_has_no_standard_deviation() -> None:
-    table = build_table([cell(0.5)])
-    assert only(table).sd is None
-    assert "±" not in re.sub("A value without ±.*", "", markdown(table))
+    tables = build_tables([cell(0.5)])
+    assert only(tables).sd is None
+    assert "±" not in re.sub("A value without ±.*", "", markdown(tables))
 
 
 def test_no_mean_over_fewer_seeds_than_planned() -> None:
@@ -136,12 +136,12 @@ def test_no_mean_over_fewer_seeds_than_planned() -> None:
     (row,) = summarise(tidy(records)).itertuples()
     assert math.isnan(row.mean)
     assert math.isnan(row.sd)
-    table = build_table(records)
-    assert only(table).mean is None
-    assert only(table).text == "2/3"
-    assert table.numbered == ("Failed: Out of memory.",)
-    assert "2/3 [1]" in markdown(table)
-    assert "n/N" in markdown(table)
+    tables = build_tables(records)
+    assert only(tables).mean is None
+    assert only(tables).text == "2/3"
+    assert tables.numbered == ("Failed: Out of memory.",)
+    assert "2/3 [1]" in markdown(tables)
+    assert "n/N" in markdown(tables)
 
 
 # What stands where
@@ -158,11 +158,11 @@ def test_no_mean_over_fewer_seeds_than_planned() -> None:
 )
 def test_a_cell_without_value_says_why(status: str, reason: str | None, note: str) -> None:
     records = [cell(status=status, reason=reason), cell(0.5, variant="relu")]
-    table = build_table(records)
-    assert table.numbered == (note,)
-    assert "— [1]" in markdown(table)
-    assert f"[1] {note}" in console_table(records)
-    assert r"\textemdash{}\textsuperscript{1}" in latex(table)
+    tables = build_tables(records)
+    assert tables.numbered == (note,)
+    assert "— [1]" in markdown(tables)
+    assert f"[1] {note}" in plain(tables)
+    assert r"\textemdash{}\textsuperscript{1}" in latex(tables)
 
 
 def test_notes_are_numbered_as_the_table_is_read_and_shared_by_equal_reasons() -> None:
@@ -171,16 +171,16 @@ def test_notes_are_numbered_as_the_table_is_read_and_shared_by_equal_reasons() -
         cell(variant="abstopk", reason="Early."),
         cell(variant="topk", reason="Late."),
     ]
-    table = build_table(records)
-    assert table.numbered == ("Failed: Early.", "Failed: Late.")
-    assert [row.cells[0].marks for row in table.sections[0].rows] == [(1,), (2,), (2,)]
+    tables = build_tables(records)
+    assert tables.numbered == ("Failed: Early.", "Failed: Late.")
+    assert [row.cells[0].marks for row in tables.wide.sections[0].rows] == [(1,), (2,), (2,)]
 
 
 @pytest.mark.parametrize(("better", "arrow"), [(True, "M ↑"), (False, "M ↓"), (None, "M")])
 def test_the_arrow_is_the_declared_direction(better: bool | None, arrow: str) -> None:
-    table = build_table([cell(0.5, better=better)])
-    assert table.columns[0].label == f"core {arrow}"
-    assert latex(table).count("arrow$") == ("↑" in arrow or "↓" in arrow)
+    tables = build_tables([cell(0.5, better=better)])
+    assert tables.wide.columns[0].label == f"core {arrow}"
+    assert latex(tables).count("arrow$") == ("↑" in arrow or "↓" in arrow)
 
 
 @pytest.mark.parametrize(
@@ -214,33 +214,55 @@ def test_one_variant_is_never_best_of_itself() -> None:
 
 def test_views_and_versions_are_named_where_there_are_two() -> None:
     signed = [cell(0.5, variant="abstopk", view=view) for view in ("native", "split")]
-    table = build_table([*signed, cell(0.4), cell(0.3, task_version="2"), cell(0.3, task="scr")])
-    titles = [row.title for row in table.sections[0].rows]
+    tables = build_tables([*signed, cell(0.4), cell(0.3, task_version="2"), cell(0.3, task="scr")])
+    titles = [row.title for row in tables.wide.sections[0].rows]
     assert titles == ["AbsTopK (native)", "AbsTopK (split)", "TopK"]
-    assert [column.label for column in table.columns] == ["core v1 M ↑", "core v2 M ↑", "scr M ↑"]
-    assert table.sections[0].rows[1].cells[1] == Cell()
+    assert [column.label for column in tables.wide.columns] == ["core v1 M ↑", "core v2 M ↑", "scr M ↑"]
+    assert tables.wide.sections[0].rows[1].cells[1] == Cell()
 
 
 def test_widths_are_shown_where_they_differ() -> None:
-    assert "latents" not in markdown(build_table([cell(0.5)]))
-    text = markdown(build_table([cell(0.5), cell(0.6, width=128)]))
+    assert "latents" not in markdown(build_tables([cell(0.5)]))
+    text = markdown(build_tables([cell(0.5), cell(0.6, width=128)]))
     assert re.search(r"\| +8 \| TopK \| +128 \|", text)
 
 
 def test_a_task_with_other_seeds_shows_its_own_n() -> None:
-    table = build_table([*seeds([0.1, 0.2, 0.3]), *seeds([0.1, 0.2], task="scr")])
-    assert "(n = 2)" in markdown(table)
-    assert markdown(table).count("(n =") == 1
+    tables = build_tables([*seeds([0.1, 0.2, 0.3]), *seeds([0.1, 0.2], task="scr")])
+    assert [cell.seeds_text for cell in tables.wide.cells()] == ["", "n = 2"]
+    assert [[row.seeds for row in table.rows()] for table in tables.shown] == [[3], [2]]
+    assert "(n =" not in markdown(tables)
+
+
+def test_several_tasks_have_a_table_each_with_their_own_rows_and_one_list_of_notes() -> None:
+    signed = [cell(0.5, variant="abstopk", task="scr", view=view) for view in ("native", "split")]
+    tables = build_tables(
+        [*signed, cell(0.4), cell(variant="abstopk", reason="Late."), cell(0.3, task="scr")]
+    )
+    assert [table.heading for table in tables.shown] == ["core", "scr"]
+    titles = [[row.title for row in table.rows()] for table in tables.shown]
+    assert titles == [["AbsTopK", "TopK"], ["AbsTopK (native)", "AbsTopK (split)", "TopK"]]
+    for text in (markdown(tables), plain(tables)):
+        assert (
+            text.index("core: tiny, blocks.2") < text.index("scr: tiny, blocks.2") < text.index("[1] Failed")
+        )
+        assert text.count("Late.") == 1
+    assert "core M" not in markdown(tables)
+
+
+def test_a_single_task_needs_no_heading() -> None:
+    assert [table.heading for table in build_tables([cell(0.5)]).shown] == [""]
+    assert "## tiny, blocks.2" in markdown(build_tables([cell(0.5)]))
 
 
 def test_limited_runs_say_so() -> None:
-    every = build_table([cell(0.5, limited=True)])
+    every = build_tables([cell(0.5, limited=True)])
     assert "Limited run: every value" in every.general[0]
     assert every.numbered == ()
-    some = build_table([cell(0.5, limited=True), cell(0.6, variant="relu")])
+    some = build_tables([cell(0.5, limited=True), cell(0.6, variant="relu")])
     assert "1 of 2 cells" in some.general[0]
-    assert some.sections[0].rows[0].cells[0].marks == (1,)
-    assert not any("Limited" in note for note in build_table([cell(0.5)]).general)
+    assert some.wide.sections[0].rows[0].cells[0].marks == (1,)
+    assert not any("Limited" in note for note in build_tables([cell(0.5)]).general)
 
 
 def test_a_missed_l0_is_pointed_out() -> None:
@@ -248,18 +270,18 @@ def test_a_missed_l0_is_pointed_out() -> None:
     records = [
         cell(l0, variant=v, metrics=[metric], scores={"l0": l0}) for v, l0 in (("topk", 8.0), ("relu", 9.9))
     ]
-    (note,) = (note for note in build_table(records).general if "L0" in note)
+    (note,) = (note for note in build_tables(records).general if "L0" in note)
     assert "ReLU" in note
     assert "TopK" not in note
 
 
 def test_own_footnotes_come_last() -> None:
-    assert build_table([cell(0.5)], footnotes=["Judge: rules."]).general[-1] == "Judge: rules."
+    assert build_tables([cell(0.5)], footnotes=["Judge: rules."]).general[-1] == "Judge: rules."
 
 
 def test_nothing_to_report_is_the_users_error() -> None:
     with pytest.raises(UserError, match="nothing to report"):
-        build_table([])
+        build_tables([])
 
 
 # Rendering
@@ -287,7 +309,7 @@ def test_a_value_that_rounds_to_zero_has_no_sign() -> None:
 
 def test_markdown_is_aligned_and_escaped() -> None:
     records = [cell(0.5, variant="my_sae|x", reason=None), cell(0.25, variant="relu", k=16)]
-    text = markdown(build_table(records, title="A *b*"))
+    text = markdown(build_tables(records, title="A *b*"))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(line) for line in rows}) == 1
     assert r"my\_sae\|x" in text
@@ -296,7 +318,7 @@ def test_markdown_is_aligned_and_escaped() -> None:
 
 def test_table_csv_is_unrounded() -> None:
     scores = [1 / 3, 2 / 7]
-    header, row = numbers_csv(build_table(seeds(scores))).splitlines()
+    header, row = numbers_csv(build_tables(seeds(scores)).wide).splitlines()
     assert header == "model,site,k,variant,width,view,core.m mean,core.m sd,core.m n,core.m N"
     (summary,) = summarise(tidy(seeds(scores))).itertuples()
     assert row == f"tiny,blocks.2,8,topk,64,native,{summary.mean!r},{summary.sd!r},2,2"
@@ -304,7 +326,9 @@ def test_table_csv_is_unrounded() -> None:
 
 def test_latex_escapes_and_has_the_same_columns_in_every_line() -> None:
     reason = r"50% of A_1 & B#2 cost $3 {~^\} --limit 中"
-    text = latex(build_table([*seeds([0.1, 0.2]), cell(variant="my_sae", reason=reason)], title="T_1 & more"))
+    text = latex(
+        build_tables([*seeds([0.1, 0.2]), cell(variant="my_sae", reason=reason)], title="T_1 & more")
+    )
     assert r"50\% of A\_1 \& B\#2 cost \$3 \{\textasciitilde{}\textasciicircum{}\textbackslash{}\}" in text
     assert r"-{}-limit \texttt{U+4E2D}" in text
     assert r"\caption{T\_1 \& more}" in text
@@ -330,13 +354,13 @@ def test_the_console_table_fits_the_terminal() -> None:
     records = [
         r for task in tasks for v in ("topk", "abstopk") for r in seeds([0.1, 0.2], task=task, variant=v)
     ]
-    text = console_table(records, title="T", footnotes=["long " * 60], width=100)
+    text = plain(build_tables(records, title="T", footnotes=["long " * 60]), width=100)
     assert max(map(len, text.splitlines())) <= 100
     assert all(task in text for task in tasks)
     assert "\n " not in text.split("long")[0].split("Mean")[-1]
 
 
 def test_the_console_table_stars_the_best() -> None:
-    text = console_table([cell(0.5), cell(0.6, variant="abstopk")])
+    text = plain(build_tables([cell(0.5), cell(0.6, variant="abstopk")]))
     assert re.search(r"AbsTopK +1 +\*0\.600", text)
     assert "*0.500" not in text

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abench.report.build import build_table
+from abench.report.build import build_tables
 from abench.report.figures import write_figures
 from abench.report.frame import COLUMNS, Record, read_tidy, summarise, tidy, write_tidy
 from abench.report.latex import latex
@@ -16,7 +16,8 @@ from abench.report.plane import write_planes
 from abench.report.render import markdown, numbers_csv, plain
 from abench.report.style import NO_STYLES, Styles, VariantStyle, variant_style
 from abench.report.swap import replaced
-from abench.report.tables import Table
+from abench.report.tables import Tables
+from abench.report.task_figure import write_task_figures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,6 @@ __all__ = [
     "Record",
     "Report",
     "VariantStyle",
-    "console_table",
     "read_tidy",
     "summarise",
     "tidy",
@@ -41,12 +41,16 @@ class Report:
 
     folder: Path
     files: tuple[Path, ...]
-    table: Table
+    tables: Tables
 
     @property
     def index(self) -> Path:
         """The HTML page."""
         return self.folder / "index.html"
+
+    def text(self, width: int = 110) -> str:
+        """Its tables for printing: at most `width` characters a line, best values starred."""
+        return plain(self.tables, width)
 
 
 def write_report(
@@ -66,32 +70,20 @@ def write_report(
     not at all. Raises UserError if there are no records or `folder` holds something else than a report.
     """
     cells = list(records)
-    table = build_table(cells, title=title, footnotes=footnotes, styles=styles)
+    tables = build_tables(cells, title=title, footnotes=footnotes, styles=styles)
     with replaced(folder) as fresh:
         write_tidy(tidy(cells), fresh / "data.csv")
-        _write(fresh / "table.md", markdown(table))
-        _write(fresh / "table.csv", numbers_csv(table))
-        _write(fresh / "table.tex", latex(table))
-        figures = write_figures(cells, curves, fresh, styles)
-        planes = write_planes(cells, fresh, styles)
-        _write(fresh / "index.html", render_page(table, cells, figures, planes, styles))
+        _write(fresh / "table.md", markdown(tables))
+        _write(fresh / "table.csv", numbers_csv(tables.wide))
+        _write(fresh / "table.tex", latex(tables))
+        figures = {
+            "tasks": write_task_figures(tables.paper, fresh, styles) if tables.paper else [],
+            "reconstruction": write_figures(cells, curves, fresh, styles),
+            "planes": write_planes(cells, fresh, styles),
+        }
+        _write(fresh / "index.html", render_page(tables, cells, figures, styles))
         names = sorted(path.name for path in fresh.iterdir())
-    return Report(folder, tuple(folder / name for name in names), table)
-
-
-def console_table(
-    records: Iterable[Record],
-    *,
-    title: str = "",
-    footnotes: Sequence[str] = (),
-    styles: Styles = NO_STYLES,
-    width: int = 110,
-) -> str:
-    """The report's table as plain text, for printing: at most `width` characters a line, best values starred.
-
-    Raises UserError if there are no records.
-    """
-    return plain(build_table(records, title=title, footnotes=footnotes, styles=styles), width)
+    return Report(folder, tuple(folder / name for name in names), tables)
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,10 +1,11 @@
-"""The table as LaTeX: a `table` environment that needs the package booktabs and nothing else."""
+"""The tables as LaTeX: `table` environments that need the package booktabs and nothing else."""
 
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 
 from abench.report.notes import one_line
-from abench.report.tables import Cell, Column, Row, Table
+from abench.report.tables import Cell, Row, Table, Tables
 
 # Read in pairs: a character, what LaTeX prints it from.
 _SYMBOLS = r"""
@@ -16,9 +17,10 @@ _PAIRS = iter(_SYMBOLS.split())
 _SPECIAL = dict(zip(_PAIRS, _PAIRS, strict=True)) | {char: f"\\{char}" for char in "&%$#_{}"}
 
 
-def latex(table: Table) -> str:
-    """The table for a paper."""
-    return "\n".join(_lines(table)) + "\n"
+def latex(tables: Tables) -> str:
+    """The tables for a paper; each has the notes that it needs, so that it can be taken by itself."""
+    lines = (line for table in tables.shown for line in ("", *_lines(table, tables)))
+    return "\n".join(["% Needs \\usepackage{booktabs}.", *lines]) + "\n"
 
 
 def escape(text: str) -> str:
@@ -34,10 +36,10 @@ def _character(char: str) -> str:
     return char if char.isascii() or re.match("[À-ÖØ-öø-ÿ]", char) else f"\\texttt{{U+{ord(char):04X}}}"
 
 
-def _lines(table: Table) -> Iterator[str]:
+def _lines(table: Table, tables: Tables) -> Iterator[str]:
     labels = 4 if table.show_width else 3
-    yield "% Needs \\usepackage{booktabs}."
-    yield from (r"\begin{table}", r"\centering", r"\small", rf"\caption{{{escape(table.title)}}}")
+    caption = ": ".join(text for text in (tables.title, table.heading) if text)
+    yield from (r"\begin{table}", r"\centering", r"\small", rf"\caption{{{escape(caption)}}}")
     yield rf"\begin{{tabular}}{{{'rlrr'[:labels]}{'r' * len(table.columns)}}}"
     yield r"\toprule"
     yield from _header(table, labels)
@@ -50,7 +52,7 @@ def _lines(table: Table) -> Iterator[str]:
             yield r"\addlinespace"
             yield from (_row(row, table) for row in block)
     yield from (r"\bottomrule", r"\end{tabular}")
-    yield from _notes(table)
+    yield from _notes(table, tables)
     yield r"\end{table}"
 
 
@@ -59,25 +61,18 @@ def _heading(text: str) -> str:
 
 
 def _header(table: Table, labels: int) -> Iterator[str]:
-    """Two lines: tasks over their metrics."""
-    tasks = table.tasks()
-    spans = (rf"\multicolumn{{{n}}}{{c}}{{{escape(task)}}}" for task, n in tasks)
-    yield " & ".join([*[""] * labels, *spans]) + r" \\"
-    start, rules = labels + 1, []
-    for _, count in tasks:
-        rules.append(rf"\cmidrule(lr){{{start}-{start + count - 1}}}")
-        start += count
-    yield " ".join(rules)
+    """Two lines, tasks over their metrics; one where the tasks are not named."""
+    if tasks := table.tasks():
+        spans = (rf"\multicolumn{{{n}}}{{c}}{{{escape(task)}}}" for task, n in tasks)
+        yield " & ".join([*[""] * labels, *spans]) + r" \\"
+        starts = accumulate((n for _, n in tasks), initial=labels + 1)
+        yield " ".join(rf"\cmidrule(lr){{{s}-{s + n - 1}}}" for s, (_, n) in zip(starts, tasks, strict=False))
     names = ["$k$", "SAE", *(["latents"] if table.show_width else []), "seeds"]
-    yield " & ".join([*names, *map(_metric, table.columns)]) + r" \\"
-
-
-def _metric(column: Column) -> str:
-    return escape(f"{column.title} {column.arrow}".rstrip())
+    yield " & ".join([*names, *(escape(column.metric_label) for column in table.columns)]) + r" \\"
 
 
 def _row(row: Row, table: Table) -> str:
-    labels = [str(row.k), escape(row.title), *([str(row.width)] if table.show_width else []), str(row.seeds)]
+    labels = map(escape, row.labels(show_width=table.show_width))
     return " & ".join([*labels, *map(_cell, row.cells)]) + r" \\"
 
 
@@ -91,9 +86,11 @@ def _cell(cell: Cell) -> str:
     return f"${mean}{spread}${count}{marks}"
 
 
-def _notes(table: Table) -> Iterator[str]:
-    numbered = [rf"\textsuperscript{{{i}}} {escape(text)}" for i, text in enumerate(table.numbered, 1)]
-    if numbered or table.general:
+def _notes(table: Table, tables: Tables) -> Iterator[str]:
+    marks = sorted({mark for cell in table.cells() for mark in cell.marks})
+    numbered = [rf"\textsuperscript{{{i}}} {escape(tables.numbered[i - 1])}" for i in marks]
+    notes = [*numbered, *map(escape, (*table.notes, *tables.general))]
+    if notes:
         yield from (r"", r"\medskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright")
-        yield " \\par\n".join([*numbered, *map(escape, table.general)])
+        yield " \\par\n".join(notes)
         yield r"\end{minipage}"

@@ -1,11 +1,11 @@
-"""The table's footnotes: why a cell has no value, and how to read those that have one."""
+"""The tables' footnotes: why a cell has no value, and how to read those that have one."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from abench.report.frame import Record
 from abench.report.style import Styles, variant_order, variant_style
-from abench.report.tables import Cell, RowKey, Section
+from abench.report.tables import Cell, RowKey, Table
 
 L0_TOLERANCE = 0.1
 """A measured L0 further from k than this share of it is pointed out."""
@@ -40,10 +40,10 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def general_notes(records: Sequence[Record], sections: Sequence[Section], styles: Styles) -> tuple[str, ...]:
-    """The notes on the table as a whole; each is there only if the table has what it explains."""
-    cells = [cell for section in sections for row in section.rows for cell in row.cells]
-    found = (limited_note(records), *_reading(cells), *_views(sections), _l0(records, styles))
+def general_notes(records: Sequence[Record], tables: Sequence[Table], styles: Styles) -> tuple[str, ...]:
+    """The notes on all tables; each is there only if a table has what it explains."""
+    cells = [cell for table in tables for cell in table.cells()]
+    found = (limited_note(records), *_reading(cells), *_views(tables), _l0(records, styles))
     return tuple(note for note in found if note)
 
 
@@ -67,7 +67,7 @@ def _reading(cells: Sequence[Cell]) -> Iterator[str]:
     if any(cell.sd is not None for cell in cells):
         yield "Mean ± sample standard deviation over seeds (n − 1 in the denominator)."
     if any(cell.n == cell.of == 1 for cell in cells):
-        yield "A value without ± comes from one seed."
+        yield "A value without ± comes from one seed (n = 1)."
     if any(0 < cell.n < cell.of for cell in cells):
         yield "n/N: only n of N seeds have a value, and no mean is taken over fewer seeds than planned."
     if any(cell.of and not cell.n for cell in cells):
@@ -76,8 +76,8 @@ def _reading(cells: Sequence[Cell]) -> Iterator[str]:
         yield "Bold: the best mean, as printed, at one model, site and k; ↑ and ↓ give the better direction."
 
 
-def _views(sections: Sequence[Section]) -> Iterator[str]:
-    rows = [row for section in sections for row in section.rows]
+def _views(tables: Sequence[Table]) -> Iterator[str]:
+    rows = [row for table in tables for row in table.rows() if row.k is not None]
     if any(row.view == "split" for row in rows):
         yield (
             "native takes a signed latent as it is; split counts each of its two poles as one latent."

@@ -8,22 +8,20 @@ from typing import Any
 from abench.report.frame import Record
 from abench.report.notes import explain, limited_note
 from abench.report.style import NO_STYLES, Styles, variant_style
-from abench.report.tables import Table
+from abench.report.tables import Tables
 
 STATUSES = ("done", "failed", "skipped", "missing")
 
 
 def render_page(
-    table: Table,
+    tables: Tables,
     records: Sequence[Record],
-    figures: Sequence[Path],
-    planes: Sequence[Path] = (),
+    figures: Mapping[str, Sequence[Path]],
     styles: Styles = NO_STYLES,
 ) -> str:
-    """The page: table, notes, figures (PNG files, embedded), cells without values, provenance.
+    """The page: tables, notes, figures (PNG files, embedded), cells without values, provenance.
 
-    `figures` show the reconstruction, `planes` the directions of a toy world.
-
+    `figures` by what they show: `tasks`, `reconstruction`, and `planes`, the directions of a toy world.
     Everything that comes from records is escaped.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -32,9 +30,8 @@ def render_page(
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     template = Environment(loader=loader, autoescape=True, **options).get_template("report.html.j2")
     return template.render(
-        table=table,
-        figures=_embedded(figures),
-        planes=_embedded(planes),
+        tables=tables,
+        figures={kind: _embedded(files) for kind, files in figures.items()},
         problems=problems(records, styles),
         counts=status_counts(records),
         limited=limited_note(records),

@@ -1,33 +1,32 @@
-"""The table as Markdown, as CSV and as plain text for the terminal."""
+"""The tables as Markdown, as CSV and as plain text for the terminal."""
 
 import csv
 import io
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from abench.report.notes import one_line
-from abench.report.tables import Cell, Column, Row, Table
+from abench.report.tables import Cell, Column, Row, Table, Tables
 
 Lines = Iterator[str]
-CellText = Callable[[Cell], str]
 
 
-def markdown(table: Table) -> str:
-    """The table as GitHub Markdown, aligned so that it can be read as it is."""
-    return "\n".join(_markdown(table)) + "\n"
+def markdown(tables: Tables) -> str:
+    """The tables as GitHub Markdown, aligned so that they can be read as they are."""
+    return "\n".join(_markdown(tables)) + "\n"
 
 
-def plain(table: Table, width: int = 110) -> str:
-    """The table as text of at most `width` characters a line; columns that do not fit follow below.
+def plain(tables: Tables, width: int = 110) -> str:
+    """The tables as text of at most `width` characters a line; columns that do not fit follow below.
 
     The best values carry a star.
     """
-    return "\n".join(_plain(table, width)) + "\n"
+    return "\n".join(_plain(tables, width)) + "\n"
 
 
 def numbers_csv(table: Table) -> str:
-    """The table for a spreadsheet: mean, sd, n and N of every headline metric, unrounded."""
+    """A table for a spreadsheet: mean, sd, n and N of every metric, unrounded."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["model", "site", "k", "variant", "width", "view", *_number_headers(table)])
@@ -48,17 +47,23 @@ def _numbers(cell: Cell) -> tuple[object, ...]:
     return tuple("" if part is None else part for part in (cell.mean, cell.sd, *counts))
 
 
-def _markdown(table: Table) -> Lines:
-    yield f"# {_escape(table.title)}"
-    for section in table.sections:
-        yield from ("", f"## {_escape(section.heading)}", "")
-        rows = [[*_labels(row, table, _escape), *map(_markdown_cell, row.cells)] for row in section.rows]
-        yield from _pipes([*_label_headers(table), *(_escape(c.label) for c in table.columns)], rows)
-    notes = [
-        *(f"[{n}] {_escape(text)}" for n, text in enumerate(table.numbered, 1)),
-        *map(_escape, table.general),
-    ]
-    yield from ("", *(f"- {note}" for note in notes)) if notes else ()
+def _markdown(tables: Tables) -> Lines:
+    yield f"# {_escape(tables.title)}"
+    for table in tables.shown:
+        for section in table.sections:
+            yield from ("", f"## {_escape(table.section_heading(section))}", "")
+            rows = [
+                [*map(_escape, _labels(row, table)), *map(_markdown_cell, row.cells)] for row in section.rows
+            ]
+            yield from _pipes([*_label_headers(table), *(_escape(c.label) for c in table.columns)], rows)
+        yield from _bullets(map(_escape, table.notes))
+    numbered = (f"[{n}] {_escape(text)}" for n, text in enumerate(tables.numbered, 1))
+    yield from _bullets([*numbered, *map(_escape, tables.general)])
+
+
+def _bullets(texts: Iterable[str]) -> Lines:
+    lines = [f"- {text}" for text in texts]
+    yield from ("", *lines) if lines else ()
 
 
 def _markdown_cell(cell: Cell) -> str:
@@ -80,8 +85,8 @@ def _label_headers(table: Table) -> list[str]:
     return ["k", "SAE", *(["latents"] if table.show_width else []), "seeds"]
 
 
-def _labels(row: Row, table: Table, escape: Callable[[str], str] = str) -> list[str]:
-    return [str(row.k), escape(row.title), *([f"{row.width}"] if table.show_width else []), str(row.seeds)]
+def _labels(row: Row, table: Table) -> list[str]:
+    return row.labels(show_width=table.show_width)
 
 
 def _pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
@@ -107,13 +112,20 @@ def _escape(text: str) -> str:
     return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", one_line(text))
 
 
-def _plain(table: Table, width: int) -> Lines:
-    yield table.title
-    for section in table.sections:
-        yield from ("", section.heading)
-        yield from _plain_section(table, section.rows, width)
-    notes = [*(f"[{n}] {one_line(text)}" for n, text in enumerate(table.numbered, 1)), *table.general]
-    yield ""
+def _plain(tables: Tables, width: int) -> Lines:
+    yield from textwrap.wrap(one_line(tables.title), width)
+    for table in tables.shown:
+        for section in table.sections:
+            yield from ("", table.section_heading(section))
+            yield from _plain_section(table, section.rows, width)
+        yield from _wrapped(table.notes, width)
+    numbered = (f"[{n}] {one_line(text)}" for n, text in enumerate(tables.numbered, 1))
+    yield from _wrapped([*numbered, *tables.general], width)
+
+
+def _wrapped(notes: Sequence[str], width: int) -> Lines:
+    """The notes below an empty line, each continued with an indent."""
+    yield from ("",) if notes else ()
     for note in notes:
         yield from textwrap.wrap(note.replace("Bold:", "*:"), width, subsequent_indent="    ")
 
@@ -135,7 +147,7 @@ def _plain_section(table: Table, rows: Sequence[Row], width: int) -> Lines:
 
 
 def _heads(column: Column) -> tuple[str, str]:
-    return column.task_label, f"{column.title} {column.arrow}".rstrip()
+    return column.task_label, column.metric_label
 
 
 def _chunks(columns: Sequence[Sequence[str]], room: int) -> Iterator[list[Sequence[str]]]:

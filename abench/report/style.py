@@ -22,19 +22,27 @@ Styles = Mapping[str, VariantStyle]
 
 NO_STYLES: Styles = MappingProxyType({})
 
-# The colours of Okabe and Ito, distinct under every common form of colour blindness. The order is the
-# order of rows and legends: each operator beside its signed counterpart.
+# The colours of Okabe and Ito, and beside them those that stay furthest from all others under common forms of
+# colour blindness. The order is that of rows and legends: each operator beside its signed counterpart.
 VARIANTS: Styles = MappingProxyType(
     {
         "abstopk": VariantStyle("AbsTopK", "#D55E00", "o"),
         "topk": VariantStyle("TopK", "#0072B2", "s"),
+        "absjumprelu": VariantStyle("AbsJumpReLU", "#DDCC77", "<"),
         "jumprelu": VariantStyle("JumpReLU", "#009E73", "^"),
-        "batchabstopk": VariantStyle("BatchAbsTopK", "#E69F00", "D"),
+        "batchabstopk": VariantStyle("Batch AbsTopK", "#E69F00", "D"),
         "batchtopk": VariantStyle("BatchTopK", "#56B4E9", "v"),
+        "absmatryoshka": VariantStyle("AbsMatryoshka", "#8A6D3B", "h"),
+        "matryoshka": VariantStyle("Matryoshka", "#332288", "p"),
+        "multistep": VariantStyle("Multi-step AbsTopK", "#661100", "*"),
+        "signedtopk": VariantStyle("Signed TopK", "#000000", "d"),
         "gated": VariantStyle("Gated", "#CC79A7", "P"),
         "relu": VariantStyle("ReLU", "#555555", "X"),
     }
 )
+
+HATCHES = {"native": "", "split": "////"}
+"""How bars of a view are filled."""
 
 _OTHER_MARKERS = ("<", ">", "p", "h", "*", "8", "d", "H")
 

@@ -11,6 +11,7 @@ from abench.errors import UserError
 OWN_FILES = (
     *("data.csv", "index.html", "table.md", "table.csv", "table.tex"),
     *("reconstruction*.png", "reconstruction*.pdf", "reconstruction*.csv"),
+    *("task_scores*.png", "task_scores*.pdf", "task_scores*.csv"),
     *("toy*.png", "toy*.pdf", "toy*.csv"),
 )
 """Patterns of the names that a report writes; other files in its folder are the user's."""

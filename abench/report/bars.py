@@ -1,0 +1,49 @@
+"""The numbers behind the figure of tasks: every bar in it is a row here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from abench.report.paper import printed
+from abench.report.tables import Cell, Column, Row, Section, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BAR = ("variant", "width", "view")
+"""What tells the bars of one panel and task apart."""
+COLUMNS = (
+    *("model", "site", "k", *BAR, "task", "task_version", "metric", "shown", "higher_is_better"),
+    *("mean", "sd", "n", "N", "paper"),
+)
+_NUMBERS = {"mean": float, "sd": float, "paper": float, "higher_is_better": "boolean"}
+
+
+def task_bars(table: Table) -> pd.DataFrame:
+    """One row for each bar of the paper's table of tasks, in its order.
+
+    `shown` says whether mean and sd are those of the score or of 1 − score, and higher_is_better is that of
+    what is shown. They are absent where a seed has no value; sd also where there is one seed only (n of N).
+    `paper` is what the paper prints for the same model, site, variant and task, in the native view.
+    """
+    import pandas as pd
+
+    rows = [
+        _bar(section, row, column, cell)
+        for section in table.sections
+        for row in section.rows
+        if row.k is not None
+        for column, cell in zip(table.columns, row.cells, strict=True)
+        if cell.of
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(_NUMBERS)
+
+
+def _bar(section: Section, row: Row, column: Column, cell: Cell) -> tuple[Any, ...]:
+    """A row in the order of COLUMNS."""
+    native = row.view == "native"
+    value = printed(section.model, section.site, row.variant, column) if native else None
+    of_row = (section.model, section.site, row.k, row.variant, row.width, row.view)
+    shown = "1 - score" if column.complement else "score"
+    of_column = (*column.key, shown, column.higher_is_better)
+    return (*of_row, *of_column, cell.mean, cell.sd, cell.n, cell.of, value)
