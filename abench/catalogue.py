@@ -10,6 +10,7 @@ from abench.config import ModelConfig, config_names, is_model_file, model_config
 from abench.errors import UserError, did_you_mean
 from abench.keys import key_of
 
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _IDENTITY_FILES = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 
 
@@ -39,19 +40,27 @@ def find_model(name: str) -> tuple[str, ModelConfig]:
 
 
 def weights_folder(config: ModelConfig) -> Path:
-    """The local folder with a model's weights; fetches them from the hub if they are not here."""
-    return _local_folder(config) or hub.fetch_model(config.weights, config.revision)
+    """The local folder with a model's weights; fetches them from the hub if they are not here.
+
+    What is here is not asked for again, so that a run opens the very commit that its plan names.
+    """
+    return (
+        _local_folder(config)
+        or hub.cached_model(config.weights, config.revision)
+        or hub.fetch_model(config.weights, config.revision)
+    )
 
 
 def fetched_commit(config: ModelConfig) -> str:
     """What identifies the weights, which are fetched from the hub and checked if need be.
 
-    Raises UserError if they cannot be had or are damaged.
+    Raises UserError if they cannot be had, are damaged, or are of another size than the configuration says.
     """
     if config.synthetic is not None:
         return _synthetic_commit(config)
-    folder = weights_folder(config)
+    folder = _local_folder(config) or hub.fetch_model(config.weights, config.revision)
     check_folder(folder)
+    _check_sizes(config, folder)
     return commit_of(config, folder)
 
 
@@ -92,7 +101,7 @@ def commit_of(config: ModelConfig, folder: Path) -> str:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UserError unless the folder holds a config and whole safetensors weights."""
+    """Raise UserError unless the folder holds a config, a vocabulary and whole safetensors weights."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a Hugging Face model folder: it has no config.json")
     weights = sorted(folder.glob("*.safetensors"))
@@ -102,6 +111,9 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder} has no weights: no .safetensors file is in it{also}")
     for file in weights:
         _check_safetensors(file)
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        # transformers would make a tokenizer that knows no words, and every text would be empty.
+        raise UserError(f"{folder} has no tokenizer: none of {', '.join(_VOCABULARIES)} is in it")
 
 
 def _check_safetensors(file: Path) -> None:
@@ -125,6 +137,19 @@ def _check_safetensors(file: Path) -> None:
 def _from_folder(folder: Path, weights: str) -> ModelConfig:
     """Defaults for an unknown model: the middle layer, and the paper's k = floor(d_model / 10)."""
     check_folder(folder)
+    n_layers, d_model = _sizes(folder)
+    return ModelConfig(
+        title=folder.name if weights == str(folder) else weights,
+        weights=weights,
+        n_layers=n_layers,
+        d_model=d_model,
+        layers=(n_layers // 2,),
+        k=(max(1, d_model // 10),),
+    )
+
+
+def _sizes(folder: Path) -> tuple[int, int]:
+    """Number of layers and width, as a model's config.json has them."""
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = config.get("text_config", config)
     try:
@@ -134,11 +159,14 @@ def _from_folder(folder: Path, weights: str) -> ModelConfig:
         n_layers = d_model = 0
     if not n_layers or not d_model:
         raise UserError(f"{folder}/config.json does not say how many layers the model has, or how wide it is")
-    return ModelConfig(
-        title=folder.name if weights == str(folder) else weights,
-        weights=weights,
-        n_layers=n_layers,
-        d_model=d_model,
-        layers=(n_layers // 2,),
-        k=(max(1, d_model // 10),),
-    )
+    return n_layers, d_model
+
+
+def _check_sizes(config: ModelConfig, folder: Path) -> None:
+    """Raise UserError unless the weights are of the sizes that sites and widths were planned with."""
+    n_layers, d_model = _sizes(folder)
+    if (n_layers, d_model) != (config.n_layers, config.d_model):
+        raise UserError(
+            f"{config.title} is configured with {config.n_layers} blocks and d_model {config.d_model}, but "
+            f"the weights in {folder} have {n_layers} and {d_model}: correct the model's YAML file"
+        )

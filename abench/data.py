@@ -24,7 +24,7 @@ def texts(spec: DataSpec, part: Part, *, start: int = 0, seed: int = 0) -> Itera
         from abench.tinyworld import World
 
         return World().texts("train" if part == "train" else "test", start=start, seed=seed)
-    return _nonempty(_rows(spec, part, start), spec)
+    return _nonempty(_unbroken(_rows(spec, part, start), spec), spec)
 
 
 def _rows(spec: DataSpec, part: Part, start: int) -> Iterator[dict[str, Any]]:
@@ -53,8 +53,7 @@ def _open(spec: DataSpec) -> Any:
         )
     except Exception as error:
         # The hub's client raises a dozen unrelated types here; each message names the cause.
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"the data set {spec.dataset} cannot be opened: {cause}") from error
+        raise UserError(f"the data set {spec.dataset} cannot be opened: {hub.cause_of(error)}") from error
 
 
 def _open_file(path: Path, split: str) -> Any:
@@ -66,6 +65,15 @@ def _open_file(path: Path, split: str) -> Any:
     from datasets import load_dataset
 
     return load_dataset(builder, data_files={split: str(path)}, split=split, streaming=True)
+
+
+def _unbroken(rows: Iterator[dict[str, Any]], spec: DataSpec) -> Iterator[dict[str, Any]]:
+    """The rows, with a sentence where a connection breaks for good or a file turns out to be damaged."""
+    try:
+        yield from rows
+    except Exception as error:
+        again = " The same command goes on where this one stopped." if spec.source == "hub" else ""
+        raise UserError(f"reading {spec.dataset} failed: {hub.cause_of(error)}.{again}") from error
 
 
 def _nonempty(rows: Iterator[dict[str, Any]], spec: DataSpec) -> Iterator[str]:

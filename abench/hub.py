@@ -49,7 +49,12 @@ def fetch_model(repository: str, revision: str | None) -> Path:
     Raises UserError if it is not cached and the hub cannot be reached, does not know it or refuses it.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     offline = offline_reason()
     try:
@@ -58,16 +63,30 @@ def fetch_model(repository: str, revision: str | None) -> Path:
         )
     except GatedRepoError as error:
         raise UserError(_gated(repository)) from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"{repository} has no revision '{revision}' on the hub") from error
     except RepositoryNotFoundError as error:
         raise UserError(
             f"the hub has no model '{repository}', or your token may not see it. {_WAYS}"
         ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        cause = offline or str(error).splitlines()[0]
-        raise UserError(
-            f"the weights of {repository} are not on this machine and {cause}. {_WAYS}"
-        ) from error
+    except HFValidationError as error:
+        raise UserError(f"'{repository}' cannot be a hub id: {cause_of(error)}") from error
+    except Exception as error:
+        # Which errors come depends on the client's version and on the HTTP library beneath it.
+        sentence = (
+            f"the weights of {repository} are not on this machine and {offline}. {_WAYS}"
+            if offline
+            else f"fetching {repository} from the hub failed: {cause_of(error)}. The same command goes on "
+            "where this one stopped."
+        )
+        raise UserError(sentence) from error
     return Path(folder)
+
+
+def cause_of(error: Exception) -> str:
+    """The first line of what an error of the hub's clients says."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(" .") if lines else type(error).__name__
 
 
 _WAYS = (

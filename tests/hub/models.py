@@ -1,0 +1,121 @@
+"""The six named models as their repositories are laid out: real depth and width, random weights.
+
+Depth and width are those of configs/models, because abench takes them from there. Attention heads,
+feed-forward layers and vocabulary are tiny, so that most have less than 30 MB (GPT-2, with its square
+attention, 56 MB).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from architectures import ARCHITECTURES, build_tokenizer
+
+from hub.repository import Commit, Repository
+
+_NARROW = {
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "intermediate_size": 8,
+    "max_position_embeddings": 1024,
+}
+_CHAT = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What distinguishes a model's repository."""
+
+    sizes: Mapping[str, Any]
+    """Fields of its (text) config beside depth and width."""
+    bos: str | None
+    """The token that begins texts; GPT-2 and Pythia use the one that ends them."""
+    shard: str = "1GB"
+    """Largest file of weights."""
+    extras: Mapping[str, bytes] | None = None
+    """Further files, among them ones that a download must leave alone."""
+    branches: tuple[str, ...] = ()
+    """Further branches, with other weights."""
+
+
+LAYOUTS: dict[str, _Layout] = {
+    "pythia-70m": _Layout(
+        {"num_attention_heads": 8, "intermediate_size": 8, "max_position_embeddings": 1024},
+        "<eos>",
+        branches=("step1000",),
+    ),
+    "gpt2": _Layout(
+        {"n_head": 12, "n_inner": 8, "n_positions": 1024},
+        "<eos>",
+        extras={"pytorch_model.bin": b"a pickle", "onnx/decoder_model.onnx": b"not ours"},
+    ),
+    "gemma-2-2b": _Layout(_NARROW, "<bos>"),
+    "gemma-3-12b": _Layout(_NARROW, "<bos>"),
+    "qwen3-4b": _Layout(_NARROW, None, extras={"chat_template.jinja": _CHAT.encode()}),
+    "llama-3.1-8b": _Layout(
+        _NARROW, "<bos>", shard="8MB", extras={"original/consolidated.00.pth": b"a pickle"}
+    ),
+}
+
+
+def model_repository(name: str, folder: Path) -> Repository:
+    """The stand-in for a model of configs/models under its real id, its files written to `folder`."""
+    from abench.config import model_config
+
+    known = model_config(name)
+    branches = {
+        branch: _commit(name, known, folder / branch, seed=seed)
+        for seed, branch in enumerate(("main", *LAYOUTS[name].branches))
+    }
+    return Repository("models", known.weights, branches.pop("main"), branches, gated=known.gated)
+
+
+def _commit(name: str, known: Any, folder: Path, *, seed: int) -> Commit:
+    layout = LAYOUTS[name]
+    model = _random_model(name, known.n_layers, known.d_model, seed)
+    model.save_pretrained(folder, max_shard_size=layout.shard)
+    tokenizer = build_tokenizer(bos=layout.bos == "<bos>")
+    tokenizer.bos_token = layout.bos
+    tokenizer.save_pretrained(folder)
+    for path, content in {"README.md": b"# Stand-in\n", **(layout.extras or {})}.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(content)
+    return Commit(folder)
+
+
+def _random_model(name: str, n_layers: int, d_model: int, seed: int) -> Any:
+    """Random weights, scaled so that blocks change the residual stream and nothing overflows."""
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    config_name, template = ARCHITECTURES[name]
+    config = getattr(transformers, config_name)(**_sizes(name, template, n_layers, d_model))
+    nested = "text_config" in template
+    auto = transformers.AutoModelForImageTextToText if nested else transformers.AutoModelForCausalLM
+    with torch.device("meta"):
+        model = auto.from_config(config, dtype=torch.bfloat16)
+    model.to_empty(device="cpu")
+    model.tie_weights()
+    generator = torch.Generator().manual_seed(seed)
+    for path, parameter in model.named_parameters():
+        if parameter.dim() < 2:
+            parameter.data.fill_(float("norm" in path or "ln_" in path) * float(not path.endswith("bias")))
+        else:
+            parameter.data.normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
+    return model
+
+
+def _sizes(name: str, template: Mapping[str, Any], n_layers: int, d_model: int) -> dict[str, Any]:
+    inner = dict(template.get("text_config", template))
+    depth, width = ("n_layer", "n_embd") if name == "gpt2" else ("num_hidden_layers", "hidden_size")
+    inner |= {**LAYOUTS[name].sizes, **_special_ids(name), depth: n_layers, width: d_model}
+    return {**template, "text_config": inner} if "text_config" in template else inner
+
+
+def _special_ids(name: str) -> dict[str, int | None]:
+    """The ids that build_tokenizer gives its special tokens."""
+    begin = {"<eos>": 0, "<bos>": 2, None: None}[LAYOUTS[name].bos]
+    return {"eos_token_id": 0, "pad_token_id": 1, "bos_token_id": begin}

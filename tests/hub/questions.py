@@ -1,0 +1,100 @@
+"""Stand-ins for the data sets of questions: multiple choice, and RAVEL's prompts about entities."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from hub.files import write_card, write_parquet
+from hub.repository import Commit, Repository
+from hub.texts import text_about, topic_words
+
+MMLU_SUBJECTS = (
+    "high_school_us_history",
+    "college_computer_science",
+    "high_school_geography",
+    "human_aging",
+    "college_biology",
+)
+"""The subjects that sae-bench's unlearning asks about, and one of the forget topic's field."""
+QUESTIONS = 24
+
+
+def wmdp(folder: Path) -> Repository:
+    """Questions on hazardous knowledge, a configuration a field."""
+    configs = {}
+    for name in ("wmdp-bio", "wmdp-chem", "wmdp-cyber"):
+        write_parquet(folder / name / "test-00000-of-00001.parquet", _questions(name, "test", QUESTIONS))
+        configs[name] = {"test": f"{name}/test-*"}
+    write_card(folder, configs)
+    return Repository("datasets", "cais/wmdp", Commit(folder))
+
+
+def mmlu(folder: Path) -> Repository:
+    """Questions of several subjects, a configuration a subject."""
+    from datasets import ClassLabel, Features, Sequence, Value
+
+    features = Features(
+        {
+            "question": Value("string"),
+            "subject": Value("string"),
+            "choices": Sequence(Value("string")),
+            "answer": ClassLabel(names=["A", "B", "C", "D"]),
+        }
+    )
+    configs = {}
+    for subject in MMLU_SUBJECTS:
+        for split, number in {"test": QUESTIONS, "validation": 5, "dev": 5}.items():
+            rows = [row | {"subject": subject} for row in _questions(subject, split, number)]
+            write_parquet(folder / subject / f"{split}-00000-of-00001.parquet", rows, features)
+        configs[subject] = {split: f"{subject}/{split}-*" for split in ("test", "validation", "dev")}
+    write_card(folder, configs)
+    return Repository("datasets", "cais/mmlu", Commit(folder))
+
+
+def _questions(subject: str, split: str, number: int) -> list[dict[str, Any]]:
+    rng = random.Random(f"questions {subject} {split}")
+    return [
+        {
+            "answer": rng.randrange(4),
+            "question": f"{text_about(rng, subject, words=12)[:-1]}?",
+            "choices": rng.sample(topic_words(subject), 4),
+        }
+        for _ in range(number)
+    ]
+
+
+RAVEL = {
+    "city": {
+        "Country": ("France", "Japan", "Peru"),
+        "Continent": ("Europe", "Asia", "South America"),
+        "Language": ("French", "Japanese", "Spanish"),
+    },
+    "nobel_prize_winner": {
+        "Country of Birth": ("Germany", "India", "Chile"),
+        "Field": ("Physics", "Literature", "Chemistry"),
+        "Gender": ("male", "female"),
+    },
+}
+"""Kind of entity -> attribute -> its values."""
+
+
+def ravel_prompts(folder: Path) -> Repository:
+    """Four JSON files a kind of entity, at the root."""
+    for kind, attributes in RAVEL.items():
+        rng = random.Random(f"ravel {kind}")
+        names = sorted({word.capitalize() for n in range(4) for word in topic_words(f"{kind} {n}")})
+        prompts = {
+            name: [f"Paris comes first. %s has the {name.lower()}", f"The {name.lower()} of %s is called"]
+            for name in attributes
+        }
+        files = {
+            "entity_attributes": {e: {a: rng.choice(v) for a, v in attributes.items()} for e in names},
+            "attribute_to_prompts": prompts,
+            "prompt_to_split": {p: rng.choice(("train", "val")) for ps in prompts.values() for p in ps},
+            "entity_to_split": {entity: rng.choice(("train", "val")) for entity in names},
+        }
+        for what, content in files.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"ravel_{kind}_{what}.json").write_text(json.dumps(content), encoding="utf-8")
+    return Repository("datasets", "adamkarvonen/ravel_prompts", Commit(folder))
