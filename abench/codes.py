@@ -119,10 +119,11 @@ def pool(lm: LanguageModel, texts: Sequence[str], ctx: Context, *, context: int)
     Texts are cut to `context` tokens, BOS included. Raises UserError for a text without tokens. An SAE whose
     encoder fails costs only its own codes.
     """
+    saes = tuple(dict.fromkeys(ctx.saes))
     rows = token_rows(lm, texts, context)
     residual = torch.zeros(len(texts), lm.d_model)
     codes: OfEach[PoleCodes] = OfEach()
-    blocks: dict[Any, list[_Block]] = {sae: [] for sae in ctx.saes}
+    blocks: dict[Any, list[_Block]] = {sae: [] for sae in saes}
     order = []
     for numbers, tokens, mask in right_padded(rows, lm):
         x = lm.residual(tokens, ctx.site)[mask].float()
@@ -130,10 +131,10 @@ def pool(lm: LanguageModel, texts: Sequence[str], ctx: Context, *, context: int)
         count = mask.sum(1, keepdim=True).float()
         residual[numbers] = (_summed(x, owner, len(numbers)) / count).cpu()
         order += numbers
-        for sae in ctx.saes:
+        for sae in saes:
             _guarded(codes, sae, lambda s: blocks[s].append(_Block.of(s, x, owner, count)))  # noqa: B023
     back = np.argsort(order)
-    for sae in ctx.saes:
+    for sae in saes:
         if not codes.failed(sae):
             codes.keep(sae, _joined(blocks.pop(sae), back))
     return Pooled(residual, codes)
@@ -141,15 +142,16 @@ def pool(lm: LanguageModel, texts: Sequence[str], ctx: Context, *, context: int)
 
 def firing_rates(lm: LanguageModel, tokens: Tensor, ctx: Context) -> OfEach[PoleRates]:
     """How often each pole fires at ordinary tokens of full rows [rows, context], for each of `ctx.saes`."""
+    saes = tuple(dict.fromkeys(ctx.saes))
     rates: OfEach[PoleRates] = OfEach()
     counts: dict[Any, Tensor] = {}
     seen = 0
     for part in torch.split(tokens, max(1, _tokens_at_once(lm) // tokens.shape[1])):
         x = lm.residual(part, ctx.site)[ordinary(part, lm).to(lm.device)].float()
         seen += len(x)
-        for sae in ctx.saes:
+        for sae in saes:
             _guarded(rates, sae, lambda s: _count(s, x, counts))  # noqa: B023
-    for sae in ctx.saes:
+    for sae in saes:
         if not rates.failed(sae):
             positive, negative = (counts[sae].double() / max(seen, 1)).cpu()
             rates.keep(sae, PoleRates(positive, negative))

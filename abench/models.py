@@ -160,6 +160,27 @@ class LanguageModel:
         with self._resume_from(residual, site):
             return self.logits(tokens)
 
+    def next_logits_from(self, residual: Tensor, tokens: Tensor, last: Tensor, site: str) -> Tensor:
+        """Logits of the token after position `last` of each row, [batch, vocabulary], as in `logits_from`.
+
+        `last` is [batch] (int64), and what stands behind it changes nothing, so rows may be padded on the
+        right. Outside of inference mode gradients flow back to `residual`.
+        """
+        rows = torch.arange(len(tokens), device=self.device)
+        places = last.to(self.device)
+
+        def keep_last(_head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+            return (inputs[0][rows, places][:, None],)
+
+        # The other positions' logits would often cost more than the blocks.
+        handle = self.model.get_output_embeddings().register_forward_pre_hook(keep_last)
+        try:
+            with self._resume_from(residual, site):
+                logits: Tensor = self.model(input_ids=tokens.to(self.device), use_cache=False).logits
+        finally:
+            handle.remove()
+        return logits[:, 0]
+
     def log_probs(self, tokens: Tensor, logits: Tensor | None = None) -> Tensor:
         """Log-probability of each token given the ones before it, [batch, sequence − 1], in float32 nats."""
         scores = self.logits(tokens) if logits is None else logits

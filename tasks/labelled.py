@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from abench import Context, UserError
 from abench.tinyworld import World
 
+from . import labelled_hub
+
 TINY_CLASSES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "tinyworld/biographies": (
         "biography",
@@ -74,14 +76,24 @@ def is_tiny(ctx: Context) -> bool:
     return ctx.data.source == "tinyworld"
 
 
+def probing_data_sets(ctx: Context) -> tuple[str, ...]:
+    """Names of the labelled data sets of a run's data source."""
+    return tuple(TINY_CLASSES) if is_tiny(ctx) else labelled_hub.names()
+
+
 def labelled(name: str, ctx: Context, *, train: int, test: int) -> Labelled:
     """A data set with `train` and `test` texts a binary task, that is half as many a class.
 
-    Other attributes are balanced within each class. Raises UserError for an unknown name, a data set that
-    cannot be read, or too few texts.
+    Where there is a second attribute, its values are balanced within each class. A limited evaluation gets
+    fewer texts, but some of each class. Raises UserError for an unknown name, a data set that cannot be
+    read, or too few texts.
     """
+    train, test = _limited(train, ctx), _limited(test, ctx)
+    if name in labelled_hub.names():
+        return Labelled(name, *labelled_hub.texts_by_class(name, train, test, seed=ctx.evaluation.seed))
     if name not in TINY_CLASSES:
-        raise UserError(f"there is no labelled data set '{name}'")
+        known = ", ".join([*TINY_CLASSES, *labelled_hub.names()])
+        raise UserError(f"there is no labelled data set '{name}'; known: {known}")
     kind, attribute, classes = TINY_CLASSES[name]
     return Labelled(
         name,
@@ -91,7 +103,13 @@ def labelled(name: str, ctx: Context, *, train: int, test: int) -> Labelled:
 
 
 def quadrants(name: str, pair: tuple[str, str], ctx: Context, *, train: int, test: int) -> Quadrants:
-    """A pair of classes crossed with the data set's second attribute, a quarter of `train` texts each."""
+    """A pair of classes crossed with the data set's second attribute, a quarter of `train` texts each.
+
+    Raises UserError as `labelled` does, and for a data set without a second attribute.
+    """
+    train, test = _limited(train, ctx), _limited(test, ctx)
+    if name in labelled_hub.names():
+        return Quadrants(name, pair, *labelled_hub.corners(name, pair, train, test))
     if name not in TINY_PAIRS:
         raise UserError(f"the data set '{name}' has no second attribute to correlate with its classes")
     kind = TINY_CLASSES[name][0]
@@ -105,6 +123,12 @@ def quadrants(name: str, pair: tuple[str, str], ctx: Context, *, train: int, tes
         }
 
     return Quadrants(name, pair, values, corners("train", train // 4), corners("test", test // 4))
+
+
+def _limited(number: int, ctx: Context) -> int:
+    """A limited evaluation's number of texts, never fewer than one for each of two classes × two values."""
+    limit = ctx.evaluation.limit
+    return number if limit is None else max(4, min(number, limit))
 
 
 def _tiny_texts(

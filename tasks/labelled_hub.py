@@ -1,0 +1,163 @@
+"""Labelled texts of the hub, under sae-bench's names: for the same seed the same texts as sae-bench takes.
+
+The classes are sae-bench's. Where it samples from a whole split (biographies, product reviews, news), so does
+this; where it reads a stream until it has enough (Europarl, GitHub code), it is the same stream.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from random import Random
+from typing import Any
+
+from abench import UserError
+
+from .hub_splits import LabelledSplit, Texts, check_columns, load_hub_split, without_empty
+
+ByClass = Mapping[str, Texts]
+Corners = Mapping[tuple[int, int], Texts]
+
+_AMAZON, _NEWS = "canrager/amazon_reviews_mcauley_1and5", "fancyzhx/ag_news"
+_CODE, _EUROPARL = "codeparrot/github-code", "Helsinki-NLP/europarl"
+
+_EUROPARL_CONFIGS = {"en": "en-fr", "fr": "fr-it", "de": "de-en", "es": "es-fr", "nl": "nl-pt"}
+"""Language -> the pair of languages from which sae-bench takes it."""
+
+_LANGUAGE_OF = {".c": "C", ".h": "C", ".py": "Python", ".html": "HTML", ".java": "Java"} | dict.fromkeys(
+    (".php", ".php3", ".php4", ".php5", ".phps", ".phpt"), "PHP"
+)
+"""Ending of a path -> programming language, as the repository's own script has it."""
+
+_LICENCE_CHARS, _LEAST_CHARS = 50 * 3, 128 * 3
+"""Characters dropped from the start of a file of code (its licence), and more than how many must be left."""
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The labelled data sets, by sae-bench's names."""
+    return tuple(_info().chosen_classes_per_dataset)
+
+
+def texts_by_class(name: str, train: int, test: int, *, seed: int) -> tuple[ByClass, ByClass]:
+    """Texts of each class to train and to test with: `train // 2` and `test // 2` a class.
+
+    Raises UserError if the hub cannot be reached, or a column, a class or enough texts are missing.
+    """
+    classes = tuple(_info().chosen_classes_per_dataset[name])
+    if name == _EUROPARL:
+        return _parted(name, _speeches(train // 2 + test // 2), classes, train // 2, test // 2, seed)
+    if name == _CODE:
+        return _parted(name, _programs(classes, train // 2 + test // 2), classes, train // 2, test // 2, seed)
+    return _sampled(name, "train", classes, train, seed), _sampled(name, "test", classes, test, seed)
+
+
+def corners(
+    name: str, pair: tuple[str, str], train: int, test: int
+) -> tuple[tuple[str, str], Corners, Corners]:
+    """Values of the second attribute, and texts of two classes (by sae-bench's words) crossed with them.
+
+    The first `train // 4` and `test // 4` texts of each corner in the data's own order, as sae-bench takes
+    them. Raises UserError as `texts_by_class` does, for an unknown class, and without a second attribute.
+    """
+    meta = _info().dataset_metadata.get(name.split("_class_set")[0])
+    if meta is None:
+        raise UserError(f"the data set '{name}' has no second attribute to correlate with its classes")
+    known, values = meta["column1_mapping"], meta["column2_mapping"]
+    for word in pair:
+        if word not in known:
+            raise UserError(f"the data set '{name}' has no class '{word}'; it has {', '.join(known)}")
+    label, second = meta["column1_name"], meta["column2_name"]
+
+    def read(half: str, each: int) -> Corners:
+        split = _split(name, half)
+        return {
+            (i, j): split.first(each, {label: str(known[word]), second: str(value)})
+            for i, word in enumerate(pair)
+            for j, value in enumerate(values.values())
+        }
+
+    first, other = map(str, values)
+    return (first, other), read("train", train // 4), read("test", test // 4)
+
+
+def _split(name: str, half: str) -> LabelledSplit:
+    """A split of a data set that sae-bench samples from, with the column of the class first."""
+    if name == _NEWS:
+        return LabelledSplit(_NEWS, half, "text", ["label"])
+    if name == f"{_AMAZON}_sentiment":
+        return LabelledSplit(_AMAZON, half, "text", ["rating"])
+    repository = name.split("_class_set")[0]
+    meta = _info().dataset_metadata[repository]
+    columns = [meta["column1_name"], meta["column2_name"]]
+    return LabelledSplit(repository, half, meta["text_column_name"], columns)
+
+
+def _sampled(name: str, half: str, classes: Sequence[str], size: int, seed: int) -> ByClass:
+    """`size // 2` texts of each class; the values of a second attribute, if there is one, are balanced."""
+    split = _split(name, half)
+    label, *others = split.labels
+    if not others:
+        return {c: split.sample(size // 2, {label: c}, seed) for c in classes}
+    second = others[0]
+    values = split.values(second)
+    return {
+        c: tuple(t for v in values for t in split.sample(size // 4, {label: c, second: v}, seed))
+        for c in classes
+    }
+
+
+def _parted(
+    name: str, stream: Iterable[tuple[str, str]], classes: Sequence[str], train: int, test: int, seed: int
+) -> tuple[ByClass, ByClass]:
+    """The texts of a stream of (class, text), shuffled class by class; the first of them to train with."""
+    found: dict[str, list[str]] = {c: [] for c in classes}
+    for label, text in stream:
+        found[label].append(text)
+    random = Random(seed)
+    halves: tuple[dict[str, Texts], dict[str, Texts]] = ({}, {})
+    for label, texts in found.items():
+        if len(texts) < train + test:
+            raise UserError(f"{name} has {len(texts)} texts of class {label}, but {train + test} are needed")
+        random.shuffle(texts)
+        halves[0][label] = without_empty(name, texts[:train])
+        halves[1][label] = without_empty(name, texts[train : train + test])
+    return halves
+
+
+def _speeches(wanted: int) -> Iterator[tuple[str, str]]:
+    """Language and text: of each language one more than wanted, the number that sae-bench shuffles."""
+    for language, config in _EUROPARL_CONFIGS.items():
+        rows = load_hub_split(_EUROPARL, "train", config, streaming=True)
+        for number, row in enumerate(rows):
+            check_columns(f"{_EUROPARL} ({config})", ["translation"], row)
+            check_columns(f"{_EUROPARL} ({config}) translation", [language], row["translation"])
+            yield language, row["translation"][language]
+            if number == wanted:
+                break
+
+
+def _programs(languages: Sequence[str], wanted: int) -> Iterator[tuple[str, str]]:
+    """Language and code without its licence, until there is more than wanted of every language."""
+    counts = dict.fromkeys(languages, 0)
+    for row in load_hub_split(_CODE, "train", streaming=True):
+        language, code = _language_and_code(row)
+        if language not in counts:
+            continue
+        if len(code) > _LICENCE_CHARS + _LEAST_CHARS:
+            counts[language] += 1
+            yield language, code[_LICENCE_CHARS:]
+        if all(count > wanted for count in counts.values()):
+            break
+
+
+def _language_and_code(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Of a row of the repository's files; an unknown language is an empty name."""
+    check_columns(_CODE, ["path", "content"], row)
+    _, dot, ending = row["path"].rpartition(".")
+    return _LANGUAGE_OF.get(dot + ending, ""), row["content"]
+
+
+def _info() -> Any:
+    """sae-bench's lists of classes and columns; plain data, cheap to import."""
+    from sae_bench.sae_bench_utils import dataset_info
+
+    return dataset_info

@@ -1,0 +1,123 @@
+"""Logistic-regression probes: one class against the rest, read from a few columns of what texts are made of.
+
+The rows of a probe are drawn once from a seed, in the order sae-bench draws them, so every SAE of a
+comparison is probed on the same texts and sae-bench's own functions give the same numbers.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from abench import PoleCodes
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Half:
+    """The texts a probe is fitted to, or tested on: as many of the class as of the others."""
+
+    rows: Rows
+    """Row numbers of texts, each at most once."""
+    labels: NDArray[np.int64]
+    """1 for the class, 0 for the rest."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One class against the rest."""
+
+    name: str
+    train: Half
+    test: Half
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The units that tell each class apart best, and their values; nothing else is ever made dense."""
+
+    best: Rows
+    """[k, problems]: units with the largest difference of means between class and rest, largest first."""
+    units: Rows
+    """All of them once, sorted."""
+    values: NDArray[np.float32]
+    """[texts, units]."""
+
+    def of(self, problem: int, k: int) -> NDArray[np.float32]:
+        """Values of a problem's best k units, [texts, k]."""
+        places = np.searchsorted(self.units, np.sort(self.best[:k, problem]))
+        values: NDArray[np.float32] = self.values[:, places]
+        return values
+
+
+def one_against_rest(train: Mapping[str, range], test: Mapping[str, range], seed: int) -> list[Problem]:
+    """A problem for each class, given the rows of each class in each half; the classes are of one size.
+
+    The rest is an even mixture of the other classes. After `torch.manual_seed(seed)` sae-bench's
+    `train_probe_on_activations` draws the same rows in the same order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return [Problem(name, _half(train, name, generator), _half(test, name, generator)) for name in train]
+
+
+def _half(classes: Mapping[str, range], name: str, generator: torch.Generator) -> Half:
+    def shuffled(rows: Rows) -> Rows:
+        return rows[torch.randperm(len(rows), generator=generator).numpy()]
+
+    positive = np.asarray(classes[name])
+    others = [np.asarray(rows) for other, rows in classes.items() if other != name]
+    share = -(-len(positive) // len(others))
+    negative = shuffled(np.concatenate([shuffled(rows)[:share] for rows in others]))[: len(positive)]
+    rows = np.concatenate([positive, negative])
+    order = shuffled(np.arange(len(rows)))
+    return Half(rows[order], (order < len(positive)).astype(np.int64))
+
+
+def best_columns(source: PoleCodes | NDArray[np.float32], problems: Sequence[Problem], k: int) -> Columns:
+    """The k units of `source` [texts, units] whose means differ most between a problem's training classes.
+
+    Of codes it is the mean with its sign that differs, so turning a latent's sign changes nothing.
+    """
+    texts = (source.positive if isinstance(source, PoleCodes) else source).shape[0]
+    differences = np.abs(_mean_differences(source, _weights(problems, texts)))
+    best: Rows = np.argsort(-differences, axis=0, kind="stable")[:k]
+    units = np.unique(best)
+    values = source.columns(units).numpy() if isinstance(source, PoleCodes) else source[:, units]
+    return Columns(best, units, values)
+
+
+def _weights(problems: Sequence[Problem], texts: int) -> NDArray[np.float64]:
+    """[texts, problems]; values [units, texts] times this are the differences of means."""
+    weights = np.zeros((texts, len(problems)))
+    for number, problem in enumerate(problems):
+        positive = problem.train.labels == 1
+        weights[problem.train.rows, number] = np.where(positive, 1 / positive.sum(), -1 / (~positive).sum())
+    return weights
+
+
+def _mean_differences(
+    source: PoleCodes | NDArray[np.float32], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    if not isinstance(source, PoleCodes):
+        return np.asarray(source.T.astype(np.float64) @ weights)
+    positive = np.asarray(source.positive.T @ weights)
+    return positive if source.negative is None else positive - np.asarray(source.negative.T @ weights)
+
+
+def held_out_accuracy(values: NDArray[np.float32], problem: Problem) -> float:
+    """Accuracy on the test half of a logistic regression (L2, C = 1) on `values` [texts, columns]."""
+    # Imported late: half a second that a run from the results folder need not spend.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    probe: Any = LogisticRegression(max_iter=1000)
+    with warnings.catch_warnings():
+        # Where 1000 steps do not converge, their result is what sae-bench takes too.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        probe.fit(values[problem.train.rows], problem.train.labels)
+    return float(probe.score(values[problem.test.rows], problem.test.labels))
