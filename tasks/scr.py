@@ -1,0 +1,226 @@
+"""Spurious correlation removal: does ablating a few latents unteach a probe what it learned by the way?
+
+SAEBench's evaluation (Karvonen et al. 2025, after SHIFT, Marks et al. 2024), computed from pooled codes: see
+tasks/ablation.py. No score changes when a latent's sign is flipped in encoder and decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from abench import Context, LanguageModel, Metric, Scores, Skip, Task, UserError, View
+
+from .ablation import NUMBERS, Contrasts, Probed, probed, strongest
+from .labelled import TINY_PAIRS, Quadrants, is_tiny, quadrants
+from .linear_probes import ProbeSettings, Question, seed_of
+
+HEADLINE = 20
+LEAST_GAP = 1e-3
+"""Smallest accuracy the spurious correlation must cost for its removal to mean anything; sae-bench's."""
+
+FIRST, SECOND, BIASED = range(3)
+"""The probes of a pair: of the two classes, of the second attribute, of both perfectly correlated."""
+
+_TITLES = {
+    "metric": "in the direction in which the correlation costs more accuracy",
+    "dir1": "second attribute's latents ablated, classes tested",
+    "dir2": "classes' latents ablated, second attribute tested",
+}
+
+
+def _metrics() -> tuple[Metric, ...]:
+    return tuple(
+        Metric(
+            f"scr_{part}_threshold_{number}",
+            True,
+            title=f"SCR@{number}" if part == "metric" else "",
+            headline=number == HEADLINE and part == "metric",
+            paper="score" if number == HEADLINE and part == "metric" else None,
+            description=f"share of the accuracy lost to a spurious correlation that ablating {number} "
+            f"latents gives back, {meaning}",
+        )
+        for number in NUMBERS
+        for part, meaning in _TITLES.items()
+    )
+
+
+class SCR(ProbeSettings, Task):
+    """Ablating the latents of a spuriously correlated attribute should free a biased probe of it.
+
+    A probe learns two classes from texts in which a second attribute goes with them perfectly. Latents are
+    chosen by |(mean code on one side − mean code on the other) × (probe · decoder row)| for the attribute
+    that is to go; the score is (accuracy ablated − accuracy biased) / (accuracy of an unbiased probe −
+    accuracy biased). It can be negative, and above 1.
+
+    Chanin (arXiv:2605.18229) finds that SCR fails several checks of reliability at its usual settings: read
+    it beside other tasks, and small differences not at all.
+    """
+
+    name: ClassVar[str] = "scr"
+    version: ClassVar[str] = "1"
+    views: ClassVar[tuple[View, ...]] = ("native", "split")
+    metrics: ClassVar[tuple[Metric, ...]] = _metrics()
+
+    datasets: tuple[str, ...] | None = None
+    """Data sets with a second attribute; None takes sae-bench's, or the two of the tiny world."""
+
+    def prepare(self, lm: LanguageModel, ctx: Context) -> Mapping[str, Pair]:
+        """By data set and pair of classes: probes and the pooled codes of all SAEs.
+
+        Raises Skip if there is a direction in which the correlation costs no pair any accuracy.
+        """
+        pairs = _pairs(ctx)
+        unknown = [name for name in self.datasets or () if name not in pairs]
+        if unknown:
+            raise UserError(f"scr: there are no pairs of classes for the data set '{unknown[0]}'")
+        prepared = {
+            f"{name} {pair[0]}/{pair[1]}": self._prepared(name, pair, lm, ctx)
+            for name in self.datasets or pairs
+            for pair in pairs[name]
+        }
+        if not _all_mean_something(prepared.values()):
+            raise Skip(
+                f"the correlation costs probes of {len(prepared)} pairs of classes too little accuracy for "
+                "its removal to be measured in both directions"
+            )
+        return prepared
+
+    def _prepared(self, name: str, pair: tuple[str, str], lm: LanguageModel, ctx: Context) -> Pair:
+        data = quadrants(name, pair, ctx, **self.sizes(tiny=is_tiny(ctx)))
+        seeds = [seed_of(ctx.evaluation.seed, name, *pair, number) for number in (FIRST, SECOND, BIASED)]
+        train, test = (correlated(data, corners) for corners in (data.train, data.test))
+        return Pair.of(probed(lm, ctx, train, test, self, seeds))
+
+    def score(
+        self, sae: Any, prepared: Mapping[str, Pair], lm: LanguageModel, ctx: Context
+    ) -> tuple[Scores, dict[str, Any]]:
+        each = {name: pair.scores(sae) for name, pair in prepared.items()}
+        scores = {
+            f"scr_{part}_threshold_{number}": fmean(s[part][number] for s in each.values() if part in s)
+            for number in NUMBERS
+            for part in _TITLES
+        }
+        return scores, {
+            "pairs_scored": sum("metric" in s for s in each.values()),
+            "pairs": {name: prepared[name].details(each[name]) for name in prepared},
+        }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two classes and a second attribute: three probes, and what the correlation costs the biased one."""
+
+    probed: Probed
+    biased: Mapping[int, float]
+    """By direction, the accuracy of the biased probe on the unbiased texts."""
+    unbiased: Mapping[int, float]
+    """By direction, the accuracy of the probe trained on unbiased texts."""
+
+    @classmethod
+    def of(cls, probes: Probed) -> Pair:
+        clean = probes.clean
+        asked = {direction: probes.test[_tested(direction)] for direction in (1, 2)}
+        return cls(
+            probes,
+            {direction: question.accuracy(clean[:, BIASED]) for direction, question in asked.items()},
+            {d: question.accuracy(clean[:, _tested(d)]) for d, question in asked.items()},
+        )
+
+    @property
+    def gaps(self) -> dict[int, float]:
+        """What the correlation costs, by direction; only those where it does.
+
+        Without a gap there is nothing to give back; sae-bench counts such a pair as 0.
+        """
+        gaps = {d: self.unbiased[d] - self.biased[d] for d in (1, 2)}
+        return {d: gap for d, gap in gaps.items() if gap >= LEAST_GAP}
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """The direction in which the biased probe is worse, as far as it has a gap; both on a tie.
+
+        sae-bench leaves a pair with a tie without a score.
+        """
+        worst = min(self.biased.values())
+        return tuple(d for d in self.gaps if self.biased[d] == worst)
+
+    def scores(self, sae: Any) -> dict[str, dict[int, float]]:
+        """`dir1`, `dir2` and `metric`, as far as they mean something: by number of latents ablated."""
+        directions = {d: self._direction(sae, d) for d in self.gaps}
+        scores = {f"dir{d}": each for d, each in directions.items()}
+        if self.chosen:
+            scores["metric"] = {n: fmean(directions[d][n] for d in self.chosen) for n in NUMBERS}
+        return scores
+
+    def _direction(self, sae: Any, direction: int) -> dict[int, float]:
+        use, directions = self.probed.use(sae), self.probed.directions(sae)
+        removed = SECOND if direction == 1 else FIRST
+        latents = strongest(scr_effects(use.contrasts, directions)[removed])
+        question, before = self.probed.test[_tested(direction)], self.biased[direction]
+        return {
+            number: (question.accuracy(logits[:, BIASED]) - before) / self.gaps[direction]
+            for number, logits in self.probed.ablated(use, directions, latents)
+        }
+
+    def details(self, scores: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
+        return {
+            "directions": list(self.chosen),
+            "biased_accuracy": {f"dir{d}": accuracy for d, accuracy in self.biased.items()},
+            "unbiased_accuracy": {f"dir{d}": accuracy for d, accuracy in self.unbiased.items()},
+            "scores": {part: {str(n): value for n, value in each.items()} for part, each in scores.items()},
+        }
+
+
+def _all_mean_something(pairs: Collection[Pair]) -> bool:
+    """Whether each of the declared means has a pair to be taken over."""
+    return any(pair.chosen for pair in pairs) and all(any(d in pair.gaps for pair in pairs) for d in (1, 2))
+
+
+def _tested(direction: int) -> int:
+    """The unbiased question that a direction puts to the biased probe."""
+    return FIRST if direction == 1 else SECOND
+
+
+def scr_effects(contrasts: Contrasts, directions: Tensor) -> Tensor:
+    """[probes, latents]; for a non-negative SAE sae-bench's, and the same whatever sign a latent has."""
+    return ((contrasts.positive - contrasts.negative) * directions).abs()
+
+
+def correlated(
+    data: Quadrants, corners: Mapping[tuple[int, int], Sequence[str]]
+) -> tuple[list[str], list[Question]]:
+    """All texts, corner by corner, and the questions FIRST, SECOND and BIASED about them.
+
+    The biased question takes all texts of the corners (0, 0) and (1, 1), the others as many of each corner
+    as the smallest has. Raises UserError for a corner without texts.
+    """
+    rows, texts = {}, []
+    for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        if not corners.get(corner):
+            who = f"'{data.classes[corner[0]]}' with '{data.values[corner[1]]}'"
+            raise UserError(f"scr: the data set '{data.name}' has no texts of {who}")
+        rows[corner] = torch.arange(len(texts), len(texts) + len(corners[corner]))
+        texts += corners[corner]
+    each = min(map(len, rows.values()))
+    diagonal = min(len(rows[0, 0]), len(rows[1, 1]), 2 * each)
+    some = {corner: of[:each] for corner, of in rows.items()}
+    return texts, [
+        Question(torch.cat([some[0, 0], some[0, 1]]), torch.cat([some[1, 0], some[1, 1]])),
+        Question(torch.cat([some[0, 0], some[1, 0]]), torch.cat([some[0, 1], some[1, 1]])),
+        Question(rows[0, 0][:diagonal], rows[1, 1][:diagonal]),
+    ]
+
+
+def _pairs(ctx: Context) -> Mapping[str, Sequence[tuple[str, str]]]:
+    """Data set -> pairs of classes, of the run's data source."""
+    if is_tiny(ctx):
+        return TINY_PAIRS
+    from sae_bench.evals.scr_and_tpp.eval_config import ScrAndTppEvalConfig
+
+    return ScrAndTppEvalConfig().column1_vals_lookup

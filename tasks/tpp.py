@@ -1,0 +1,176 @@
+"""Targeted probe perturbation: does ablating one class's latents hurt that class's probe alone?
+
+SAEBench's evaluation (Karvonen et al. 2025, after Marks et al. 2024), computed from pooled codes: see
+tasks/ablation.py. No score changes when a latent's sign is flipped in encoder and decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from abench import Context, LanguageModel, Metric, Scores, Task, UserError, View
+
+from .ablation import NUMBERS, Contrasts, Probed, probed, strongest
+from .labelled import TINY_CLASSES, is_tiny, labelled
+from .linear_probes import ProbeSettings, Question, seed_of
+
+HEADLINE = 20
+
+_PARTS = {
+    "total_metric": (True, "drop in accuracy of the class's own probe less the mean drop of the others"),
+    "intended_diff_only": (True, "drop in accuracy of the class's own probe"),
+    "unintended_diff_only": (False, "mean drop in accuracy of the other classes' probes"),
+}
+
+
+def _metrics() -> tuple[Metric, ...]:
+    return tuple(
+        Metric(
+            f"tpp_threshold_{number}_{part}",
+            higher,
+            title=f"TPP@{number}" if part == "total_metric" else "",
+            headline=number == HEADLINE and part == "total_metric",
+            paper="score" if number == HEADLINE and part == "total_metric" else None,
+            description=f"{meaning}, {number} latents ablated",
+        )
+        for number in NUMBERS
+        for part, (higher, meaning) in _PARTS.items()
+    )
+
+
+class TPP(ProbeSettings, Task):
+    """Ablating the latents of one class should hurt that class's linear probe and no other.
+
+    Latents are chosen by (mean code on the class − mean code on others, at least 0) × (probe · decoder row),
+    for a signed latent by the sum of that over its two poles.
+
+    Chanin (arXiv:2605.18229) finds that TPP fails several checks of reliability at its usual settings: read
+    it beside other tasks, and small differences not at all.
+    """
+
+    name: ClassVar[str] = "tpp"
+    version: ClassVar[str] = "1"
+    views: ClassVar[tuple[View, ...]] = ("native", "split")
+    metrics: ClassVar[tuple[Metric, ...]] = _metrics()
+
+    datasets: tuple[str, ...] | None = None
+    """Labelled data sets; None takes sae-bench's, or the two of the tiny world."""
+
+    def prepare(self, lm: LanguageModel, ctx: Context) -> Mapping[str, Prepared]:
+        """By data set: probes, their clean accuracies, and the pooled codes of all SAEs."""
+        return {name: self._prepared(name, lm, ctx) for name in self.datasets or _default_datasets(ctx)}
+
+    def _prepared(self, name: str, lm: LanguageModel, ctx: Context) -> Prepared:
+        data = labelled(name, ctx, **self.sizes(tiny=is_tiny(ctx)))
+        seed = ctx.evaluation.seed
+        probes = probed(
+            lm,
+            ctx,
+            one_against_others(name, data.train, seed_of(seed, name, "train")),
+            one_against_others(name, data.test, seed_of(seed, name, "test")),
+            self,
+            [seed_of(seed, name, each) for each in data.train],
+        )
+        return Prepared(tuple(data.train), probes)
+
+    def score(
+        self, sae: Any, prepared: Mapping[str, Prepared], lm: LanguageModel, ctx: Context
+    ) -> tuple[Scores, dict[str, Any]]:
+        each = {name: data_set.drops(sae) for name, data_set in prepared.items()}
+        scores = {
+            f"tpp_threshold_{number}_{part}": sum(drops[number][part] for drops in each.values()) / len(each)
+            for number in NUMBERS
+            for part in _PARTS
+        }
+        return scores, {name: prepared[name].details(drops) for name, drops in each.items()}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set's classes and the probe of each."""
+
+    classes: tuple[str, ...]
+    probed: Probed
+
+    def accuracies(self, logits: Tensor) -> Tensor:
+        """Each class's probe on its own question, [classes]; logits [texts, classes]."""
+        questions = enumerate(self.probed.test)
+        return torch.tensor([q.accuracy(logits[:, i]) for i, q in questions], dtype=torch.float64)
+
+    def drops(self, sae: Any) -> dict[int, dict[str, float]]:
+        """By number of latents ablated: means over the classes whose latents are."""
+        use, directions = self.probed.use(sae), self.probed.directions(sae)
+        effects = tpp_effects(use.contrasts, directions)
+        clean = self.accuracies(self.probed.clean)
+        drops: dict[int, list[Tensor]] = {number: [] for number in NUMBERS}
+        for each in effects:
+            for number, logits in self.probed.ablated(use, directions, strongest(each)):
+                drops[number].append(clean - self.accuracies(logits))
+        return {number: _parts(torch.stack(rows)) for number, rows in drops.items()}
+
+    def details(self, drops: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
+        clean = dict(zip(self.classes, self.accuracies(self.probed.clean).tolist(), strict=True))
+        return {"clean_accuracy": clean, "drops": {str(number): dict(drops[number]) for number in drops}}
+
+
+def tpp_effects(contrasts: Contrasts, directions: Tensor) -> Tensor:
+    """[classes, latents]; for a non-negative SAE sae-bench's, and the same whatever sign a latent has."""
+    return (contrasts.positive.clamp_min(0) - contrasts.negative.clamp_min(0)) * directions
+
+
+def _parts(drops: Tensor) -> dict[str, float]:
+    """Means of drops in accuracy [class ablated, probe], the diagonal and the rest apart."""
+    classes = len(drops)
+    intended = float(drops.diagonal().mean())
+    unintended = float((drops.sum() - drops.diagonal().sum()) / (classes * (classes - 1)))
+    return {
+        "total_metric": intended - unintended,
+        "intended_diff_only": intended,
+        "unintended_diff_only": unintended,
+    }
+
+
+def one_against_others(
+    name: str, texts: Mapping[str, Sequence[str]], seed: int
+) -> tuple[list[str], list[Question]]:
+    """All texts, class by class, and for each class the question which of them are of it.
+
+    Negatives are equally many, drawn evenly from the other classes. Raises UserError for fewer than two
+    classes or a class without texts.
+    """
+    size = min((len(each) for each in texts.values()), default=0)
+    if len(texts) < 2 or size == 0:
+        raise UserError(
+            f"tpp: the data set '{name}' needs texts of two classes or more, it has {_counts(texts)}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.arange(size) + number * size for number in range(len(texts))]
+    return (
+        [text for each in texts.values() for text in each[:size]],
+        [Question(own, _drawn([r for r in rows if r is not own], size, generator)) for own in rows],
+    )
+
+
+def _drawn(others: Sequence[Tensor], size: int, generator: torch.Generator) -> Tensor:
+    """`size` rows, as evenly as can be from each of the others."""
+    share = -(-size // len(others))
+    chosen = [rows[torch.randperm(len(rows), generator=generator)[:share]] for rows in others]
+    together = torch.cat(chosen)
+    return together[torch.randperm(len(together), generator=generator)[:size]]
+
+
+def _counts(texts: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(f"{len(each)} of '{name}'" for name, each in texts.items()) or "none"
+
+
+def _default_datasets(ctx: Context) -> tuple[str, ...]:
+    if is_tiny(ctx):
+        return tuple(name for name, (_, _, classes) in TINY_CLASSES.items() if len(classes) > 2)
+    from sae_bench.evals.scr_and_tpp.eval_config import ScrAndTppEvalConfig
+
+    return tuple(ScrAndTppEvalConfig().dataset_names)
