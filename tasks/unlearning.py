@@ -1,0 +1,247 @@
+"""Unlearning: whether clamping a few latents makes a model forget one subject and nothing else.
+
+sae-bench's evaluation (after Farrell, Lau and Conmy, 2024), for any model and for signed latents. Latents are
+chosen by how often they fire on text about the subject and how rarely on other text; where one fires, its
+code is set to a value on the other side of zero and the reconstruction error is kept. The score is the share
+of known questions on the subject that the best setting makes the model answer wrong, of the settings that
+keep 99 % of the answers on other subjects.
+
+Signed latents. *Native*: a latent is a unit; it fires where its code is not 0, and is clamped to
+−sign(code)·m there, against the pole that fired. *Split*: a pole is the unit; its rate counts the codes on
+its side only, and only those are clamped. Both are sae-bench's rule where codes are never negative, and
+neither changes when a latent's sign is flipped in encoder and decoder. A latent with the subject on one pole
+and something common on the other is of no use as a whole, but its pole is: that is what the two views tell
+apart. A code of −m asserts the other pole, which for a signed latent may mean something, so setting codes to
+0 is scored as well (`unlearning_score_ablation`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from abench import (
+    Context,
+    LanguageModel,
+    Metric,
+    PoleRates,
+    Scores,
+    Skip,
+    Task,
+    UserError,
+    View,
+    firing_rates,
+)
+
+from .choices import PLAIN, TINY, Form, Question, asked, chat_form, has_chat, known, letter_tokens
+from .labelled import is_tiny
+from .unlearning_clamp import KnownBatch, Latents, accuracies, select
+from .unlearning_data import Documents, forget_documents, packed_rows, questions, retain_documents
+from .unlearning_score import Setting, summary
+
+Rates = Callable[[Any], PoleRates]
+
+
+class Unlearning(Task):
+    """Questions on one subject that a model forgets when latents are clamped, others being kept."""
+
+    name: ClassVar[str] = "unlearning"
+    version: ClassVar[str] = "1"
+    views: ClassVar[tuple[View, ...]] = ("native", "split")
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "unlearning_score",
+            True,
+            "unlearning",
+            headline=True,
+            paper="1 - score",
+            description="1 − lowest accuracy on the subject to forget, of settings that keep the others",
+        ),
+        Metric(
+            "unlearning_score_ablation",
+            True,
+            "unlearning (0)",
+            description="the same with the latents set to 0 instead of beyond it",
+        ),
+        Metric(
+            "forget_accuracy_any",
+            False,
+            "forget acc.",
+            description="lowest accuracy on the subject to forget at any setting, whatever else is lost",
+        ),
+        Metric(
+            "side_effect_accuracy",
+            True,
+            "retain acc.",
+            description="accuracy on the other subjects at the setting that gives the score (1 if none does)",
+        ),
+        Metric("forget_questions", None, "questions", description="known questions on the subject to forget"),
+        Metric("retain_questions", None, "retain questions", description="known questions on the others"),
+    )
+
+    retain_thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.001, 0.01), min_length=1)
+    """Latents that fire on at least this share of the other text's tokens are left alone."""
+    n_features: tuple[Annotated[int, Field(ge=1)], ...] = Field((10, 20), min_length=1)
+    """How many latents are clamped."""
+    multipliers: tuple[Annotated[float, Field(gt=0)], ...] = Field((25, 50, 100, 200), min_length=1)
+    """How far beyond zero they are clamped."""
+    kept: float = Field(0.99, ge=0, le=1)
+    """Least accuracy on the other subjects that a setting must keep."""
+    dataset_size: int = Field(1024, ge=1)
+    """Rows of text from which firing rates come, at most, and texts of the subject they are drawn from."""
+    seq_len: int = Field(1024, ge=8)
+    """Tokens a row; no more than the model's context."""
+    retain_subjects: tuple[str, ...] | None = Field(None, min_length=1)
+    """Subjects to keep (of MMLU, or of the tiny world); null takes sae-bench's four, or all others."""
+    forget_text: str | None = None
+    """File with the text to forget (.jsonl with the column text, .txt, …) instead of the hub's gated one."""
+    prompt: Literal["auto", "chat", "plain"] = "auto"
+    """How questions are put; auto: as a chat if the tokenizer has a chat template."""
+    orders: int = Field(24, ge=1, le=24)
+    """Orders of the choices in which the model must be right for a question to count as known."""
+    min_questions: int = Field(10, ge=1)
+    """Known questions without which a score would mean nothing, of the subject to forget and of the rest."""
+
+    def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":
+        """Known questions as far as the site, and the rates at which all SAEs' latents fire on both texts."""
+        form = self._form(lm, ctx)
+        found = questions(ctx, self.retain_subjects)
+        subjects = {subject: _only_known(lm, each, form, self.orders) for subject, each in found.items()}
+        ctx.say(_told(lm, found, subjects))
+        forget = next(iter(found))
+        retained = [question for subject in subjects for question in subjects[subject] if subject != forget]
+        self._check_enough(lm, ctx, forget, len(subjects[forget]), len(retained))
+        every, others = [*subjects[forget], *retained], retain_documents(ctx)
+        return Prepared(
+            batches=_batches(lm, ctx.site, every, form, len(subjects[forget])),
+            letters=letter_tokens(lm, form, form.write(every[0])),
+            forget=self._rates(
+                lm,
+                ctx,
+                forget_documents(ctx, self.forget_text),
+                texts=self.dataset_size,
+                what="text to forget",
+            ),
+            retain=self._rates(lm, ctx, others, texts=len(others), what="text to retain"),
+            forget_questions=len(subjects[forget]),
+            retain_questions=len(retained),
+        )
+
+    def score(
+        self, sae: Any, prepared: "Prepared", lm: LanguageModel, ctx: Context
+    ) -> tuple[Scores, dict[str, Any]]:
+        chosen = self._latents(sae, prepared)
+        multipliers = [0.0, *dict.fromkeys(map(float, self.multipliers))]
+        right = accuracies(
+            lm,
+            sae,
+            ctx.site,
+            prepared.batches,
+            prepared.letters,
+            clamped=list(dict.fromkeys(chosen.values())),
+            multipliers=multipliers,
+        )
+        settings = [
+            Setting(threshold, number, m, len(latents), right[latents, m])
+            for (threshold, number), latents in chosen.items()
+            for m in multipliers
+        ]
+        scores = summary(settings, kept=self.kept) | {
+            "forget_questions": float(prepared.forget_questions),
+            "retain_questions": float(prepared.retain_questions),
+        }
+        return scores, {"settings": [setting.plain() for setting in settings]}
+
+    def _form(self, lm: LanguageModel, ctx: Context) -> Form:
+        if is_tiny(ctx):
+            return TINY
+        if self.prompt == "chat" and not has_chat(lm):
+            raise UserError(f"unlearning: the tokenizer of {lm.name} has no chat template; set prompt=plain")
+        return chat_form(lm) if self.prompt != "plain" and has_chat(lm) else PLAIN
+
+    def _rates(
+        self, lm: LanguageModel, ctx: Context, documents: Documents, *, texts: int, what: str
+    ) -> Rates:
+        limit = ctx.evaluation.limit
+        rows = packed_rows(
+            lm,
+            documents,
+            texts=texts,
+            rows=self.dataset_size if limit is None else min(self.dataset_size, limit),
+            context=self._context(lm, ctx),
+            seed=ctx.evaluation.seed,
+            what=what,
+        )
+        return firing_rates(lm, rows, ctx)
+
+    def _context(self, lm: LanguageModel, ctx: Context) -> int:
+        # Past the rows it was trained on, the tiny world's model is not itself.
+        longest = ctx.context_size if is_tiny(ctx) else lm.max_context
+        return min(self.seq_len, longest or self.seq_len)
+
+    def _latents(self, sae: Any, prepared: "Prepared") -> dict[tuple[float, int], Latents]:
+        """Retain threshold and number -> the latents to clamp."""
+        forget, retain = (_firing(each(sae)) for each in (prepared.forget, prepared.retain))
+        decoder = sae.W_dec
+        return {
+            (threshold, number): select(forget, retain, decoder, threshold=threshold, number=number)
+            for threshold in self.retain_thresholds
+            for number in self.n_features
+        }
+
+    def _check_enough(self, lm: LanguageModel, ctx: Context, subject: str, forget: int, retain: int) -> None:
+        least = 1 if ctx.evaluation.limit is not None else self.min_questions
+        for count, what in ((forget, f"questions on {subject}"), (retain, "questions on other subjects")):
+            if count < least:
+                raise Skip(
+                    f"{lm.name} knows {count or 'none'} of the {what} in all orders of their choices, "
+                    f"fewer than the {least} that a score needs"
+                )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all SAEs of a site share."""
+
+    batches: list[KnownBatch]
+    letters: Tensor
+    """Ids of the tokens that stand for the four choices, [4, ways]."""
+    forget: Rates
+    retain: Rates
+    forget_questions: int
+    retain_questions: int
+
+
+def _firing(rates: PoleRates) -> Tensor:
+    """Share of tokens at which a latent is not 0, [latents]: of either pole, which exclude each other."""
+    return rates.positive + rates.negative
+
+
+def _only_known(lm: LanguageModel, every: tuple[Question, ...], form: Form, orders: int) -> list[Question]:
+    return [every[number] for number in known(lm, every, form, orders=orders)]
+
+
+def _told(
+    lm: LanguageModel, found: dict[str, tuple[Question, ...]], subjects: dict[str, list[Question]]
+) -> str:
+    counts = [f"{len(subjects[subject])} of {len(each)} on {subject}" for subject, each in found.items()]
+    return f"{lm.name} knows {', '.join(counts)}"
+
+
+def _batches(
+    lm: LanguageModel, site: str, every: Sequence[Question], form: Form, forget: int
+) -> list[KnownBatch]:
+    """The questions with their residual stream; the first `forget` of them are to be forgotten."""
+    return [
+        KnownBatch(
+            tokens=batch.tokens,
+            last=batch.last,
+            residual=lm.residual(batch.tokens, site).cpu(),
+            answers=torch.tensor([every[number].answer for number in batch.numbers]),
+            forget=torch.tensor(batch.numbers) < forget,
+        )
+        for batch in asked(lm, every, form)
+    ]

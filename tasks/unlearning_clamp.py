@@ -1,0 +1,171 @@
+"""Which latents belong to a subject, and what a model still answers when they are clamped."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from abench import LanguageModel
+
+from .choices import answers_from
+
+Latents = tuple[int, ...]
+
+_CODES_AT_ONCE = 1 << 24
+"""Largest dense block of codes, tokens × latents."""
+
+
+def select(forget: Tensor, retain: Tensor, decoder: Tensor, *, threshold: float, number: int) -> Latents:
+    """The latents that fire most often on the text to forget, of those that hardly fire on other text.
+
+    `forget` and `retain` [latents] are shares of tokens at which a latent fires, `decoder` is
+    [latents, d_in]. Of latents with a retain rate below `threshold` and a forget rate above 0, up to `number`
+    come out, best first. Of equals the one with the lower retain rate comes first, then what they write
+    decides, not where they stand: so neither the order of latents nor their signs matter.
+    """
+    seen = (retain < threshold) & (forget > 0)
+    eligible = torch.nonzero(seen).flatten()
+    if len(eligible) > number:
+        least = forget[eligible].topk(number).values[-1]
+        eligible = eligible[forget[eligible] >= least]
+    if number == 0 or len(eligible) == 0:
+        return ()
+    mark = _mark(decoder[eligible.to(decoder.device)])
+    keys = (mark, np.abs(mark), retain[eligible].numpy(), -forget[eligible].numpy())
+    return tuple(eligible[torch.from_numpy(np.lexsort(keys))][:number].tolist())
+
+
+def _mark(rows: Tensor) -> "np.ndarray[Any, Any]":
+    """A number for each row [rows, d] that changes its sign with the row's and nothing else."""
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(rows.shape[1], generator=generator, dtype=torch.float64)
+    marks: np.ndarray[Any, Any] = (rows.detach().cpu().double() * direction).sum(1).numpy()
+    return marks
+
+
+@dataclass(frozen=True)
+class KnownBatch:
+    """Known questions of like length, as far as the site."""
+
+    tokens: Tensor
+    """[batch, longest], padded on the right."""
+    last: Tensor
+    """Position of each prompt's last token, [batch]."""
+    residual: Tensor
+    """The residual stream at the site, [batch, longest, d_model], in the model's dtype, on the CPU."""
+    answers: Tensor
+    """Index of the right choice, [batch]."""
+    forget: Tensor
+    """Whether a question is on the subject to forget, [batch] (bool)."""
+
+    def clampable(self) -> Tensor:
+        """Positions that are clamped, [batch, longest] (bool): all but the first and the padding.
+
+        The first token (BOS where there is one) is out of SAEs' scope; sae-bench spares it too.
+        """
+        position = torch.arange(self.tokens.shape[1])
+        return (position > 0) & (position <= self.last[:, None])
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of known questions still answered right."""
+
+    forget: float
+    retain: float
+
+
+def accuracies(
+    lm: LanguageModel,
+    sae: Any,
+    site: str,
+    batches: Sequence[KnownBatch],
+    letters: Tensor,
+    *,
+    clamped: Collection[Latents],
+    multipliers: Sequence[float],
+) -> dict[tuple[Latents, float], Accuracy]:
+    """What is still answered right when each set of latents is clamped by each multiplier.
+
+    The model resumes at the site, and only for questions in which a clamped latent fires: the others keep
+    their (right) answers.
+    """
+    union = sorted({latent for latents in clamped for latent in latents})
+    place = {latent: number for number, latent in enumerate(union)}
+    rows = sae.W_dec.detach()[union].float()
+    wrong = {(latents, m): torch.zeros(2, dtype=torch.int64) for latents in clamped for m in multipliers}
+    for batch in batches:
+        firing = _Firing.of(sae, batch, union, lm.device)
+        for latents in clamped:
+            columns = [place[latent] for latent in latents]
+            touched = firing.touched(columns)
+            if len(touched) == 0:
+                continue
+            tokens, last, answers = batch.tokens[touched], batch.last[touched], batch.answers[touched]
+            for m in multipliers:
+                changed = firing.clamped(touched, columns, rows, m)
+                missed = answers_from(lm, changed, tokens, last, letters, site) != answers
+                of_forget = batch.forget[touched]
+                wrong[latents, m] += torch.stack([(missed & of_forget).sum(), (missed & ~of_forget).sum()])
+    asked = sum(torch.stack([batch.forget.sum(), (~batch.forget).sum()]) for batch in batches)
+    # Whole numbers until here: 198 of 200 must not come out below 0.99.
+    return {key: Accuracy(*((asked - missed).double() / asked).tolist()) for key, missed in wrong.items()}
+
+
+@dataclass(frozen=True)
+class _Firing:
+    """A batch of prompts on the model's device, and what some latents do in it."""
+
+    x: Tensor
+    """[batch, longest, d_model], float32."""
+    codes: Tensor
+    """[batch, longest, some latents], float32; 0 where nothing is clamped."""
+    scale: Tensor
+    """What a code of 1 adds to x, in rows of the decoder, [batch, longest, 1]."""
+
+    @classmethod
+    def of(cls, sae: Any, batch: KnownBatch, latents: Sequence[int], device: torch.device) -> "_Firing":
+        x = batch.residual.to(device).float()
+        mask = batch.clampable().to(device)
+        codes = x.new_zeros(*mask.shape, len(latents))
+        if latents:
+            codes[mask] = _codes(sae, x[mask], latents)
+        return cls(x, codes, output_scale(sae, x))
+
+    def touched(self, columns: Sequence[int]) -> Tensor:
+        """Numbers of the prompts in which any of the latents fires; on the CPU."""
+        return torch.nonzero((self.codes[..., columns] != 0).any(-1).any(-1)).flatten().cpu()
+
+    def clamped(self, touched: Tensor, columns: Sequence[int], rows: Tensor, multiplier: float) -> Tensor:
+        """x of the touched prompts with the latents clamped; `rows` is the decoder, [some latents, d]."""
+        codes = self.codes[touched.to(self.x.device)][..., columns]
+        change = clamp(codes, multiplier) - codes
+        there = touched.to(self.x.device)
+        return self.x[there] + self.scale[there] * (change @ rows[list(columns)])
+
+
+def clamp(codes: Tensor, multiplier: float) -> Tensor:
+    """Codes that fire, set to `multiplier` on the other side of zero; 0 ablates them."""
+    return torch.where(codes != 0, -codes.sign() * multiplier, codes)
+
+
+def _codes(sae: Any, x: Tensor, latents: Sequence[int]) -> Tensor:
+    """Codes of some latents, [tokens, latents given] in float32; all of them only in blocks of tokens."""
+    parts = torch.split(x, max(1, _CODES_AT_ONCE // int(sae.cfg.d_sae)))
+    return torch.cat([sae.encode(part.to(sae.dtype))[:, list(latents)].float() for part in parts])
+
+
+def output_scale(sae: Any, x: Tensor) -> Tensor:
+    """The factor by which an SAE undoes its input's normalisation, [..., 1], of activations [..., d].
+
+    sae-lens forgets it after one decoding, so that it cannot decode twice what it encoded once.
+    """
+    normalisation = getattr(sae.cfg, "normalize_activations", "none")
+    if normalisation == "layer_norm":
+        return x.std(-1, keepdim=True)
+    if normalisation == "constant_norm_rescale":
+        return x.norm(dim=-1, keepdim=True) * x.shape[-1] ** -0.5
+    return x.new_ones(*x.shape[:-1], 1)

@@ -1,0 +1,178 @@
+"""What unlearning needs to read: questions on a subject to forget and on others, and texts of both kinds.
+
+The tiny world has a hazardous subject; elsewhere they are sae-bench's data sets under their real ids.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from abench import Context, LanguageModel, UserError
+from abench.hub import cause_of
+from abench.tinyworld import World
+from abench.tinyworld.facts import HAZARDOUS, SUBJECTS
+
+from .choices import Question
+from .hub_splits import load_hub_split
+from .labelled import is_tiny
+
+WMDP = "wmdp-bio"
+MMLU_SUBJECTS = (
+    "high_school_us_history",
+    "college_computer_science",
+    "high_school_geography",
+    "human_aging",
+)
+"""sae-bench's subjects that are to be kept."""
+FORGET_CORPUS = "cais/wmdp-bio-forget-corpus"
+TINY_DOCUMENTS = 1500
+"""The tiny world's texts of either kind; they are short, so this is 40,000 tokens or more."""
+SHORTEST = 50
+"""Characters a text must have more of to be used, as in sae-bench; drops headings and empty lines."""
+
+_BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
+
+Documents = Sequence[Mapping[str, Any]]
+"""Texts in the column `text`."""
+
+
+def questions(ctx: Context, retain_subjects: Sequence[str] | None) -> dict[str, tuple[Question, ...]]:
+    """Subject -> its questions, the subject to forget first.
+
+    Raises UserError for data that cannot be read or is not four-way questions.
+    """
+    tiny = is_tiny(ctx)
+    forget = HAZARDOUS if tiny else WMDP
+    retain = retain_subjects or (tuple(s for s in SUBJECTS if s != HAZARDOUS) if tiny else MMLU_SUBJECTS)
+    if forget in retain:
+        raise UserError(f"unlearning: {forget} is the subject to forget and cannot be a retain subject too")
+    read = _tiny_questions if tiny else _hub_questions
+    return {subject: read(subject, ctx)[: ctx.evaluation.limit] for subject in (forget, *retain)}
+
+
+def _tiny_questions(subject: str, ctx: Context) -> tuple[Question, ...]:
+    asked = World().questions(subject, seed=ctx.evaluation.seed)
+    return tuple(Question(subject, each.fact.question, each.choices, each.answer) for each in asked)
+
+
+def _hub_questions(subject: str, _ctx: Context) -> tuple[Question, ...]:
+    from sae_bench.evals.unlearning.utils.var import PRE_QUESTION_FORMAT, PRE_WMDP_BIO
+
+    dataset = "cais/wmdp" if subject == WMDP else "cais/mmlu"
+    opening = PRE_WMDP_BIO if subject == WMDP else PRE_QUESTION_FORMAT.format(subject=_spaced(subject))
+    return questions_of(load_hub_split(dataset, "test", subject), subject, opening, f"{dataset} {subject}")
+
+
+def _spaced(subject: str) -> str:
+    return subject.replace("_", " ")
+
+
+def questions_of(rows: Documents, subject: str, opening: str, where: str) -> tuple[Question, ...]:
+    """Questions of rows with the columns question, choices (four) and answer (0 to 3).
+
+    Raises UserError naming the row that has not.
+    """
+    made = []
+    for number, row in enumerate(rows):
+        missing = [column for column in ("question", "choices", "answer") if column not in row]
+        if missing:
+            raise UserError(
+                f"unlearning: {where} has no column {', '.join(missing)}; it has {', '.join(sorted(row))}"
+            )
+        if len(row["choices"]) != 4 or row["answer"] not in range(4):
+            raise UserError(f"unlearning: row {number} of {where} is not a question with four choices")
+        a, b, c, d = row["choices"]
+        made.append(Question(subject, opening + row["question"], (a, b, c, d), int(row["answer"])))
+    return tuple(made)
+
+
+def forget_documents(ctx: Context, file: str | None) -> Documents:
+    """Texts on what is to be forgotten: the tiny world's, a local file's, or the gated corpus of the hub."""
+    if file is not None:
+        return _file_rows(Path(file))
+    if is_tiny(ctx):
+        seed = ctx.evaluation.seed
+        lessons = (
+            World().document("lesson", "test", index, seed=seed, subject=HAZARDOUS)
+            for index in range(TINY_DOCUMENTS)
+        )
+        return [{"text": lesson.text} for lesson in lessons]
+    try:
+        documents: Documents = load_hub_split(FORGET_CORPUS, "train")
+        return documents
+    except UserError as error:
+        raise UserError(
+            f"{error}. The corpus is gated: accept its terms on the hub and set HF_TOKEN, or give a file "
+            "with the column 'text': --set task_options.unlearning.forget_text=PATH"
+        ) from error
+
+
+def retain_documents(ctx: Context) -> Documents:
+    """Texts on anything else."""
+    if not is_tiny(ctx):
+        documents: Documents = load_hub_split("Salesforce/wikitext", "test", "wikitext-2-raw-v1")
+        return documents
+    stream = World().documents("test", seed=ctx.evaluation.seed)
+    harmless = (
+        {"text": document.text} for document in stream if document.attributes.get("subject") != HAZARDOUS
+    )
+    return [document for document, _ in zip(harmless, range(TINY_DOCUMENTS), strict=False)]
+
+
+def packed_rows(
+    lm: LanguageModel, documents: Documents, *, texts: int, rows: int, context: int, seed: int, what: str
+) -> Tensor:
+    """At most `rows` rows of tokens [rows, context] (int64), drawn from `texts` of the documents.
+
+    Documents are drawn and rows shuffled by the seed; rows begin with BOS if the tokenizer has one. Raises
+    UserError if the texts do not fill a single row.
+    """
+    random = np.random.default_rng(seed)
+    chosen = _drawn(documents, texts, random, what)
+    stream = [token for ids in lm.token_ids(chosen) for token in lm.packed(ids)]
+    start = [] if lm.bos_id is None else [lm.bos_id]
+    size = context - len(start)
+    whole = len(stream) // size
+    if whole == 0:
+        raise UserError(
+            f"unlearning: the {what} ({len(chosen)} texts, {len(stream)} tokens) does not fill one row of "
+            f"{context} tokens; give more text or lower seq_len"
+        )
+    packed = torch.tensor(stream[: whole * size]).reshape(whole, size)
+    packed = packed[torch.from_numpy(random.permutation(whole)[:rows])]
+    return torch.cat([torch.tensor(start, dtype=torch.int64).expand(len(packed), -1), packed], 1)
+
+
+def _drawn(documents: Documents, texts: int, random: np.random.Generator, what: str) -> list[str]:
+    """Up to `texts` of the documents that are long enough, in random order."""
+    chosen: list[str] = []
+    for number in random.permutation(len(documents)).tolist():
+        if len(chosen) == texts:
+            break
+        row = documents[number]
+        if "text" not in row:
+            raise UserError(f"unlearning: the {what} has no column 'text'; it has {', '.join(sorted(row))}")
+        if len(row["text"] or "") > SHORTEST:
+            chosen.append(row["text"])
+    if not chosen:
+        raise UserError(f"unlearning: the {what} holds no text of more than {SHORTEST} characters")
+    return chosen
+
+
+def _file_rows(path: Path) -> Documents:
+    if path.suffix not in _BUILDERS:
+        raise UserError(f"unlearning: {path}: forget_text is read from {', '.join(sorted(_BUILDERS))} files")
+    if not path.is_file():
+        raise UserError(f"unlearning: the file {path} (forget_text) does not exist")
+    from datasets import load_dataset
+
+    try:
+        rows: Documents = load_dataset(_BUILDERS[path.suffix], data_files=str(path), split="train")
+    except Exception as error:
+        # The reader raises many unrelated types; each message names the cause.
+        raise UserError(f"unlearning: {path} cannot be read: {cause_of(error)}") from error
+    return rows
