@@ -147,7 +147,9 @@ def main() -> None:
             times[name].append(seconds(run))
             torch.set_grad_enabled(False)  # sae-bench turns it on
             print(f"{name}: {times[name][-1]:.1f} s", file=sys.stderr, flush=True)
-    sizes = f"Width {options.width}, k = {options.k}, {options.texts} texts a probe, context {options.context}"
+    sizes = (
+        f"Width {options.width}, k = {options.k}, {options.texts} texts a probe, context {options.context}"
+    )
     print(f"{report(times, options.saes)}\n\n{sizes}; {torch.get_num_threads()} threads. {machine()}")
 
 

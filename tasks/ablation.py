@@ -156,7 +156,7 @@ class _Pooling:
 
     def codes(self, texts: Sequence[str]) -> tuple[dict[Any, PoleCodes], Tensor]:
         """The codes of each SAE that has not failed, and mean residual streams [texts, d_model]."""
-        ours = {sae: sae for sae, encoder in self._encoders.items() if sae not in self.failed}
+        ours = {sae: encoder for sae, encoder in self._encoders.items() if sae not in self.failed}
         pooled = pool(self._lm, texts, replace(self._ctx, saes=tuple(ours.values())), context=self._context)
         found = {}
         for sae, encoder in ours.items():

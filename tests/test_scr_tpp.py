@@ -275,6 +275,18 @@ def test_an_unknown_data_set_is_a_sentence(name: str, lm: LanguageModel) -> None
         task_named(name, train=1)
 
 
+@pytest.mark.parametrize("name", ["scr", "tpp"])
+def test_hub_data_are_sae_benchs_and_without_a_network_one_sentence(name: str, lm: LanguageModel) -> None:
+    from abench.tasks import labelled_hub, scr, tpp
+
+    ctx = replace(context_of(), data=DataSpec(source="hub"))
+    names = {"scr": tuple(scr._pairs(ctx)), "tpp": tpp._default_datasets(ctx)}[name]
+    assert len(names) == 2
+    assert set(names) <= set(labelled_hub.names())
+    with pytest.raises(UserError, match="LabHC/bias_in_bios"):
+        get_task(name, {}, find_tasks()).prepare(lm, ctx)
+
+
 def test_an_empty_text_is_a_sentence(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_a_gap(name: str, ctx: Context, **sizes: int) -> Labelled:
         data = labelled(name, ctx, **sizes)
