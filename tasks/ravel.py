@@ -1,0 +1,210 @@
+"""RAVEL: can one attribute of an entity be changed by its latents while the others stay as they are?
+
+Cities have a country, a continent and a language; prize winners a country of birth, a field and a gender. For
+each attribute a mask over latents is learnt: put at the entity's last token, the masked latents of another
+entity should bring that entity's answer (cause), and leave answers about other attributes alone (isolation).
+After Huang et al. 2024 in the form of SAEBench; a mask is over whole latents, sign included, so scores do not
+change when a latent is flipped.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from abench import Context, LanguageModel, Metric, Scores, Skip, Task, View
+
+from .labelled import is_tiny
+from .ravel_answers import Known, ask
+from .ravel_bank import Bank
+from .ravel_mask import Effect, Fit, effect, learn_mask, reconstructions
+from .ravel_pairs import Experiment, Pair, experiments
+from .ravel_prompts import HUB_ATTRIBUTES, TINY_ATTRIBUTES, Prompt, prompts_by_kind
+
+FEWEST = 20
+"""Known prompts about an attribute below which a score would be noise."""
+LEAST_CEILING = 0.1
+"""Cause score of exchanging everything, not latents, below which there is nothing to find at a site."""
+
+
+class Ravel(Task):
+    """Disentanglement: attributes of cities and people, changed one at a time through their latents."""
+
+    name: ClassVar[str] = "ravel"
+    version: ClassVar[str] = "1"
+    views: ClassVar[tuple[View, ...]] = ("native", "split")
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "disentanglement_score",
+            True,
+            "RAVEL",
+            headline=True,
+            paper="score",
+            description="mean of cause and isolation score, over attributes, then kinds of entity",
+        ),
+        Metric(
+            "cause_score",
+            True,
+            "cause",
+            description="answers about an attribute that follow the entity its latents were taken from",
+        ),
+        Metric(
+            "isolation_score",
+            True,
+            "isolation",
+            description="answers about other attributes that stay as they are",
+        ),
+    )
+
+    attributes: dict[str, tuple[str, ...]] | None = None
+    """Kind of entity -> at least two attributes; null takes sae-bench's six, or five of the tiny
+    world's."""
+    pairs: int = Field(5000, ge=2)
+    """Most pairs that cause, and most that isolate, for an attribute; at most one a known prompt."""
+    entities: int = Field(500, ge=2)
+    """Entities of a kind that are used: those with the most prompts the model completes right."""
+    train_share: float = Field(0.7, gt=0, lt=1)
+    """Share of the pairs that the mask is learnt on; scores are over the others."""
+    learning_rate: float = Field(1e-3, gt=0)
+    epochs: int = Field(2, ge=1)
+    batch_size: int = Field(32, ge=1)
+    """Pairs a step."""
+    generated_tokens: int = Field(6, ge=1)
+    """Length of completions, by which answers are judged."""
+
+    def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":
+        attributes = self.attributes or (TINY_ATTRIBUTES if is_tiny(ctx) else HUB_ATTRIBUTES)
+        known: list[Known] = []
+        for kind, prompts in prompts_by_kind(attributes, ctx, ctx.evaluation.limit).items():
+            right = ask(lm, ctx.site, prompts, self.generated_tokens)
+            ctx.say(f"{lm.name} completes {len(right)} of {len(prompts)} prompts about {kind} entities right")
+            kept = _best_entities(right, self.entities)
+            _check(kind, attributes[kind], prompts, kept, fewest=min(FEWEST, ctx.evaluation.limit or FEWEST))
+            known += kept
+        made = experiments(
+            known, attributes, pairs=self.pairs, train_share=self.train_share, seed=ctx.evaluation.seed
+        )
+        _check_tests(made)
+        bank, made = _banked(lm, ctx.site, known, made)
+        return Prepared(
+            bank, tuple((each, self._ceiling(each, bank, lm, ctx.site)) for each in made)
+        ).checked()
+
+    def _ceiling(self, each: Experiment, bank: Bank, lm: LanguageModel, site: str) -> float:
+        """The cause score of putting all of the source in the place of the base: no SAE, no mask."""
+        everything = bank.at_entity([pair.source for pair in each.test])
+        return effect(everything, each.test, bank, lm, site, self.generated_tokens).cause
+
+    def score(
+        self, sae: Any, prepared: "Prepared", lm: LanguageModel, ctx: Context
+    ) -> tuple[Scores, dict[str, Any]]:
+        fit = Fit(self.learning_rate, self.epochs, self.batch_size)
+        found: dict[str, dict[str, Result]] = {}
+        for each, ceiling in prepared.experiments:
+            mask = learn_mask(sae, each.train, prepared.bank, lm, ctx.site, fit)
+            values = reconstructions(sae, mask, each.test, prepared.bank)
+            result = effect(values, each.test, prepared.bank, lm, ctx.site, self.generated_tokens)
+            found.setdefault(each.kind, {})[each.attribute] = Result(result, int(mask.sum()), ceiling)
+        return _scores(found), {"attributes": _details(found)}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the SAEs read of the prompts, and the pairs of each attribute with their ceiling."""
+
+    bank: Bank
+    experiments: tuple[tuple[Experiment, float], ...]
+
+    def checked(self) -> "Prepared":
+        """Itself; Skip where not even exchanging everything would change answers."""
+        ceiling = fmean(ceiling for _, ceiling in self.experiments)
+        if ceiling < LEAST_CEILING:
+            raise Skip(
+                "at this site attributes are no longer read from the entity's last token: exchanging all of "
+                f"the residual stream there brings the other entity's answer in {ceiling:.0%} of the pairs"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Result:
+    """One attribute's outcome."""
+
+    effect: Effect
+    latents: int
+    """How many are exchanged."""
+    ceiling: float
+
+
+def _best_entities(known: Sequence[Known], most: int) -> list[Known]:
+    """The known prompts of the entities that have the most of them; among equals the first ones named."""
+    counts: dict[str, int] = {}
+    for each in known:
+        counts[each.prompt.entity] = counts.get(each.prompt.entity, 0) + 1
+    kept = set(sorted(counts, key=lambda entity: -counts[entity])[:most])
+    return [each for each in known if each.prompt.entity in kept]
+
+
+def _check(
+    kind: str, attributes: Sequence[str], asked: Sequence[Prompt], known: Sequence[Known], *, fewest: int
+) -> None:
+    """Skip where the model knows too little; a mean over the attributes it knows would be another score."""
+    for name in attributes:
+        labels = [each.prompt.label for each in known if each.prompt.attribute == name]
+        if len(labels) < fewest or len(set(labels)) < 2:
+            total = sum(prompt.attribute == name for prompt in asked)
+            raise Skip(
+                f"the model completes only {len(labels)} of {total} prompts about the {name} of {kind} "
+                f"entities right, with {len(set(labels))} different answers"
+            )
+
+
+def _check_tests(made: Sequence[Experiment]) -> None:
+    for each in made:
+        if not each.train or len({pair.isolates for pair in each.test}) < 2:
+            raise Skip(
+                f"{len(each.train) + len(each.test)} pairs about the {each.attribute} of {each.kind} "
+                "entities are too few to learn from some and test on others"
+            )
+
+
+def _banked(
+    lm: LanguageModel, site: str, known: Sequence[Known], made: Sequence[Experiment]
+) -> tuple[Bank, list[Experiment]]:
+    """Only the prompts that stand in a pair, and the experiments with their new numbers."""
+    pairs = [pair for each in made for pair in (*each.train, *each.test)]
+    used = sorted({number for pair in pairs for number in (pair.base, pair.source)})
+    place = {number: i for i, number in enumerate(used)}
+
+    def moved(old: Sequence[Pair]) -> tuple[Pair, ...]:
+        return tuple(replace(p, base=place[p.base], source=place[p.source]) for p in old)
+
+    bank = Bank(lm, site, [known[number] for number in used], {place[pair.base] for pair in pairs})
+    return bank, [replace(e, train=moved(e.train), test=moved(e.test)) for e in made]
+
+
+def _scores(found: Mapping[str, Mapping[str, Result]]) -> dict[str, float]:
+    cause = fmean(fmean(r.effect.cause for r in each.values()) for each in found.values())
+    isolation = fmean(fmean(r.effect.isolation for r in each.values()) for each in found.values())
+    return {
+        "disentanglement_score": (cause + isolation) / 2,
+        "cause_score": cause,
+        "isolation_score": isolation,
+    }
+
+
+def _details(found: Mapping[str, Mapping[str, Result]]) -> dict[str, Any]:
+    return {
+        kind: {
+            name: {
+                "cause": result.effect.cause,
+                "isolation": result.effect.isolation,
+                "latents": result.latents,
+                "ceiling": result.ceiling,
+            }
+            for name, result in each.items()
+        }
+        for kind, each in found.items()
+    }

@@ -1,0 +1,118 @@
+"""RAVEL's prompts as tokens, and a model's completions of them, its residual stream changed or not."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from abench import LanguageModel, Skip, UserError, right_padded, token_rows
+
+from .ravel_judge import is_right, is_settled
+from .ravel_prompts import Prompt
+
+Stream = Callable[[list[int], Tensor], Tensor]
+"""Numbers of rows and their tokens [batch, longest] -> residual stream at the site [batch, longest, d]."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row of tokens, the text it stands for, and the label that makes a completion right."""
+
+    row: list[int]
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """A prompt that the model completes right."""
+
+    prompt: Prompt
+    row: list[int]
+    position: int
+    """Where the entity's last token stands in the row."""
+    first: int
+    """The first token the model writes."""
+
+
+def ask(lm: LanguageModel, site: str, prompts: Sequence[Prompt], most: int) -> list[Known]:
+    """The prompts that the model completes right within `most` tokens."""
+    rows, positions = tokenised(lm, prompts)
+    asked = [Question(row, prompt.text, prompt.label) for row, prompt in zip(rows, prompts, strict=True)]
+    written, right = complete(lm, site, asked, most, lambda _, tokens: lm.residual(tokens, site))
+    return [
+        Known(prompt, row, position, tokens[0])
+        for prompt, row, position, tokens, good in zip(prompts, rows, positions, written, right, strict=True)
+        if good
+    ]
+
+
+def tokenised(lm: LanguageModel, prompts: Sequence[Prompt]) -> tuple[list[list[int]], list[int]]:
+    """Rows of token ids, behind BOS if there is one, and in each the place of the entity's last token.
+
+    The place comes from the tokenizer's own offsets into the text: it does not depend on BOS, nor on how the
+    text behind the entity would be cut into tokens by itself. Raises Skip for a tokenizer without offsets,
+    UserError for a prompt longer than the model's context.
+    """
+    if not prompts:
+        return [], []
+    if not lm.tokenizer.is_fast:
+        raise Skip("its tokenizer does not tell where in a text a token stands")
+    texts = [prompt.text for prompt in prompts]
+    rows = token_rows(lm, texts, lm.max_context or 1 << 20)
+    encoded = lm.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    positions = []
+    for prompt, row, ids, spans in zip(
+        prompts, rows, encoded["input_ids"], encoded["offset_mapping"], strict=True
+    ):
+        begun = 0 if row[: len(ids)] == ids else 1
+        if len(row) < begun + len(ids):
+            raise UserError(f"ravel: this prompt is longer than the model's context: {prompt.text!r}")
+        start, end = len(prompt.before), len(prompt.before) + len(prompt.entity)
+        inside = [place for place, (a, b) in enumerate(spans) if a < end and b > start]
+        if not inside:
+            raise UserError(f"ravel: no token of {prompt.text!r} belongs to '{prompt.entity}'")
+        positions.append(begun + inside[-1])
+    return rows, positions
+
+
+@torch.no_grad()
+def complete(
+    lm: LanguageModel,
+    site: str,
+    asked: Sequence[Question],
+    most: int,
+    start: Stream,
+    patch: Stream | None = None,
+) -> tuple[list[list[int]], list[bool]]:
+    """Greedy completions of at most `most` tokens: each one's tokens, and whether it is right.
+
+    `start` gives the residual stream of the rows as they are asked. `patch`, given the numbers of rows and
+    their residual stream, returns the one to go on from; it is called for every token written. A completion
+    ends where nothing that could follow would change whether it is right.
+    """
+    written: list[list[int]] = [[] for _ in asked]
+    going = list(range(len(asked)))
+    for step in range(most):
+        if not going:
+            break
+        grown = [asked[number].row + written[number] for number in going]
+        for places, tokens, _ in right_padded(grown, lm):
+            numbers = [going[place] for place in places]
+            residual = start(numbers, tokens) if step == 0 else lm.residual(tokens, site)
+            if patch is not None:
+                residual = patch(numbers, residual)
+            last = torch.tensor([len(grown[place]) - 1 for place in places])
+            logits = lm.next_logits_from(residual, tokens, last, site)
+            for number, token in zip(numbers, logits.argmax(-1).tolist(), strict=True):
+                written[number].append(token)
+        texts = lm.tokenizer.batch_decode([written[number] for number in going])
+        going = [
+            number
+            for number, text in zip(going, texts, strict=True)
+            if not is_settled(asked[number].label, text)
+        ]
+    completions = lm.tokenizer.batch_decode(written)
+    right = [is_right(q.text, q.label, text) for q, text in zip(asked, completions, strict=True)]
+    return written, right

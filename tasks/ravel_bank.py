@@ -1,0 +1,63 @@
+"""What all SAEs of a site read of RAVEL's prompts: the residual stream, from one pass over each prompt."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from abench import LanguageModel, right_padded
+
+from .ravel_answers import Known
+
+_KEPT_BYTES = 16 << 30
+
+
+class Bank:
+    """Known prompts and their residual stream at the site: whole for bases, else at the entity alone."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        site: str,
+        known: Sequence[Known],
+        bases: set[int],
+        *,
+        most: int = _KEPT_BYTES,
+    ) -> None:
+        """`most` bytes are kept; where bases need more, they are run anew whenever they are asked for."""
+        self.known = known
+        self._lm, self._site = lm, site
+        dtype = lm.model.dtype
+        self._at_entity = torch.zeros(len(known), lm.d_model, dtype=dtype, device=lm.device)
+        self._whole: dict[int, Tensor] = {}
+        size = sum(len(known[number].row) for number in bases) * lm.d_model * dtype.itemsize
+        self._fill(bases if size <= most else set())
+
+    def _fill(self, kept: set[int]) -> None:
+        for numbers, tokens, _ in right_padded([each.row for each in self.known], self._lm):
+            residual = self._lm.residual(tokens, self._site)
+            self._at_entity[numbers] = residual[range(len(numbers)), self.positions(numbers)]
+            for row, number in enumerate(numbers):
+                if number in kept:
+                    self._whole[number] = residual[row, : len(self.known[number].row)].clone().cpu()
+
+    def positions(self, numbers: Sequence[int]) -> list[int]:
+        """Where the entity's last token stands in each prompt."""
+        return [self.known[number].position for number in numbers]
+
+    def at_entity(self, numbers: Sequence[int]) -> Tensor:
+        """The residual stream at the entity's last token, [prompts, d_model]."""
+        return self._at_entity[list(numbers)]
+
+    def tokens(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Tokens of bases, [bases, longest] padded on the right, and each one's last place, [bases]."""
+        rows = [torch.tensor(self.known[number].row) for number in numbers]
+        return pad_sequence(rows, batch_first=True), torch.tensor([len(row) - 1 for row in rows])
+
+    def residual(self, numbers: Sequence[int], tokens: Tensor) -> Tensor:
+        """The residual stream of bases, [bases, longest, d_model], free to be written into."""
+        if not self._whole:
+            return self._lm.residual(tokens, self._site).clone()
+        whole = pad_sequence([self._whole[number] for number in numbers], batch_first=True)
+        return whole.to(self._lm.device)

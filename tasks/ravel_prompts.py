@@ -1,0 +1,152 @@
+"""RAVEL's prompts: templates about an attribute, filled with entities, and the attribute's value as label.
+
+Of the tiny world's cities and people, or of RAVEL's cities and Nobel prize winners in the form sae-bench
+keeps on the hub: four JSON files a kind of entity, of which two are read here.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from abench import Context, UserError
+from abench.tinyworld import World
+from abench.tinyworld.entities import TEMPLATES
+
+from .labelled import is_tiny
+
+REPOSITORY = "adamkarvonen/ravel_prompts"
+HUB_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
+    "city": ("Country", "Continent", "Language"),
+    "nobel_prize_winner": ("Country of Birth", "Field", "Gender"),
+}
+"""What sae-bench 0.6.0 evaluates (`RAVELEvalConfig.entity_attribute_selection`)."""
+TINY_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
+    "city": ("country", "continent", "language"),
+    # Not gender: the bundled model has read it off the name before the first site, and no exchange at the
+    # entity's last token brings another.
+    "person": ("country", "field"),
+}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One entity in one template. `before + entity + after` is the text; `label` should follow it."""
+
+    kind: str
+    attribute: str
+    before: str
+    entity: str
+    after: str
+    label: str
+
+    @property
+    def text(self) -> str:
+        return self.before + self.entity + self.after
+
+
+def prompts_by_kind(
+    attributes: Mapping[str, tuple[str, ...]], ctx: Context, most: int | None
+) -> dict[str, list[Prompt]]:
+    """All prompts of each kind of entity, entity by entity; of each attribute at most `most`, drawn by seed.
+
+    Raises UserError for unknown kinds and attributes, files that are missing or lack something, and for the
+    hub's prompts where they are neither cached nor to be had.
+    """
+    folder = None if is_tiny(ctx) else hub_folder()
+    found = {}
+    for kind, names in attributes.items():
+        prompts = tiny_prompts(kind, names) if folder is None else folder_prompts(folder, kind, names)
+        found[kind] = _some(prompts, most, ctx.evaluation.seed)
+    return found
+
+
+def _some(prompts: list[Prompt], most: int | None, seed: int) -> list[Prompt]:
+    if most is None:
+        return prompts
+    kept: set[int] = set()
+    for attribute in dict.fromkeys(prompt.attribute for prompt in prompts):
+        numbers = [i for i, prompt in enumerate(prompts) if prompt.attribute == attribute]
+        kept |= set(Random(f"ravel {attribute} {seed}").sample(numbers, min(most, len(numbers))))
+    return [prompt for i, prompt in enumerate(prompts) if i in kept]
+
+
+def tiny_prompts(kind: str, attributes: tuple[str, ...]) -> list[Prompt]:
+    """The tiny world's prompts about cities or people."""
+    if kind not in TEMPLATES:
+        raise UserError(f"ravel: the tiny world has {' and '.join(TEMPLATES)} as kinds, no '{kind}'")
+    templates = {name: _of(TEMPLATES[kind], name, f"the tiny world's {kind}") for name in attributes}
+    world = World()
+    return [
+        Prompt(kind, name, *_parts(template, entity.name, "{entity}"), entity.answer(name))
+        for entity in (world.cities if kind == "city" else world.people)
+        for name in attributes
+        for template in templates[name]
+    ]
+
+
+def folder_prompts(folder: Path, kind: str, attributes: tuple[str, ...]) -> list[Prompt]:
+    """The prompts about one kind of entity from RAVEL's files in a folder."""
+    values = _read(folder / f"ravel_{kind}_entity_attributes.json")
+    every = _read(folder / f"ravel_{kind}_attribute_to_prompts.json")
+    for name in attributes:
+        _of(every, name, f"ravel_{kind}_attribute_to_prompts.json")
+    # In the order of the file, as sae-bench has them: pairs are drawn from this order.
+    templates = {name: each for name, each in every.items() if name in attributes}
+    prompts = []
+    for entity, labels in values.items():
+        if not entity:
+            raise UserError(f"ravel: an entity in ravel_{kind}_entity_attributes.json has an empty name")
+        for name, each in templates.items():
+            label = _of(labels, name, f"'{entity}' in ravel_{kind}_entity_attributes.json")
+            # Nothing is right where RAVEL does not know the value itself.
+            if label:
+                prompts += [Prompt(kind, name, *_parts(t, entity, "%s"), label) for t in each]
+    return prompts
+
+
+def _parts(template: str, entity: str, gap: str) -> tuple[str, str, str]:
+    parts = template.split(gap)
+    if len(parts) != 2:
+        raise UserError(f"ravel: the template {template!r} does not name its entity once, as {gap}")
+    return parts[0], entity, parts[1]
+
+
+def _of(mapping: Mapping[str, Any], name: str, where: str) -> Any:
+    if name not in mapping:
+        raise UserError(f"ravel: {where} has no attribute '{name}', only {', '.join(mapping)}")
+    return mapping[name]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"ravel: {file.name} is missing in {file.parent}") from error
+    except ValueError as error:
+        raise UserError(f"ravel: {file} is not JSON: {error}") from error
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"ravel: {file} holds no entries")
+    return content
+
+
+def hub_folder() -> Path:
+    """The folder with sae-bench's copy of RAVEL; UserError where it is neither cached nor reachable."""
+    from huggingface_hub import snapshot_download
+
+    from abench.hub import cause_of, offline_reason
+
+    reason = offline_reason()
+    try:
+        folder = snapshot_download(
+            REPOSITORY, repo_type="dataset", allow_patterns="*.json", local_files_only=reason is not None
+        )
+    except Exception as error:
+        # Which errors come depends on the client's version and on the HTTP library beneath it.
+        raise UserError(
+            f"ravel: its prompts ({REPOSITORY}) are not on this machine and {reason or cause_of(error)}. "
+            "Run once where the hub can be reached; they are kept for later."
+        ) from error
+    return Path(folder)
