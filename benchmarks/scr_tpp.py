@@ -144,7 +144,7 @@ def measured(name: str, lm: LanguageModel, width: int, train: int, test: int) ->
 
 @torch.no_grad()
 def main() -> None:
-    width, train, test = [*map(int, sys.argv[1:]), *(8192, 400, 200)[len(sys.argv) - 1 :]]
+    width, train, test = [*map(int, sys.argv[1:]), *(8192, 400, 100)[len(sys.argv) - 1 :]]
     lm = LanguageModel.load(MODEL_DIR, name="tiny", eos_after_documents=True)
     header = [
         "task",

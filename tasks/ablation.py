@@ -7,6 +7,7 @@ the rest are products of [texts, latents ablated] with [latents ablated, probes]
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -96,7 +97,8 @@ class Probed:
     def directions(self, sae: Any) -> Tensor:
         """How far a unit of each latent moves each probe's logit, [probes, latents], float64."""
         decoder = sae.W_dec.detach().float()
-        return (self.probes.weight.to(decoder.device) @ decoder.T).double().cpu()
+        moves: Tensor = self.probes.weight.to(decoder.device) @ decoder.T
+        return moves.double().cpu()
 
     def ablated(self, use: LatentUse, directions: Tensor, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Each of NUMBERS, and the logits [texts, probes] with so many of the first latents zero-ablated.
@@ -144,7 +146,8 @@ class _Pooling:
         Codes of a part of the texts are in memory at a time.
         """
         weights = torch.stack([question.contrast(len(texts)) for question in questions])
-        parts, found = [], {}
+        parts: list[Tensor] = []
+        found: dict[Any, Contrasts] = {}
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             part = slice(start, start + _TEXTS_AT_ONCE)
             each, x = self.codes(texts[part])
@@ -209,7 +212,8 @@ def gain(sae: Any, x: Tensor) -> Tensor | None:
     if kind == "layer_norm":
         return x.std(dim=-1, keepdim=True)
     if kind == "constant_norm_rescale":
-        return x.norm(dim=-1, keepdim=True) * float(x.shape[-1]) ** -0.5
+        norm: Tensor = x.norm(dim=-1, keepdim=True) / math.sqrt(x.shape[-1])
+        return norm
     return None
 
 

@@ -67,7 +67,8 @@ def one_against_rest(train: Mapping[str, range], test: Mapping[str, range], seed
 
 def _half(classes: Mapping[str, range], name: str, generator: torch.Generator) -> Half:
     def shuffled(rows: Rows) -> Rows:
-        return rows[torch.randperm(len(rows), generator=generator).numpy()]
+        in_order: Rows = rows[torch.randperm(len(rows), generator=generator).numpy()]
+        return in_order
 
     positive = np.asarray(classes[name])
     others = [np.asarray(rows) for other, rows in classes.items() if other != name]

@@ -200,7 +200,8 @@ def correlated(
     The biased question takes all texts of the corners (0, 0) and (1, 1), the others as many of each corner
     as the smallest has. Raises UserError for a corner without texts.
     """
-    rows, texts = {}, []
+    rows: dict[tuple[int, int], Tensor] = {}
+    texts: list[str] = []
     for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
         if not corners.get(corner):
             who = f"'{data.classes[corner[0]]}' with '{data.values[corner[1]]}'"
@@ -223,4 +224,5 @@ def _pairs(ctx: Context) -> Mapping[str, Sequence[tuple[str, str]]]:
         return TINY_PAIRS
     from sae_bench.evals.scr_and_tpp.eval_config import ScrAndTppEvalConfig
 
-    return ScrAndTppEvalConfig().column1_vals_lookup
+    pairs: Mapping[str, Sequence[tuple[str, str]]] = ScrAndTppEvalConfig().column1_vals_lookup
+    return pairs

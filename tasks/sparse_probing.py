@@ -101,7 +101,7 @@ class SparseProbing(Task):
         latents: dict[str, dict[str, list[int]]] = {}
         for probed in prepared:
             columns = self._columns(probed, sae, lm, ctx)
-            each[probed.name] = _scores("sae", columns, probed.problems) | probed.llm
+            each[probed.name] = _scores("sae", columns, probed.problems) | dict(probed.llm)
             best = columns.best.T.tolist()
             latents[probed.name] = dict(zip((p.name for p in probed.problems), best, strict=True))
         scores = {m.name: float(np.mean([s[m.name] for s in each.values()])) for m in self.metrics}
@@ -150,7 +150,8 @@ def _in_one_list(data: Labelled) -> tuple[list[str], dict[str, range], dict[str,
             rows[name] = range(len(texts), len(texts) + len(half[name]))
             texts += half[name]
         halves.append(rows)
-    return texts, *halves
+    train, test = halves
+    return texts, train, test
 
 
 def _scores(kind: str, columns: Columns, problems: Sequence[Problem]) -> dict[str, float]:

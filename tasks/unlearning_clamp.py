@@ -167,5 +167,6 @@ def output_scale(sae: Any, x: Tensor) -> Tensor:
     if normalisation == "layer_norm":
         return x.std(-1, keepdim=True)
     if normalisation == "constant_norm_rescale":
-        return x.norm(dim=-1, keepdim=True) * x.shape[-1] ** -0.5
+        norm: Tensor = x.norm(dim=-1, keepdim=True) * float(x.shape[-1] ** -0.5)
+        return norm
     return x.new_ones(*x.shape[:-1], 1)
