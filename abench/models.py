@@ -169,16 +169,19 @@ class LanguageModel:
         rows = torch.arange(len(tokens), device=self.device)
         places = last.to(self.device)
 
-        def keep_last(_head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+        def keep_last(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
             return (inputs[0][rows, places][:, None],)
 
-        # The other positions' logits would often cost more than the blocks.
-        handle = self.model.get_output_embeddings().register_forward_pre_hook(keep_last)
+        # Behind the last attention, positions no longer meet. What the top block's MLP gives for one position
+        # is added to all, which is right at that one; and the others' logits would often cost the most.
+        narrowed = [getattr(self._layers[-1], "mlp", None), self.model.get_output_embeddings()]
+        handles = [m.register_forward_pre_hook(keep_last) for m in narrowed if isinstance(m, nn.Module)]
         try:
             with self._resume_from(residual, site):
                 logits: Tensor = self.model(input_ids=tokens.to(self.device), use_cache=False).logits
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
         return logits[:, 0]
 
     def log_probs(self, tokens: Tensor, logits: Tensor | None = None) -> Tensor:

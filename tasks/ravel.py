@@ -10,7 +10,7 @@ change when a latent is flipped.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -58,7 +58,7 @@ class Ravel(Task):
         ),
     )
 
-    attributes: dict[str, tuple[str, ...]] | None = None
+    attributes: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] | None = None
     """Kind of entity -> at least two attributes; null takes sae-bench's six, or five of the tiny
     world's."""
     pairs: int = Field(5000, ge=2)

@@ -199,10 +199,15 @@ def test_it_is_skipped_where_the_model_knows_too_little(lm: LanguageModel) -> No
 @pytest.mark.parametrize(
     ("attributes", "sentence"),
     [
-        ({"river": ("length",)}, "the tiny world has city and person as kinds, no 'river'"),
+        ({"river": ("length", "mouth")}, "the tiny world has city and person as kinds, no 'river'"),
         ({"city": ("country", "mayor")}, "has no attribute 'mayor', only country, continent, language"),
     ],
 )
 def test_unknown_kinds_and_attributes(lm: LanguageModel, attributes: Any, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         Ravel(attributes=attributes).prepare(lm, CONTEXT)
+
+
+def test_one_attribute_has_nothing_to_be_isolated_from() -> None:
+    with pytest.raises(UserError, match="at least 2 items"):
+        get_task("ravel", {"attributes": {"city": ["country"]}}, find_tasks())

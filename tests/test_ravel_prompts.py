@@ -15,7 +15,7 @@ from abench.tasks.ravel_prompts import TINY_ATTRIBUTES, Prompt, folder_prompts, 
 from architectures import ARCHITECTURES, VOCABULARY
 from ravel_files import ATTRIBUTES, cache, files, write
 
-from abench import Context, LanguageModel, Skip, UserError
+from abench import Context, LanguageModel, Skip, UserError, site_name
 from abench.config import DataSpec, EvaluationSpec
 from abench.tinyworld import MODEL_DIR
 
@@ -80,13 +80,15 @@ def test_places_in_the_tiny_world_are_names(tiny: LanguageModel) -> None:
         assert tiny.tokenizer.decode(row[position]) == prompt.entity.split()[-1]
 
 
-def test_next_logits_are_those_of_a_full_pass(lm: LanguageModel) -> None:
+@pytest.mark.parametrize("layer", [0, 1, 3])
+def test_next_logits_are_those_of_a_full_pass(lm: LanguageModel, layer: int) -> None:
+    site = site_name(layer)
     tokens = torch.randint(5, VOCABULARY, (4, 12), generator=torch.Generator().manual_seed(0))
     last = torch.tensor([11, 3, 7, 0])
-    logits = lm.next_logits_from(lm.residual(tokens, SITE), tokens, last, SITE)
+    logits = lm.next_logits_from(lm.residual(tokens, site), tokens, last, site)
     for row, place in enumerate(last.tolist()):
         alone = lm.logits(tokens[row : row + 1, : place + 1])[0, -1]
-        torch.testing.assert_close(logits[row], alone, atol=1e-8, rtol=1e-6)
+        torch.testing.assert_close(logits[row], alone, atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(lm.logits(tokens)[0, -1], logits[0], atol=1e-8, rtol=1e-6)
 
 
