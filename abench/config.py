@@ -257,9 +257,12 @@ def load_run(source: str | None, options: Mapping[str, Any], assignments: Iterab
     Raises UserError with the file, the line and near names for anything that is not understood.
     """
     merged, where, text = _read_run(source)
-    for key, value in options.items():
-        if value is not None:
-            _assign(merged, key, value)
+    given = {key: value for key, value in options.items() if value is not None}
+    if source is None and given:
+        # What the default run says of itself does not hold for another one.
+        merged.pop("description", None)
+    for key, value in given.items():
+        _assign(merged, key, value)
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():

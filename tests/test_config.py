@@ -67,6 +67,11 @@ def test_sources_win_in_order(tmp_path: Path) -> None:
     assert config.training.decay_fraction == 0.2  # the preset's, over the default's 0
 
 
+def test_a_changed_default_run_does_not_describe_itself_as_the_default() -> None:
+    assert load_run(None, {"model": None}).description
+    assert not load_run(None, {"model": "synthetic"}).description
+
+
 def test_preset_of_the_model_can_be_replaced() -> None:
     assert load_run(None, {"model": "qwen3-4b"}).training.batch_size == 4096
     assert load_run(None, {"model": "qwen3-4b", "preset": "paper-code"}).training.batch_size == 128
