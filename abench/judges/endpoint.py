@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from abench.errors import UserError
+from abench.keys import canonical_json
 
 if TYPE_CHECKING:
     from openai import APIError
@@ -56,6 +57,10 @@ class Endpoint:
             )
         if clash := sorted(_OWN & set(self.parameters)):
             raise UserError(f"the parameters of a request cannot set '{clash[0]}'")
+        try:
+            canonical_json(self.parameters)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the parameters of a request must be plain JSON: {error}") from error
 
     def spec(self) -> dict[str, Any]:
         """What can change an answer."""
@@ -148,7 +153,7 @@ def _sentence(error: "APIError", endpoint: Endpoint) -> str:
     """What went wrong for good, and what to do about it."""
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
-    where, tries = endpoint.base_url, f"{endpoint.retries + 1} tries"
+    where, tries = endpoint.base_url, "1 try" if endpoint.retries == 0 else f"{endpoint.retries + 1} tries"
     again = "What it answered before is kept; the same command asks only for the rest."
     if isinstance(error, APITimeoutError):
         return f"{where} did not answer within {endpoint.timeout:g} seconds, in {tries}. {again}"
