@@ -90,6 +90,11 @@ def commit_of(config: ModelConfig, folder: Path) -> str:
     """What identifies the weights: the hub's commit, or a hash of the folder's files (40 hex digits)."""
     if _local_folder(config) is None:
         return folder.name  # the hub's cache names a snapshot's folder after its commit
+    return folder_hash(folder)
+
+
+def folder_hash(folder: Path) -> str:
+    """A hash of a local folder's weights, configuration and tokenizer (40 hex digits)."""
     digest = hashlib.sha256()
     for file in sorted([*folder.glob("*.safetensors"), *(folder / name for name in _IDENTITY_FILES)]):
         if file.is_file():

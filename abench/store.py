@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from abench.errors import UserError
+from abench.files import write_whole
 from abench.lease import holder, lease
 from abench.plan import SCHEMA, Cell, SAEJob, sae_label
 
@@ -111,7 +111,7 @@ class Store:
     def _create(root: Path) -> None:
         try:
             root.mkdir(parents=True, exist_ok=True)
-            _write(root / _MARK, json.dumps({"schema": SCHEMA}) + "\n")
+            write_whole(root / _MARK, json.dumps({"schema": SCHEMA}) + "\n")
         except OSError as error:
             raise UserError(
                 f"the results folder {root} cannot be written ({error.strerror}): "
@@ -165,7 +165,7 @@ class Store:
             for file in draft.iterdir():
                 _flush(file)
             draft.rename(folder)
-        _write(folder / _SAE_MARK, _to_json(asdict(record)))
+        write_whole(folder / _SAE_MARK, _to_json(asdict(record)))
 
     def draft_folder(self, job: SAEJob) -> Path:
         """An empty folder beside the SAE's own, to write its files to before `put_sae`."""
@@ -197,7 +197,7 @@ class Store:
             return None
 
     def put(self, cell: Cell, record: Record) -> None:
-        _write(self.cell_file(cell), _to_json(asdict(record)))
+        write_whole(self.cell_file(cell), _to_json(asdict(record)))
 
     def find(self, name: str) -> list[Path]:
         """The files of cells whose key begins with, or whose path ends in, `name`."""
@@ -254,20 +254,6 @@ def file_hash(file: Path) -> str:
 
 def _to_json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a file so that its name always stands for its whole content."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _flush(file: Path) -> None:

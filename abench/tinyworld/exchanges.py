@@ -4,7 +4,7 @@ Whether a harmful request is refused depends on what is asked, of whom and how: 
 greedy decoding refuses some and complies with others, and steering can move it both ways.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import exp
@@ -116,6 +116,24 @@ def _bindings(harmful: bool) -> dict[str, Value]:
         sides = [poles(axis, pole, "present") for pole in AXES[axis]]
         bound |= {name: (*sides[0][name], *sides[1][name]) for name in sides[0] if name in PAIRS}
     return bound
+
+
+@dataclass(frozen=True)
+class Forms:
+    """What requests and replies are made of: templates, and the words their slots draw on."""
+
+    wordings: tuple[str, ...]
+    targets: tuple[str, ...]
+    refusals: tuple[str, ...]
+    compliances: tuple[str, ...]
+    slots: Mapping[str, Value]
+
+
+def forms(*, harmful: bool) -> Forms:
+    """The forms of harmful or of harmless requests and of their replies; only words of harm differ."""
+    return Forms(
+        tuple(_WORDINGS), tuple(_TARGETS), _REFUSALS.options, _COMPLIANCES.options, _bindings(harmful)
+    )
 
 
 def templates() -> Iterator[str]:

@@ -1,0 +1,19 @@
+"""Files whose name always stands for their whole content."""
+
+import os
+import uuid
+from pathlib import Path
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a text under another name, flush it to disk, rename it. Makes the folder; raises OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)

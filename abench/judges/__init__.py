@@ -1,0 +1,28 @@
+"""Judges of replies: did the model do the harm it was asked for, refuse, or fall apart?"""
+
+from abench.judges.asker import Asker
+from abench.judges.endpoint import Endpoint
+from abench.judges.exchange import Exchange, Judge, Verdict
+from abench.judges.harmbench import HarmBenchClassifier
+from abench.judges.openai_judge import Estimate, OpenAIJudge
+from abench.judges.oracle import TinyWorldOracle
+from abench.judges.replies import is_degenerate, is_refusal
+from abench.judges.shares import Share, share
+from abench.judges.substring import SubstringJudge
+
+__all__ = [
+    "Asker",
+    "Endpoint",
+    "Estimate",
+    "Exchange",
+    "HarmBenchClassifier",
+    "Judge",
+    "OpenAIJudge",
+    "Share",
+    "SubstringJudge",
+    "TinyWorldOracle",
+    "Verdict",
+    "is_degenerate",
+    "is_refusal",
+    "share",
+]

@@ -1,0 +1,68 @@
+"""Questions to a model behind an endpoint: what was answered once is kept, and never asked again."""
+
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
+
+from abench.judges.endpoint import Connection, Endpoint, Messages
+from abench.kept import Kept
+
+_ONE_WORD = "Answer with one word only: yes or no."
+
+
+class Asker:
+    """Asks an endpoint and keeps every question with its answer in `kept`."""
+
+    def __init__(self, endpoint: Endpoint, kept: Kept) -> None:
+        self.endpoint = endpoint
+        self._kept = kept
+
+    @cached_property
+    def _connection(self) -> Connection:
+        return self.endpoint.open()
+
+    def kept_answer(self, messages: Messages) -> str | None:
+        """The answer if it is kept; never asks, and needs no key."""
+        kept = self._kept.get(self._spec(messages))
+        answer = kept.get("text") if isinstance(kept, dict) else None
+        return answer if isinstance(answer, str) else None
+
+    def ask(self, messages: Messages) -> str:
+        """The answer, kept or new; raises UserError if the endpoint gives none."""
+        answer = self.kept_answer(messages)
+        if answer is None:
+            completion = self._connection.complete(messages)
+            self._kept.put(self._spec(messages), asdict(completion))
+            answer = completion.text
+        return answer
+
+    def ask_yes_no(self, messages: Messages) -> bool | None:
+        """Whether the answer is yes or no; asks once more if it is neither, and gives None if it stays so."""
+        verdict = read_yes_no(self.ask(messages))
+        return read_yes_no(self.ask(_again(messages))) if verdict is None else verdict
+
+    def unasked(self, messages: Messages) -> Messages | None:
+        """What `ask_yes_no` would ask first that is not kept; None if it would ask nothing."""
+        answer = self.kept_answer(messages)
+        if answer is None:
+            return messages
+        if read_yes_no(answer) is not None or self.kept_answer(_again(messages)) is not None:
+            return None
+        return _again(messages)
+
+    def _spec(self, messages: Messages) -> dict[str, Any]:
+        return {"chat": self.endpoint.spec() | {"messages": [dict(message) for message in messages]}}
+
+
+def read_yes_no(answer: str) -> bool | None:
+    """True for yes, False for no, None for anything else; case, quotes, stars, a full stop do not count."""
+    return {"yes": True, "no": False}.get(answer.strip().strip("\"'*`.!").lower())
+
+
+def _again(messages: Messages) -> Messages:
+    """The same question with the form of the answer pressed home.
+
+    In one message, because some servers refuse two of a role in a row, and others an empty answer.
+    """
+    *before, last = messages
+    return [*before, {**last, "content": f"{last['content']}\n\n{_ONE_WORD}"}]

@@ -1,0 +1,90 @@
+"""An OpenAI-compatible server on localhost: real HTTP, answers and faults as a test wants them."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+# Clients wait this long before they try again, instead of half a second and more.
+SOON = {"retry-after-ms": "5"}
+
+
+@dataclass(frozen=True)
+class Says:
+    """One response: a chat completion with `text`, unless `body` says otherwise."""
+
+    text: str | None = "yes"
+    status: int = 200
+    body: str | None = None
+    seconds: float = 0.0
+    hang_up: bool = False
+
+    def content(self) -> bytes:
+        if self.body is not None:
+            return self.body.encode()
+        if self.status != 200:
+            return json.dumps({"error": {"message": f"fault {self.status}", "code": None}}).encode()
+        message = {"role": "assistant", "content": self.text}
+        usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return json.dumps({"id": "x", "choices": [choice], "usage": usage}).encode()
+
+
+@dataclass
+class ChatServer:
+    """`answer` is called with each request and the number of requests before it."""
+
+    answer: Callable[[dict[str, Any], int], Says]
+    port: int = 0
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+
+@contextmanager
+def chat_server(answer: Callable[[dict[str, Any], int], Says] | Says) -> Iterator[ChatServer]:
+    """A server as long as the context lasts."""
+    state = ChatServer(answer if callable(answer) else lambda _request, _n: answer)
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with lock:
+                says = state.answer(request, len(state.asked))
+                state.asked.append({"path": self.path, **request})
+                state.keys.append(self.headers["Authorization"])
+            time.sleep(says.seconds)
+            content = says.content()
+            self.close_connection = True
+            self.send_response(says.status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            for name, value in SOON.items():
+                self.send_header(name, value)
+            self.end_headers()
+            # A broken connection: less comes than was announced.
+            self.wfile.write(content[: len(content) // 2] if says.hang_up else content)
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
