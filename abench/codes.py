@@ -6,7 +6,7 @@ encodes them. What is kept is pooled and sparse, [texts, latents] with both pole
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -75,7 +75,14 @@ class PoleRates:
         return PoleRates(both, torch.zeros_like(both))
 
 
-Poles = TypeVar("Poles", PoleCodes, PoleRates)
+class OfPoles(Protocol):
+    """A result about the poles of an SAE's latents."""
+
+    def split(self) -> Self:
+        """The same of the SAE in the split view."""
+
+
+Poles = TypeVar("Poles", bound=OfPoles)
 
 
 class OfEach(Generic[Poles]):
@@ -132,7 +139,7 @@ def pool(lm: LanguageModel, texts: Sequence[str], ctx: Context, *, context: int)
         residual[numbers] = (_summed(x, owner, len(numbers)) / count).cpu()
         order += numbers
         for sae in saes:
-            _guarded(codes, sae, lambda s: blocks[s].append(_Block.of(s, x, owner, count)))  # noqa: B023
+            guarded(codes, sae, lambda s: blocks[s].append(_Block.of(s, x, owner, count)))  # noqa: B023
     back = np.argsort(order)
     for sae in saes:
         if not codes.failed(sae):
@@ -150,7 +157,7 @@ def firing_rates(lm: LanguageModel, tokens: Tensor, ctx: Context) -> OfEach[Pole
         x = lm.residual(part, ctx.site)[ordinary(part, lm).to(lm.device)].float()
         seen += len(x)
         for sae in saes:
-            _guarded(rates, sae, lambda s: _count(s, x, counts))  # noqa: B023
+            guarded(rates, sae, lambda s: _count(s, x, counts))  # noqa: B023
     for sae in saes:
         if not rates.failed(sae):
             positive, negative = (counts[sae].double() / max(seen, 1)).cpu()
@@ -247,7 +254,7 @@ def _count(sae: Any, x: Tensor, counts: dict[Any, Tensor]) -> None:
         counts[sae] = counts[sae] + fired if sae in counts else fired
 
 
-def _guarded(results: OfEach[Any], sae: Any, work: Callable[[Any], None]) -> None:
+def guarded(results: OfEach[Any], sae: Any, work: Callable[[Any], None]) -> None:
     """Do an SAE's part of a shared pass; its failure is kept for it and does not stop the others."""
     if results.failed(sae):
         return
