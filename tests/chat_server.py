@@ -65,8 +65,9 @@ def chat_server(answer: Callable[[dict[str, Any], int], Says] | Says) -> Iterato
                 state.keys.append(self.headers["Authorization"])
             time.sleep(says.seconds)
             content = says.content()
-            self.close_connection = True
             self.send_response(says.status)
+            # Said, or the client would use the connection again, lose it, and try once more.
+            self.send_header("Connection", "close")
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             for name, value in SOON.items():
