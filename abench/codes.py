@@ -139,7 +139,7 @@ def pool(lm: LanguageModel, texts: Sequence[str], ctx: Context, *, context: int)
         residual[numbers] = (_summed(x, owner, len(numbers)) / count).cpu()
         order += numbers
         for sae in saes:
-            guarded(codes, sae, lambda s: blocks[s].append(_Block.of(s, x, owner, count)))  # noqa: B023
+            _guarded(codes, sae, lambda s: blocks[s].append(_Block.of(s, x, owner, count)))  # noqa: B023
     back = np.argsort(order)
     for sae in saes:
         if not codes.failed(sae):
@@ -157,7 +157,7 @@ def firing_rates(lm: LanguageModel, tokens: Tensor, ctx: Context) -> OfEach[Pole
         x = lm.residual(part, ctx.site)[ordinary(part, lm).to(lm.device)].float()
         seen += len(x)
         for sae in saes:
-            guarded(rates, sae, lambda s: _count(s, x, counts))  # noqa: B023
+            _guarded(rates, sae, lambda s: _count(s, x, counts))  # noqa: B023
     for sae in saes:
         if not rates.failed(sae):
             positive, negative = (counts[sae].double() / max(seen, 1)).cpu()
@@ -254,7 +254,7 @@ def _count(sae: Any, x: Tensor, counts: dict[Any, Tensor]) -> None:
         counts[sae] = counts[sae] + fired if sae in counts else fired
 
 
-def guarded(results: OfEach[Any], sae: Any, work: Callable[[Any], None]) -> None:
+def _guarded(results: OfEach[Any], sae: Any, work: Callable[[Any], None]) -> None:
     """Do an SAE's part of a shared pass; its failure is kept for it and does not stop the others."""
     if results.failed(sae):
         return

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from abench.codes import OfEach, guarded, pool, right_padded
+from abench.codes import OfEach, _guarded, pool, right_padded
 from abench.config import DataSpec, EvaluationSpec
 from abench.errors import UserError
 from abench.few_latents import written
@@ -144,7 +144,7 @@ def _of_each(
 ) -> OfEach[LatentDifferences]:
     results: OfEach[LatentDifferences] = OfEach()
     for sae in saes:
-        guarded(results, sae, lambda s: results.keep(s, differences(s)))
+        _guarded(results, sae, lambda s: results.keep(s, differences(s)))
     return results
 
 

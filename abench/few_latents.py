@@ -170,7 +170,8 @@ def _in_doubt(
     those = rank(_pre_activations(sae, sae_in, slice(others)))
     limit = own + _rounding(sae, sae_in, own, latents)
     exceeding = torch.stack([(those > bound[:, None]).sum(-1) for bound in limit.unbind(-1)], dim=-1)
-    return (exceeding < sae.cfg.k).any(-1).nonzero().squeeze(-1)
+    doubtful: Tensor = (exceeding < sae.cfg.k).any(-1)
+    return doubtful.nonzero().squeeze(-1)
 
 
 def _rounding(sae: Any, sae_in: Tensor, own: Tensor, latents: list[int]) -> Tensor:
