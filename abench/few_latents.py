@@ -2,7 +2,7 @@
 
 Where every latent is by itself (ReLU, JumpReLU, gated), a column of the encoder is enough. Where the k
 largest of a token are chosen, a latent is surely not among them if k others of a fixed part of the
-dictionary exceed it; only the tokens at which that leaves a doubt are encoded whole.
+dictionary exceed it; only where that leaves a doubt are all others counted that exceed it.
 """
 # ruff: noqa: E402
 
@@ -124,12 +124,16 @@ def _gated(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
     return magnitudes * (sae_in @ columns + b_gate > 0)
 
 
+def _largest_rectified(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
+    return _screened(sae, x, latents, _same, torch.relu)
+
+
 def _largest(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
-    return _screened(sae, x, latents, _value)
+    return _screened(sae, x, latents, _same, _same)
 
 
 def _largest_by_size(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
-    return _screened(sae, x, latents, torch.abs)
+    return _screened(sae, x, latents, torch.abs, _same)
 
 
 _FEW: dict[type[Any], Callable[[Any, Tensor, list[int]], Tensor]] = {
@@ -138,8 +142,8 @@ _FEW: dict[type[Any], Callable[[Any, Tensor, list[int]], Tensor]] = {
     AbsJumpReLUSAE: _jumping_both_ways,
     BatchAbsTopKSAE: _jumping_by_size,
     GatedSAE: _gated,
-    TopKSAE: _largest,
-    TopKTrainingSAE: _largest,
+    TopKSAE: _largest_rectified,
+    TopKTrainingSAE: _largest_rectified,
     SignedTopKSAE: _largest,
     SignedTopKTrainingSAE: _largest,
     AbsTopKSAE: _largest_by_size,
@@ -148,30 +152,52 @@ _FEW: dict[type[Any], Callable[[Any, Tensor, list[int]], Tensor]] = {
 """By exact class: a subclass may encode in any other way."""
 
 
-def _screened(sae: Any, x: Tensor, latents: list[int], rank: Callable[[Tensor], Tensor]) -> Tensor:
+_Elementwise = Callable[[Tensor], Tensor]
+
+
+def _screened(sae: Any, x: Tensor, latents: list[int], rank: _Elementwise, kept: _Elementwise) -> Tensor:
+    """Codes where the k pre-activations of highest `rank` are chosen and `kept` makes codes of them."""
     k, width = int(sae.cfg.k), int(sae.cfg.d_sae)
-    others = max(width // _SCREENED, _LEAST_SCREENED * k)
-    if 2 * others > width:
+    part = max(width // _SCREENED, _LEAST_SCREENED * k)
+    if 2 * part > width:
         return _all(sae, x, latents)
-    doubtful = _in_doubt(sae, x, latents, others, rank)
+    sae_in: Tensor = sae.process_sae_in(x)
+    # The first ones rather than every eighth: as a slice of the encoder they need no copy.
+    possible, _ = _among_k(sae, sae_in, latents, slice(part), rank)
     codes = x.new_zeros(len(x), len(latents), dtype=sae.dtype)
+    rows = possible.any(-1).nonzero().squeeze(-1)
+    return codes.index_copy(0, rows, _ranked(sae, x[rows], sae_in[rows], latents, rank, kept))
+
+
+def _ranked(
+    sae: Any, x: Tensor, sae_in: Tensor, latents: list[int], rank: _Elementwise, kept: _Elementwise
+) -> Tensor:
+    """`_screened` by all other latents; sorting them would take longer than counting those above."""
+    possible, certain = _among_k(sae, sae_in, latents, slice(None), rank)
+    codes = kept(_pre_activations(sae, sae_in, latents)) * possible
+    close = (possible & ~certain).any(-1).nonzero().squeeze(-1)
     # The SAE itself decides there, so that equal pre-activations are treated as it treats them.
-    return codes.index_copy(0, doubtful, _all(sae, x[doubtful], latents)) if len(doubtful) else codes
+    return codes.index_copy(0, close, _all(sae, x[close], latents)) if len(close) else codes
 
 
 @torch.no_grad()
-def _in_doubt(
-    sae: Any, x: Tensor, latents: list[int], others: int, rank: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Numbers of the tokens at which one of the latents might be among the k largest of all."""
-    sae_in: Tensor = sae.process_sae_in(x)
+def _among_k(
+    sae: Any, sae_in: Tensor, latents: list[int], others: slice, rank: _Elementwise
+) -> tuple[Tensor, Tensor]:
+    """Where latents may be among the k of highest rank, and where they are if `others` are all there are.
+
+    Both are [tokens, latents given]; rounding is allowed for.
+    """
     own = rank(_pre_activations(sae, sae_in, latents))
-    # The first ones rather than every eighth: as a slice of the encoder they need no copy.
-    those = rank(_pre_activations(sae, sae_in, slice(others)))
-    limit = own + _rounding(sae, sae_in, own, latents)
-    exceeding = torch.stack([(those > bound[:, None]).sum(-1) for bound in limit.unbind(-1)], dim=-1)
-    doubtful: Tensor = (exceeding < sae.cfg.k).any(-1)
-    return doubtful.nonzero().squeeze(-1)
+    those = rank(_pre_activations(sae, sae_in, others))
+    slack = _rounding(sae, sae_in, own, latents)
+    # A latent may count as above itself in the second, which is why k are allowed there.
+    return _above(those, own + slack) < sae.cfg.k, _above(those, own - slack) <= sae.cfg.k
+
+
+def _above(values: Tensor, bounds: Tensor) -> Tensor:
+    """How many of values [tokens, any] exceed each of bounds [tokens, n], as [tokens, n]."""
+    return torch.stack([(values > bound[:, None]).sum(-1) for bound in bounds.unbind(-1)], dim=-1)
 
 
 def _rounding(sae: Any, sae_in: Tensor, own: Tensor, latents: list[int]) -> Tensor:
@@ -211,5 +237,5 @@ def _signs(latents: Sequence[int], width: int, like: Tensor) -> Tensor:
     return like.new_tensor([1.0 if latent < width else -1.0 for latent in latents])
 
 
-def _value(pre: Tensor) -> Tensor:
+def _same(pre: Tensor) -> Tensor:
     return pre

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from signed import random_sae
-from steering_saes import D_IN, HOW, K, VARIANTS, WIDTH, exported, normalising, seen
+from steering_saes import D_IN, HOW, VARIANTS, WIDTH, K, exported, normalising, seen
 from torch import Tensor
 
 from abench import SplitSAE, UserError, latent_codes
@@ -49,11 +49,36 @@ def encoded_rows(sae: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("variant", ["topk", "abstopk", "signedtopk"])
-def test_only_doubtful_tokens_are_encoded_whole(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_tokens_meet_all_latents_and_hardly_any_the_encoder(
+    variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sae, x = exported(variant, 2048), activations(2000)
+    products: list[tuple[int, int]] = []
+    plain = torch.addmm
+
+    def counting(bias: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        products.append((len(rows), columns.shape[1]))
+        return plain(bias, rows, columns)
+
+    monkeypatch.setattr(torch, "addmm", counting)
     calls = encoded_rows(sae, monkeypatch)
     latent_codes(sae, x, 1500)
-    assert 0 < sum(calls) < 200
+    whole = [rows for rows, columns in products if columns == 2048]
+    assert 0 < sum(whole) < 200
+    assert sum(calls) < 5
+
+
+@pytest.mark.parametrize("variant", ["topk", "abstopk", "signedtopk"])
+def test_equal_latents_are_left_to_the_encoder(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sae, x = random_sae(variant, d_in=D_IN, width=1024, k=K), activations(1000)
+    with torch.no_grad():
+        sae.W_enc[:, 500:] = sae.W_enc[:, :1]
+        sae.W_dec[500:] = sae.W_dec[:1]
+    codes = sae.encode(x)
+    calls = encoded_rows(sae, monkeypatch)
+    for latent in (0, 500, 1023):
+        same(latent_codes(sae, x, latent), codes[:, latent])
+    assert sum(calls) > 0
 
 
 @pytest.mark.parametrize("variant", ["relu", "gated", "jumprelu", "batchtopk", "absjumprelu", "batchabstopk"])
@@ -83,7 +108,7 @@ def test_latents_ranked_by_decoder_norm(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", ["topk", "abstopk"])
-def test_a_token_without_any_spread_and_equal_latents(variant: str) -> None:
+def test_tokens_without_any_spread_and_equal_latents(variant: str) -> None:
     sae = exported(variant, 1024)
     x = torch.cat([torch.zeros(3, D_IN), activations(5)])
     twins = random_sae(variant, d_in=D_IN, width=1024, k=K)
