@@ -12,22 +12,41 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from abench.activations import TokenRows, ordinary
     from abench.codes import PoleCodes, PoleRates, Pooled, firing_rates, pool, right_padded, token_rows
+    from abench.concepts import Concept, LatentDifferences, latent_differences, mean_difference
     from abench.errors import UserError
+    from abench.few_latents import latent_codes
     from abench.library import TrainedSAE, train
     from abench.models import LanguageModel, site_name
+    from abench.steering import (
+        AblateDirection,
+        AblateLatents,
+        AddDirection,
+        ClampLatent,
+        Intervention,
+        ScaleLatent,
+        steered,
+    )
     from abench.synthetic import SyntheticModel
     from abench.task import Context, Metric, ModelKind, Scores, Skip, Task, View
     from abench.variants import Variant
     from abench.views import SplitSAE
 
 _HOME = {
+    "AblateDirection": "steering",
+    "AblateLatents": "steering",
+    "AddDirection": "steering",
+    "ClampLatent": "steering",
+    "Concept": "concepts",
     "Context": "task",
+    "Intervention": "steering",
     "LanguageModel": "models",
+    "LatentDifferences": "concepts",
     "Metric": "task",
     "ModelKind": "task",
     "PoleCodes": "codes",
     "PoleRates": "codes",
     "Pooled": "codes",
+    "ScaleLatent": "steering",
     "Scores": "task",
     "Skip": "task",
     "SplitSAE": "views",
@@ -39,22 +58,34 @@ _HOME = {
     "Variant": "variants",
     "View": "task",
     "firing_rates": "codes",
+    "latent_codes": "few_latents",
+    "latent_differences": "concepts",
+    "mean_difference": "concepts",
     "ordinary": "activations",
     "pool": "codes",
     "right_padded": "codes",
     "site_name": "models",
+    "steered": "steering",
     "token_rows": "codes",
     "train": "library",
 }
 
 __all__ = [
+    "AblateDirection",
+    "AblateLatents",
+    "AddDirection",
+    "ClampLatent",
+    "Concept",
     "Context",
+    "Intervention",
     "LanguageModel",
+    "LatentDifferences",
     "Metric",
     "ModelKind",
     "PoleCodes",
     "PoleRates",
     "Pooled",
+    "ScaleLatent",
     "Scores",
     "Skip",
     "SplitSAE",
@@ -66,10 +97,14 @@ __all__ = [
     "Variant",
     "View",
     "firing_rates",
+    "latent_codes",
+    "latent_differences",
+    "mean_difference",
     "ordinary",
     "pool",
     "right_padded",
     "site_name",
+    "steered",
     "token_rows",
     "train",
 ]

@@ -6,7 +6,7 @@ encodes them. What is kept is pooled and sparse, [texts, latents] with both pole
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -75,7 +75,14 @@ class PoleRates:
         return PoleRates(both, torch.zeros_like(both))
 
 
-Poles = TypeVar("Poles", PoleCodes, PoleRates)
+class OfPoles(Protocol):
+    """A result about the poles of an SAE's latents."""
+
+    def split(self) -> Self:
+        """The same of the SAE in the split view."""
+
+
+Poles = TypeVar("Poles", bound=OfPoles)
 
 
 class OfEach(Generic[Poles]):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from abench._torchvision import hide_if_broken
 from abench.catalogue import check_folder
 from abench.errors import UserError
+from abench.generation import replies
 
 _SITE = re.compile(r"^blocks\.(\d+)\.hook_resid_post$")
 
@@ -42,7 +43,7 @@ class LanguageModel:
     """A causal language model with frozen weights, and its tokenizer.
 
     Shapes: tokens [batch, sequence] (int64), residual [batch, sequence, d_model] in the model's dtype,
-    logits [batch, sequence, vocabulary]. Sequences are full: no padding.
+    logits [batch, sequence, vocabulary]. Sequences are full: no padding. `generate` pads for itself.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, eos_after_documents: bool = False) -> None:
@@ -190,6 +191,15 @@ class LanguageModel:
         targets = tokens.to(scores.device)[:, 1:, None]
         log_probs: Tensor = scores[:, :-1].float().log_softmax(-1).gather(-1, targets).squeeze(-1)
         return log_probs
+
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int = 32) -> list[str]:
+        """The greedy reply to each prompt, without the prompt and without special tokens.
+
+        A prompt stands behind BOS if the tokenizer has one; a reply ends before EOS or after
+        `max_new_tokens`. Rows of a batch are padded on the left and do not see each other or the padding.
+        Raises UserError for a prompt without tokens, or one longer than the context less `max_new_tokens`.
+        """
+        return replies(self, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
 
     def _layer(self, site: str) -> nn.Module:
         layer = layer_of(site)

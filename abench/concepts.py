@@ -1,0 +1,187 @@
+"""What sets two lists of prompts apart: a direction (difference in means), or one latent of an SAE."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from abench.codes import OfEach, _guarded, pool, right_padded
+from abench.config import DataSpec, EvaluationSpec
+from abench.errors import UserError
+from abench.few_latents import written
+from abench.generation import prompt_rows
+from abench.models import LanguageModel
+from abench.task import Context
+from abench.views import base_of
+
+Pooling = Literal["mean", "last"]
+"""Over a prompt's tokens without special ones: their mean, or the last of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Concept:
+    """The difference in means of two lists of prompts."""
+
+    direction: Tensor
+    """[d_model], unit norm, float32, on the CPU; it points from the negative prompts to the positive ones."""
+    norm: float
+    """Length of the difference."""
+    activation_norm: float
+    """Mean length of the residual stream at the prompts' tokens, special ones left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class LatentDifferences:
+    """Mean pooled codes of the positive minus those of the negative prompts, for every latent of an SAE."""
+
+    positive: Tensor
+    """Of relu(z), [latents], float64."""
+    negative: Tensor
+    """Of relu(−z), [latents], float64."""
+    norms: Tensor
+    """How far a code of 1 moves the residual stream, [latents], float64; a token's own scale left out."""
+
+    @property
+    def values(self) -> Tensor:
+        """Differences of the codes with their signs, [latents], float64."""
+        return self.positive - self.negative
+
+    @property
+    def latent(self) -> int:
+        """The latent whose difference moves the residual stream most: the largest |difference| · ‖d_i‖."""
+        return int((self.values.abs() * self.norms).argmax())
+
+    @property
+    def sign(self) -> int:
+        """The pole of `latent` that stands for the positive prompts, 1 or −1; 0 if no latent differs."""
+        return int(self.values[self.latent].sign())
+
+    def split(self) -> "LatentDifferences":
+        """The same of the SAE in the split view."""
+        both = torch.cat([self.positive, self.negative])
+        return LatentDifferences(both, torch.zeros_like(both), self.norms.repeat(2))
+
+
+def mean_difference(
+    lm: LanguageModel, positive: Sequence[str], negative: Sequence[str], site: str, *, pooling: Pooling
+) -> Concept:
+    """The direction from the negative to the positive prompts at a site, each prompt counting alike.
+
+    Prompts are pooled first, then averaged (the paper's code averages over the tokens of all prompts at
+    once). Raises UserError for fewer than two prompts on a side, one without tokens or longer than the
+    model's context, and for sides that do not differ.
+    """
+    prompts = _checked(lm, positive, negative)
+    pooled, norms = torch.zeros(len(prompts), lm.d_model), torch.zeros(2, dtype=torch.float64)
+    for numbers, x, mask in _residuals(lm, prompts, site):
+        pooled[numbers] = _pooled(x, mask, pooling).cpu()
+        lengths = x[mask].norm(dim=-1).double()
+        norms += torch.stack([lengths.sum(), lengths.new_tensor(len(lengths))]).cpu()
+    difference = _contrast(pooled.double(), len(positive))
+    norm = float(difference.norm())
+    if norm == 0:
+        raise UserError(f"the positive and the negative prompts do not differ at {site}")
+    return Concept((difference / norm).float(), norm, float(norms[0] / norms[1]))
+
+
+def latent_differences(
+    lm: LanguageModel,
+    saes: Sequence[Any],
+    positive: Sequence[str],
+    negative: Sequence[str],
+    site: str,
+    *,
+    pooling: Pooling,
+) -> OfEach[LatentDifferences]:
+    """For each SAE of a site, how its latents tell the prompts apart: `differences(sae).latent`, `.sign`.
+
+    All SAEs encode what one pass of the model gives. Turning the sign of latents, or reordering them,
+    chooses the same one. The error of an SAE that fails is raised when its own result is asked for.
+    Raises UserError as `mean_difference` does.
+    """
+    prompts = _checked(lm, positive, negative)
+    bases = tuple(dict.fromkeys(base_of(sae) for sae in saes))
+    poles = _mean_codes if pooling == "mean" else _last_codes
+    return poles(lm, bases, prompts, site, len(positive))
+
+
+def _mean_codes(
+    lm: LanguageModel, saes: Sequence[Any], prompts: Sequence[str], site: str, positive: int
+) -> OfEach[LatentDifferences]:
+    context = lm.max_context or max(map(len, prompt_rows(lm, prompts)))
+    # Of a context `pool` asks for the site and the SAEs alone.
+    data = DataSpec(source="tinyworld", dataset=None)
+    ctx = Context(site, EvaluationSpec(), data, context, saes=tuple(saes))
+    codes = pool(lm, prompts, ctx, context=context).codes
+
+    def differences(sae: Any) -> LatentDifferences:
+        ours, others = codes(sae).means(slice(positive)), codes(sae).means(slice(positive, None))
+        return LatentDifferences(ours[0] - others[0], ours[1] - others[1], _norms(sae))
+
+    return _of_each(saes, differences)
+
+
+def _last_codes(
+    lm: LanguageModel, saes: Sequence[Any], prompts: Sequence[str], site: str, positive: int
+) -> OfEach[LatentDifferences]:
+    last = torch.zeros(len(prompts), lm.d_model, device=lm.device)
+    for numbers, x, mask in _residuals(lm, prompts, site):
+        last[numbers] = _pooled(x, mask, "last")
+
+    def differences(sae: Any) -> LatentDifferences:
+        z = sae.encode(last.to(sae.device, sae.dtype)).double().cpu()
+        return LatentDifferences(
+            _contrast(z.clamp_min(0), positive), _contrast((-z).clamp_min(0), positive), _norms(sae)
+        )
+
+    return _of_each(saes, differences)
+
+
+def _of_each(
+    saes: Sequence[Any], differences: Callable[[Any], LatentDifferences]
+) -> OfEach[LatentDifferences]:
+    results: OfEach[LatentDifferences] = OfEach()
+    for sae in saes:
+        _guarded(results, sae, lambda s: results.keep(s, differences(s)))
+    return results
+
+
+def _residuals(
+    lm: LanguageModel, prompts: Sequence[str], site: str
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Numbers of prompts, their residual streams [batch, longest, d_model] in float32, ordinary tokens."""
+    for numbers, tokens, mask in right_padded(prompt_rows(lm, prompts), lm):
+        yield numbers, lm.residual(tokens, site).float(), mask
+
+
+def _pooled(x: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """[batch, d_model] of x [batch, longest, d_model] and the mask of what counts."""
+    if pooling == "mean":
+        return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    places = torch.arange(mask.shape[1], device=mask.device)
+    return x[torch.arange(len(x), device=x.device), (places * mask).argmax(1)]
+
+
+def _contrast(values: Tensor, positive: int) -> Tensor:
+    """Mean of the first rows minus mean of the others, [columns] of [prompts, columns]."""
+    return values[:positive].mean(0) - values[positive:].mean(0)
+
+
+def _norms(sae: Any) -> Tensor:
+    norms: Tensor = written(sae, range(sae.cfg.d_sae)).detach().norm(dim=-1).double().cpu()
+    return norms
+
+
+def _checked(lm: LanguageModel, positive: Sequence[str], negative: Sequence[str]) -> list[str]:
+    """Positive and negative prompts in one list."""
+    for side, prompts in (("positive", positive), ("negative", negative)):
+        if len(prompts) < 2:
+            raise UserError(f"a difference in means needs at least 2 {side} prompts, not {len(prompts)}")
+        for number, (prompt, ids) in enumerate(zip(prompts, lm.token_ids(list(prompts)), strict=True), 1):
+            if not set(ids) - lm.special_ids:
+                raise UserError(f"{side} prompt {number} of {len(prompts)} has no tokens: {prompt!r}")
+    both = [*positive, *negative]
+    prompt_rows(lm, both)
+    return both

@@ -1,0 +1,241 @@
+"""The codes of a few latents, without encoding all of them; and what a code of 1 adds to the activation.
+
+Where every latent is by itself (ReLU, JumpReLU, gated), a column of the encoder is enough. Where the k
+largest of a token are chosen, a latent is surely not among them if k others of a fixed part of the
+dictionary exceed it; only where that leaves a doubt are all others counted that exceed it.
+"""
+# ruff: noqa: E402
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from abench._torchvision import hide_if_broken
+
+hide_if_broken()  # before sae_lens is imported
+
+from sae_lens import (
+    AbsTopKSAE,
+    AbsTopKTrainingSAE,
+    GatedSAE,
+    JumpReLUSAE,
+    StandardSAE,
+    TopKSAE,
+    TopKTrainingSAE,
+)
+from torch import Tensor
+
+from abench.errors import UserError
+from abench.variants.absjumprelu import AbsJumpReLUSAE, abs_jump_relu
+from abench.variants.batchabstopk_sae import BatchAbsTopKSAE, two_sided_jump
+from abench.variants.signedtopk import SignedTopKSAE, SignedTopKTrainingSAE
+from abench.views import SplitSAE
+
+_SCREENED = 8
+"""One latent in so many is asked whether it exceeds the one in question."""
+_LEAST_SCREENED = 4
+"""Times k; with fewer, k of them would seldom exceed a latent."""
+
+
+def latent_codes(sae: Any, x: Tensor, latent: int) -> Tensor:
+    """The codes of one latent, [tokens], of activations [tokens, d_in]: `sae.encode(x)[:, latent]`, cheaper.
+
+    Equal up to rounding, which can also decide at a threshold; an SAE of an unknown class encodes whole.
+    Hook points inside the SAE are not called. Raises UserError if the SAE has no such latent.
+    """
+    check_latents(sae, [latent])
+    return codes_of(sae, x, [latent])[:, 0]
+
+
+def codes_of(sae: Any, x: Tensor, latents: Sequence[int]) -> Tensor:
+    """The codes of some latents, [tokens, latents given], of activations [tokens, d_in]."""
+    if isinstance(sae, SplitSAE):
+        width = int(sae.base.cfg.d_sae)
+        codes = codes_of(sae.base, x, [latent % width for latent in latents])
+        return (codes * _signs(latents, width, codes)).clamp_min(0)
+    few = _FEW.get(type(sae), _all)
+    return few(sae, x, list(latents))
+
+
+def written(sae: Any, latents: Sequence[int]) -> Tensor:
+    """What a code of 1 adds to the decoded activation before `gain`, [latents given, d_in].
+
+    Decoding is taken to be linear in the codes, as it is in all of sae-lens's classes.
+    """
+    if isinstance(sae, SplitSAE):
+        width = int(sae.base.cfg.d_sae)
+        rows = written(sae.base, [latent % width for latent in latents])
+        return rows * _signs(latents, width, rows)[:, None]
+    rows = _columns(sae.W_dec.T, latents).T
+    return rows / rows.norm(dim=-1, keepdim=True) if _ranks_by_norm(sae) else rows
+
+
+def gain(sae: Any, x: Tensor) -> Tensor | None:
+    """What sae-lens multiplies decoded codes of activations [tokens, d_in] with, [tokens, 1]; or None.
+
+    An SAE that standardises or rescales each token undoes that when it decodes.
+    """
+    kind = getattr(sae.cfg, "normalize_activations", "none")
+    if kind == "layer_norm":
+        return x.std(dim=-1, keepdim=True)
+    if kind == "constant_norm_rescale":
+        norm: Tensor = x.norm(dim=-1, keepdim=True)
+        return norm * float(x.shape[-1] ** -0.5)
+    return None
+
+
+def check_latents(sae: Any, latents: Sequence[int]) -> None:
+    """Raises UserError for a number that is no latent's."""
+    for latent in latents:
+        if not 0 <= latent < sae.cfg.d_sae:
+            raise UserError(f"the SAE has {sae.cfg.d_sae} latents, counted from 0: no latent {latent}")
+
+
+def _all(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
+    codes: Tensor = sae.encode(x.to(sae.dtype))[:, latents]
+    return codes
+
+
+def _rectified(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
+    return _pre_activations(sae, sae.process_sae_in(x), latents).relu()
+
+
+def _jumping(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
+    pre = _pre_activations(sae, sae.process_sae_in(x), latents)
+    return pre.relu() * (pre > _columns(sae.threshold, latents))
+
+
+def _jumping_both_ways(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
+    above, below = (_columns(each, latents) for each in (sae.threshold, sae.negative_threshold))
+    return abs_jump_relu(_pre_activations(sae, sae.process_sae_in(x), latents), above, below)
+
+
+def _jumping_by_size(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
+    pre = _pre_activations(sae, sae.process_sae_in(x), latents)
+    return two_sided_jump(pre, _columns(sae.threshold, latents))
+
+
+def _gated(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
+    weights = (sae.W_enc, sae.b_gate, sae.r_mag, sae.b_mag)
+    columns, b_gate, r_mag, b_mag = (_columns(each, latents) for each in weights)
+    sae_in: Tensor = sae.process_sae_in(x)
+    magnitudes: Tensor = (sae_in @ (columns * r_mag.exp()) + b_mag).relu()
+    return magnitudes * (sae_in @ columns + b_gate > 0)
+
+
+def _largest_rectified(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
+    return _screened(sae, x, latents, _same, torch.relu)
+
+
+def _largest(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
+    return _screened(sae, x, latents, _same, _same)
+
+
+def _largest_by_size(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
+    return _screened(sae, x, latents, torch.abs, _same)
+
+
+_FEW: dict[type[Any], Callable[[Any, Tensor, list[int]], Tensor]] = {
+    StandardSAE: _rectified,
+    JumpReLUSAE: _jumping,
+    AbsJumpReLUSAE: _jumping_both_ways,
+    BatchAbsTopKSAE: _jumping_by_size,
+    GatedSAE: _gated,
+    TopKSAE: _largest_rectified,
+    TopKTrainingSAE: _largest_rectified,
+    SignedTopKSAE: _largest,
+    SignedTopKTrainingSAE: _largest,
+    AbsTopKSAE: _largest_by_size,
+    AbsTopKTrainingSAE: _largest_by_size,
+}
+"""By exact class: a subclass may encode in any other way."""
+
+
+_Elementwise = Callable[[Tensor], Tensor]
+
+
+def _screened(sae: Any, x: Tensor, latents: list[int], rank: _Elementwise, kept: _Elementwise) -> Tensor:
+    """Codes where the k pre-activations of highest `rank` are chosen and `kept` makes codes of them."""
+    k, width = int(sae.cfg.k), int(sae.cfg.d_sae)
+    part = max(width // _SCREENED, _LEAST_SCREENED * k)
+    if 2 * part > width:
+        return _all(sae, x, latents)
+    sae_in: Tensor = sae.process_sae_in(x)
+    # The first ones rather than every eighth: as a slice of the encoder they need no copy.
+    possible, _ = _among_k(sae, sae_in, latents, slice(part), rank)
+    codes = x.new_zeros(len(x), len(latents), dtype=sae.dtype)
+    rows = possible.any(-1).nonzero().squeeze(-1)
+    return codes.index_copy(0, rows, _ranked(sae, x[rows], sae_in[rows], latents, rank, kept))
+
+
+def _ranked(
+    sae: Any, x: Tensor, sae_in: Tensor, latents: list[int], rank: _Elementwise, kept: _Elementwise
+) -> Tensor:
+    """`_screened` by all other latents; sorting them would take longer than counting those above."""
+    possible, certain = _among_k(sae, sae_in, latents, slice(None), rank)
+    codes = kept(_pre_activations(sae, sae_in, latents)) * possible
+    close = (possible & ~certain).any(-1).nonzero().squeeze(-1)
+    # The SAE itself decides there, so that equal pre-activations are treated as it treats them.
+    return codes.index_copy(0, close, _all(sae, x[close], latents)) if len(close) else codes
+
+
+@torch.no_grad()
+def _among_k(
+    sae: Any, sae_in: Tensor, latents: list[int], others: slice, rank: _Elementwise
+) -> tuple[Tensor, Tensor]:
+    """Where latents may be among the k of highest rank, and where they are if `others` are all there are.
+
+    Both are [tokens, latents given]; rounding is allowed for.
+    """
+    own = rank(_pre_activations(sae, sae_in, latents))
+    those = rank(_pre_activations(sae, sae_in, others))
+    slack = _rounding(sae, sae_in, own, latents)
+    # A latent may count as above itself in the second, which is why k are allowed there.
+    return _above(those, own + slack) < sae.cfg.k, _above(those, own - slack) <= sae.cfg.k
+
+
+def _above(values: Tensor, bounds: Tensor) -> Tensor:
+    """How many of values [tokens, any] exceed each of bounds [tokens, n], as [tokens, n]."""
+    return torch.stack([(values > bound[:, None]).sum(-1) for bound in bounds.unbind(-1)], dim=-1)
+
+
+def _rounding(sae: Any, sae_in: Tensor, own: Tensor, latents: list[int]) -> Tensor:
+    """More than pre-activations differ between products with a part and with all of the encoder, as `own`."""
+    columns = _columns(sae.W_enc, latents).norm(dim=0) * _factors(sae, latents)
+    summed = 8 * torch.finfo(torch.float32).eps * sae_in.norm(dim=-1, keepdim=True) * columns
+    rounded: Tensor = summed + 2 * torch.finfo(own.dtype).eps * own.abs()
+    return rounded
+
+
+def _pre_activations(sae: Any, sae_in: Tensor, latents: list[int] | slice) -> Tensor:
+    pre: Tensor = torch.addmm(_columns(sae.b_enc, latents), sae_in, _columns(sae.W_enc, latents))
+    return pre * _factors(sae, latents) if _ranks_by_norm(sae) else pre
+
+
+def _factors(sae: Any, latents: list[int] | slice) -> Tensor | float:
+    if not _ranks_by_norm(sae):
+        return 1.0
+    norms: Tensor = _columns(sae.W_dec.T, latents).norm(dim=0)
+    return norms
+
+
+def _ranks_by_norm(sae: Any) -> bool:
+    """Whether codes are in units of a decoder with rows of norm 1."""
+    return bool(getattr(sae.cfg, "rescale_acts_by_decoder_norm", False))
+
+
+def _columns(values: Tensor, latents: Sequence[int] | slice) -> Tensor:
+    """The latents' part of values [..., width]; a view where that can be."""
+    if isinstance(latents, slice):
+        return values[..., latents]
+    return values[..., latents[0] : latents[0] + 1] if len(latents) == 1 else values[..., list(latents)]
+
+
+def _signs(latents: Sequence[int], width: int, like: Tensor) -> Tensor:
+    """1 for the positive poles of a split SAE, −1 for the negative ones, [latents given]."""
+    return like.new_tensor([1.0 if latent < width else -1.0 for latent in latents])
+
+
+def _same(pre: Tensor) -> Tensor:
+    return pre
