@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from abench.activations import TokenRows, ordinary
     from abench.codes import PoleCodes, PoleRates, Pooled, firing_rates, pool, right_padded, token_rows
     from abench.concepts import Concept, LatentDifferences, latent_differences, mean_difference
+    from abench.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
     from abench.errors import UserError
     from abench.few_latents import latent_codes
     from abench.library import TrainedSAE, train
@@ -38,8 +39,10 @@ _HOME = {
     "ClampLatent": "steering",
     "Concept": "concepts",
     "Context": "task",
+    "Excerpt": "contexts",
     "Intervention": "steering",
     "LanguageModel": "models",
+    "LatentContexts": "contexts",
     "LatentDifferences": "concepts",
     "Metric": "task",
     "ModelKind": "task",
@@ -53,6 +56,7 @@ _HOME = {
     "SyntheticModel": "synthetic",
     "Task": "task",
     "TokenRows": "activations",
+    "TopContexts": "contexts",
     "TrainedSAE": "library",
     "UserError": "errors",
     "Variant": "variants",
@@ -67,6 +71,7 @@ _HOME = {
     "site_name": "models",
     "steered": "steering",
     "token_rows": "codes",
+    "top_contexts": "contexts",
     "train": "library",
 }
 
@@ -77,8 +82,10 @@ __all__ = [
     "ClampLatent",
     "Concept",
     "Context",
+    "Excerpt",
     "Intervention",
     "LanguageModel",
+    "LatentContexts",
     "LatentDifferences",
     "Metric",
     "ModelKind",
@@ -92,6 +99,7 @@ __all__ = [
     "SyntheticModel",
     "Task",
     "TokenRows",
+    "TopContexts",
     "TrainedSAE",
     "UserError",
     "Variant",
@@ -106,6 +114,7 @@ __all__ = [
     "site_name",
     "steered",
     "token_rows",
+    "top_contexts",
     "train",
 ]
 

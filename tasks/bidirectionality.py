@@ -1,0 +1,214 @@
+"""Bidirectionality of latents: are both signs of a latent about something, and about opposites?
+
+For a sample of the latents that fire, the texts in which each side is strongest are shown to a judge (arXiv
+2510.00404, Table 2). A non-negative SAE has no negative codes: there the other side is that of the lowest
+pre-activations, so that a latent of any SAE can turn out bidirectional, as in the paper.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from abench import (
+    Context,
+    Excerpt,
+    LanguageModel,
+    LatentContexts,
+    Metric,
+    Scores,
+    Skip,
+    Task,
+    TokenRows,
+    top_contexts,
+)
+from abench.judges import Endpoint, share
+
+from .labelled import is_tiny
+from .pole_judges import KINDS, PoleJudge, Verdict, kappa
+from .pole_openai import OpenAIPoles
+from .pole_oracle import TinyWorldPoles
+from .pole_validation import validation
+
+_CANDIDATES = 8
+"""Latents that are followed for each one wanted: whether a latent fires is known only at the end."""
+_SHOWN_CONTEXTS = 4
+"""Contexts a side that are kept for the page."""
+
+
+class Bidirectionality(Task):
+    """Latents whose two signs are both about something, by a judge who sees their strongest contexts."""
+
+    name: ClassVar[str] = "bidirectionality"
+    version: ClassVar[str] = "1"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("bidirectional", None, headline=True, description="latents with something on both sides"),
+        Metric("opposites", None, headline=True, description="latents whose sides are opposites"),
+        Metric("unidirectional", None, headline=True, description="latents with something on one side"),
+        Metric("none", None, headline=True, description="latents with nothing on either side"),
+        Metric("alive", True, description="share of all latents that fire on the text"),
+        Metric("latents", None, description="latents judged"),
+    )
+
+    latents: int = Field(100, ge=1)
+    """Latents to be judged, of those that fire."""
+    contexts: int = Field(8, ge=2)
+    """Contexts shown of each side."""
+    around: int = Field(12, ge=1)
+    """Tokens shown before and after the strongest one."""
+    judge: Literal["auto", "oracle", "openai"] = "auto"
+    """auto: the tiny world's own, elsewhere an endpoint's model."""
+    judges: tuple[str, ...] = ()
+    """Further judges, for agreement only: `oracle`, `openai`, or `openai:MODEL` at the same address."""
+    judge_model: str | None = None
+    """The endpoint's model."""
+    judge_url: str = "https://api.openai.com/v1"
+    judge_key: str = "OPENAI_API_KEY"
+    """Environment variable that holds the endpoint's key."""
+    validation: int = Field(120, ge=0)
+    """Made-up latents on which the judge is tested; 0 tests it not."""
+    examples: int = Field(3, ge=0)
+    """Latents of each kind that are kept with their contexts."""
+
+    def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
+        for name in self._judges(ctx):
+            kind, _, model = name.partition(":")
+            if kind == "openai" and not (model or self.judge_model):
+                return "it needs a judge: name an endpoint's model with the task's option judge_model"
+            if kind == "oracle" and not is_tiny(ctx):
+                return "its judge 'oracle' knows the tiny world's texts only: take judge 'openai'"
+            if kind not in {"oracle", "openai"}:
+                return f"there is no judge '{name}': there are oracle, openai and openai:MODEL"
+        return None
+
+    def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":
+        """The top contexts of all SAEs, from one pass, and how good the judge is."""
+        judge, *others = (self._judge(name, ctx) for name in self._judges(ctx))
+        tested = (
+            validation(judge, ctx, number=self.validation, contexts=self.contexts, around=self.around)
+            if self.validation
+            else None
+        )
+        found = top_contexts(
+            lm,
+            _held_out_rows(lm, ctx),
+            ctx,
+            latents=lambda sae: drawn(sae.W_dec, ctx.evaluation.seed)[: _CANDIDATES * self.latents],
+            most=self.latents,
+            number=self.contexts,
+            around=self.around,
+        )
+        return Prepared(found, judge, tuple(others), tested)
+
+    def score(
+        self, sae: Any, prepared: "Prepared", lm: LanguageModel, ctx: Context
+    ) -> tuple[Scores, dict[str, Any]]:
+        top = prepared.contexts(sae)
+        if not top.latents:
+            raise Skip("none of the latents drawn fires on the held-out text")
+        verdicts = prepared.judge.judge(top.latents)
+        kinds = [verdict.kind for verdict in verdicts]
+        valid = len(kinds) - kinds.count("invalid")
+        if not valid:
+            # A share of nothing would pass for a number.
+            raise ValueError(f"the judge {prepared.judge.name} gave no answer that can be read")
+        counts = {kind: kinds.count(kind) for kind in KINDS}
+        counts["bidirectional"] += counts["opposites"]
+        shares = {kind: share(count, valid) for kind, count in counts.items()}
+        scores = {kind: each.value for kind, each in shares.items()}
+        details = {
+            "judge": prepared.judge.name,
+            "shares": {kind: [s.value, s.low, s.high, s.n] for kind, s in shares.items()},
+            "invalid": len(kinds) - valid,
+            "signed": top.signed,
+            "alive": [top.alive, top.width],
+            "contexts": self.contexts,
+            "validation": prepared.validation,
+            "agreement": [_agreement(other, top.latents, verdicts) for other in prepared.others],
+            "verdicts": {str(each.latent): kind for each, kind in zip(top.latents, kinds, strict=True)},
+            "examples": list(_examples(top.latents, verdicts, self.examples)),
+        }
+        return scores | {"alive": top.alive / top.width, "latents": valid}, {"poles": details}
+
+    def _judges(self, ctx: Context) -> tuple[str, ...]:
+        """The judge whose verdicts count, then the others."""
+        first = self.judge if self.judge != "auto" else "oracle" if is_tiny(ctx) else "openai"
+        return (first, *self.judges)
+
+    def _judge(self, name: str, ctx: Context) -> PoleJudge:
+        kind, _, model = name.partition(":")
+        if kind == "oracle":
+            return TinyWorldPoles()
+        endpoint = Endpoint(model or str(self.judge_model), self.judge_url, self.judge_key)
+        return OpenAIPoles(endpoint, ctx.kept, ctx.say)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What all SAEs of a site share."""
+
+    contexts: Any
+    """`contexts(sae)`: an SAE's TopContexts."""
+    judge: PoleJudge
+    others: tuple[PoleJudge, ...]
+    validation: dict[str, Any] | None
+
+
+def drawn(decoder: Tensor, seed: int) -> list[int]:
+    """All latents in an order drawn by chance that depends on what each writes up to its sign.
+
+    `decoder` is [latents, d_in]. Neither order nor signs of the latents matter, only which ones there are.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(decoder.shape[1], generator=generator, dtype=torch.float64)
+    marks = (decoder.detach().cpu().double() * direction).sum(1).abs().numpy()
+    digests = [blake2b(np.float32(mark).tobytes(), digest_size=8).digest() for mark in marks]
+    return sorted(range(len(digests)), key=lambda latent: (digests[latent], latent))
+
+
+def _held_out_rows(lm: LanguageModel, ctx: Context) -> Tensor:
+    """Token rows [rows, context] of held-out text; fewer than asked for only where the text ends."""
+    wanted = -(-ctx.evaluation.tokens // ctx.context_size)
+    if ctx.evaluation.limit is not None:
+        wanted = min(wanted, ctx.evaluation.limit)
+    rows = TokenRows(lm, ctx.data, "held_out", ctx.context_size, seed=ctx.evaluation.seed).batch(wanted)
+    if len(rows) == 0:
+        raise ValueError("the held-out text does not fill one context")
+    return rows
+
+
+def _agreement(
+    other: PoleJudge, latents: Sequence[LatentContexts], verdicts: Sequence[Verdict]
+) -> dict[str, Any]:
+    """Cohen's kappa with another judge, over the latents on which both gave a verdict."""
+    pairs = [
+        (first.kind, second.kind)
+        for first, second in zip(verdicts, other.judge(latents), strict=True)
+        if "invalid" not in (first.kind, second.kind)
+    ]
+    found = kappa([a for a, _ in pairs], [b for _, b in pairs])
+    return {"judge": other.name, "n": len(pairs)} | ({} if found is None else {"kappa": found})
+
+
+def _examples(latents: Sequence[LatentContexts], verdicts: Sequence[Verdict], each: int) -> Any:
+    """The first latents of each kind, with their contexts."""
+    for kind in KINDS:
+        mine = [pair for pair in zip(latents, verdicts, strict=True) if pair[1].kind == kind]
+        for latent, verdict in mine[:each]:
+            yield {
+                "latent": latent.latent,
+                "kind": kind,
+                "about": [verdict.positive, verdict.negative],
+                "positive": [_plain(excerpt) for excerpt in latent.positive[:_SHOWN_CONTEXTS]],
+                "negative": [_plain(excerpt) for excerpt in latent.negative[:_SHOWN_CONTEXTS]],
+            }
+
+
+def _plain(excerpt: Excerpt) -> dict[str, Any]:
+    values = [float(f"{value:.3g}") for value in excerpt.values]
+    return {"tokens": list(excerpt.tokens), "values": values, "peak": excerpt.peak}
