@@ -219,7 +219,9 @@ class _Running:
         strength, place, values = self._strength.cpu(), self._place.cpu(), (sign * self._values).cpu()
         for latent in latents:
             yield tuple(
-                texts.excerpt(*place[rank, latent].tolist(), values[rank, latent].tolist())
+                texts.excerpt(
+                    int(place[rank, latent, 0]), int(place[rank, latent, 1]), values[rank, latent].tolist()
+                )
                 for rank in range(self._number)
                 if strength[rank, latent] > least
             )

@@ -252,6 +252,41 @@ class Store:
         return result
 
 
+def find_sae(results: Path, name: str) -> tuple[Path, SAERecord]:
+    """The folder and record of a trained SAE: by its folder, or the beginning of its key or of a cell's.
+
+    Raises UserError if there is none, or several.
+    """
+    if (Path(name) / _SAE_MARK).is_file():
+        return Path(name), _sae_record(Path(name))
+    store = Store.open(results, create=False)
+    folders = (mark.parent for mark in sorted((store.root / "saes").glob(f"*/*/*/{_SAE_MARK}")))
+    digits = name[:_KEY_DIGITS]
+    found = {f for f in folders if digits and f.name.rpartition("-")[2].startswith(digits)}
+    records = (store.read(file) for file in store.find(name)) if not found and name else ()
+    found |= {store.sae_folder_of(record) for record in records if record is not None}
+    if not found:
+        raise UserError(
+            f"no SAE in {results} has the key '{name}', nor has a cell: `abench status` lists cells, "
+            f"{results / 'saes'} holds the SAEs"
+        )
+    if len(found) > 1:
+        names = ", ".join(sorted(folder.name for folder in found)[:4])
+        raise UserError(f"'{name}' fits {len(found)} SAEs; give more of the key: {names}")
+    (folder,) = found
+    return folder, _sae_record(folder)
+
+
+def _sae_record(folder: Path) -> SAERecord:
+    try:
+        record = SAERecord(**json.loads((folder / _SAE_MARK).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder / _SAE_MARK} cannot be read: {error}") from error
+    if record.status == "failed":
+        raise UserError(f"the SAE in {folder} could not be trained: {record.reason}")
+    return record
+
+
 def file_hash(file: Path) -> str:
     """sha256 of a file's content."""
     with file.open("rb") as stream:

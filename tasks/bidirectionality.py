@@ -37,7 +37,7 @@ from .pole_validation import validation
 
 _CANDIDATES = 8
 """Latents that are followed for each one wanted: whether a latent fires is known only at the end."""
-_SHOWN_CONTEXTS = 4
+_SHOWN_CONTEXTS = 3
 """Contexts a side that are kept for the page."""
 
 

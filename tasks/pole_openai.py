@@ -12,8 +12,8 @@ from .pole_judges import Kind, Verdict
 
 QUESTION = """\
 You are shown what one latent of a sparse autoencoder responds to in a language model. It has two sides. \
-For each side you see the texts in which that side is strongest, strongest first. Tokens at which the side is \
-active are marked <<token|strength>>, with strengths from 1 to 10.
+For each side you see the texts in which that side is strongest, strongest first. Tokens at which the side \
+is active are marked <<token|strength>>, with strengths from 1 to 10.
 
 <side_a>
 {a}

@@ -1,4 +1,4 @@
-"""`abench show` and `abench explain`: one cell, and what its key stands for."""
+"""`abench show` and `abench explain`: one cell or one latent, and what a cell's key stands for."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +17,31 @@ if TYPE_CHECKING:
 @click.argument("cell")
 @results_option
 @json_option
-def show(cell: str, results: Path, as_json: bool) -> None:
-    """Print one cell: its scores, or why it has none.
+@click.option(
+    "--latent", type=click.IntRange(min=0), help="Show this latent of an SAE; CELL may be an SAE's then."
+)
+@click.option("--html", type=click.Path(path_type=Path), help="With --latent: write it as a page as well.")
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=1),
+    default=65_536,
+    show_default=True,
+    help="With --latent: held-out tokens to go through.",
+)
+def show(cell: str, results: Path, as_json: bool, latent: int | None, html: Path | None, tokens: int) -> None:
+    """Print one cell: its scores, or why it has none. With --latent N, one latent of an SAE.
 
-    CELL is the beginning of its key (from `abench status`) or its file.
+    CELL is the beginning of its key (from `abench status`) or its file. With --latent it may also be the
+    beginning of an SAE's key, or an SAE's folder: shown are the strongest contexts of both signs, how often
+    each fires, the nearest and most opposite latents, and the logits it promotes and suppresses.
     """
+    if latent is not None:
+        from abench.cli.latent import show_latent
+
+        show_latent(results, cell, latent, tokens=tokens, html=html, as_json=as_json)
+        return
+    if html is not None:
+        raise click.UsageError("--html goes with --latent")
     store, file, record = _one_cell(results, cell)
     if as_json:
         echo_json(asdict(record))

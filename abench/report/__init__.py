@@ -13,6 +13,7 @@ from abench.report.frame import COLUMNS, Record, read_tidy, summarise, tidy, wri
 from abench.report.latex import latex
 from abench.report.page import render_page
 from abench.report.plane import write_planes
+from abench.report.pole_bars import write_pole_bars
 from abench.report.render import markdown, numbers_csv, plain
 from abench.report.style import NO_STYLES, Styles, VariantStyle, variant_style
 from abench.report.swap import replaced
@@ -80,6 +81,7 @@ def write_report(
             "tasks": write_task_figures(tables.paper, fresh, styles) if tables.paper else [],
             "reconstruction": write_figures(cells, curves, fresh, styles),
             "planes": write_planes(cells, fresh, styles),
+            "poles": write_pole_bars(cells, fresh, styles),
         }
         _write(fresh / "index.html", render_page(tables, cells, figures, styles))
         names = sorted(path.name for path in fresh.iterdir())

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from abench.errors import UserError
-from abench.report import notes
+from abench.report import bidirectionality, notes
 from abench.report.cells import Stats, stats_of
 from abench.report.columns import by_task, headline_columns, paper_columns
 from abench.report.frame import Record, summarise, tidy
@@ -40,12 +40,20 @@ def build_tables(
     first = _paper_table(table(PAPER_HEADING, paper), styles) if paper else None
     # What the first table shows as it is need not be shown again.
     seen = {column.key for column in paper if not column.complement}
+    poles = bidirectionality.bidirectionality_table(cells, styles)
+    if poles is not None and not _any_without_value(cells, bidirectionality.TASK):
+        seen |= {column.key for column in headline if column.task == bidirectionality.TASK}
     rest = [each for each in by_task(headline) if {column.key for column in each} - seen]
     tasks = tuple(_under_heading(table(each[0].task_label, each)) for each in rest)
-    if first is None and len(tasks) <= 1:
+    if first is None and poles is None and len(tasks) <= 1:
         tasks = (wide,)
-    tables = Tables(title, first, tasks, wide, numbered, ())
+    tables = Tables(title, first, tasks, wide, numbered, (), poles=poles)
     return replace(tables, general=(*notes.general_notes(cells, tables.shown, styles), *footnotes))
+
+
+def _any_without_value(cells: Iterable[Record], task: str) -> bool:
+    """Whether a cell of the task has no value: then its own table stands too, and the note says why."""
+    return any(cell["labels"]["task"] == task and cell["status"] != "done" for cell in cells)
 
 
 def row_key(record: Record) -> RowKey:

@@ -7,6 +7,7 @@ from typing import Any
 
 from abench.report.frame import Record
 from abench.report.notes import explain, limited_note
+from abench.report.shading import examples
 from abench.report.style import NO_STYLES, Styles, variant_style
 from abench.report.tables import Tables
 
@@ -21,7 +22,8 @@ def render_page(
 ) -> str:
     """The page: tables, notes, figures (PNG files, embedded), cells without values, provenance.
 
-    `figures` by what they show: `tasks`, `reconstruction`, and `planes`, the directions of a toy world.
+    `figures` by what they show: `tasks`, `reconstruction`, `planes` (the directions of a toy world), and
+    `poles` (shares of bidirectional latents).
     Everything that comes from records is escaped.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -33,6 +35,7 @@ def render_page(
         tables=tables,
         figures={kind: _embedded(files) for kind, files in figures.items()},
         problems=problems(records, styles),
+        examples=examples(records, styles),
         counts=status_counts(records),
         limited=limited_note(records),
         provenance=provenance(records),

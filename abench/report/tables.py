@@ -171,8 +171,11 @@ class Tables:
     numbered: tuple[str, ...]
     """Notes on single cells; a cell's marks count from 1."""
     general: tuple[str, ...]
+    poles: Table | None = None
+    """The paper's table of bidirectional latents, if latents were judged."""
 
     @property
     def shown(self) -> tuple[Table, ...]:
         """The tables in the order in which they are read."""
-        return (self.paper, *self.tasks) if self.paper else self.tasks
+        first = (table for table in (self.paper, self.poles) if table is not None)
+        return (*first, *self.tasks)

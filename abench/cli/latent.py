@@ -1,0 +1,124 @@
+"""What `abench show SAE --latent N` prints."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from abench.cli.text import echo_json
+
+if TYPE_CHECKING:
+    from abench.contexts import Excerpt
+    from abench.latent_card import LatentCard, Ranked
+    from abench.store import SAERecord
+
+_STEPS = {1: (223, 216, 208, 202), -1: (195, 153, 111, 39)}
+"""Background colours of a terminal, from weak to strong: oranges above zero, blues below."""
+_MARKED_FROM = 0.1
+"""Share of the greatest value from which a token is marked."""
+
+
+def show_latent(
+    results: Path, name: str, latent: int, *, tokens: int, html: Path | None, as_json: bool
+) -> None:
+    """Print one latent, and write it as a page if `html` is given."""
+    from abench.config import DataSpec
+    from abench.latent_card import latent_card, open_model
+    from abench.store import find_sae
+    from abench.variants import load_sae
+
+    folder, record = find_sae(results, name)
+    lm = open_model(record, "cpu")
+    card = latent_card(
+        lm,
+        load_sae(folder),
+        latent,
+        site=str(record.labels["site"]),
+        data=DataSpec(**record.spec["data"]),
+        context_size=int(record.spec["model"]["context"]),
+        tokens=tokens,
+    )
+    if html is not None:
+        from abench.report.latent_page import latent_page
+
+        html.write_text(latent_page(_title(record, latent), card), encoding="utf-8", newline="\n")
+    if as_json:
+        echo_json({"sae_key": record.key, "labels": record.labels, "latent": latent, **card.plain()})
+        return
+    _echo(record, latent, card)
+    click.echo(f"\nSAE  {folder}" + (f"\npage {html}" if html is not None else ""))
+
+
+def _title(record: "SAERecord", latent: int) -> str:
+    labels = record.labels
+    return (
+        f"Latent {latent} of {labels['model']} {labels['site']} · {labels['variant']} k={labels['k']} "
+        f"width={labels['width']} seed={labels['seed']}"
+    )
+
+
+def _echo(record: "SAERecord", latent: int, card: "LatentCard") -> None:
+    # click takes the colours out where stdout is no terminal; the plain marks have to come instead.
+    coloured = sys.stdout.isatty()
+    click.echo(_title(record, latent))
+    if card.contexts is None:
+        click.echo(f"it never fires on {card.tokens:,} tokens of held-out text")
+    else:
+        rates = (card.contexts.positive_rate, card.contexts.negative_rate)
+        click.echo(
+            f"fires on {rates[0]:.3%} of {card.tokens:,} tokens positively, on {rates[1]:.3%} negatively"
+        )
+        negative = "negative" if card.signed else "lowest pre-activations (no code is negative)"
+        for heading, side in (("positive", card.contexts.positive), (negative, card.contexts.negative)):
+            click.echo(f"\n{heading}")
+            click.echo("\n".join(_lines(side, coloured=coloured)) or "  none")
+    click.echo()
+    for heading, ranked in (
+        ("nearest latents", card.nearest),
+        ("most opposite latents", card.opposite),
+        ("logits it promotes", card.promoted),
+        ("logits it suppresses", card.suppressed),
+    ):
+        click.echo(f"{heading:<22}{_ranked(ranked)}")
+
+
+def _ranked(ranked: "Ranked") -> str:
+    parts = (repr(thing) if isinstance(thing, str) else str(thing) for thing, _ in ranked)
+    return ", ".join(f"{part} {value:+.3g}" for part, (_, value) in zip(parts, ranked, strict=True))
+
+
+def _lines(side: "Sequence[Excerpt]", *, coloured: bool) -> list[str]:
+    greatest = max((abs(value) for each in side for value in each.values), default=0.0) or 1.0
+    mark: Callable[[str, float, bool], str] = _colour if coloured else _plain
+    return [
+        f"  {each.value:>+9.4g}  "
+        + "".join(
+            mark(_one_line(token), value / greatest, place == each.peak)
+            for place, (token, value) in enumerate(zip(each.tokens, each.values, strict=True))
+        )
+        for each in side
+    ]
+
+
+def _one_line(token: str) -> str:
+    """A token that cannot move the cursor: control characters would reach the terminal."""
+    return "".join(char if char.isprintable() else "↵" if char == "\n" else "�" for char in token)
+
+
+def _colour(token: str, share: float, peak: bool) -> str:
+    if abs(share) < _MARKED_FROM:
+        return token
+    steps = _STEPS[1 if share > 0 else -1]
+    step = steps[min(len(steps) - 1, int(abs(share) * len(steps)))]
+    return click.style(token, fg=16, bg=step, bold=peak, underline=peak)
+
+
+def _plain(token: str, share: float, peak: bool) -> str:
+    """`[word]` where the latent is above zero, `{word}` where it is below, doubled at the peak."""
+    if abs(share) < _MARKED_FROM and not peak:
+        return token
+    space, word = token[: len(token) - len(token.lstrip())], token.lstrip()
+    before, after = ("[", "]") if share > 0 else ("{", "}")
+    return f"{space}{before * (1 + peak)}{word}{after * (1 + peak)}"

@@ -1,0 +1,134 @@
+"""All about one latent of a trained SAE: contexts, rates, neighbours, and what it makes a model say."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from abench.activations import TokenRows
+from abench.catalogue import find_model, local_commit, weights_folder
+from abench.config import DataSpec, EvaluationSpec
+from abench.contexts import LatentContexts, TopContexts, top_contexts
+from abench.errors import UserError
+from abench.few_latents import check_latents, written
+from abench.models import LanguageModel
+from abench.store import SAERecord
+from abench.task import Context
+
+_FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm")
+"""What architectures call the norm before the unembedding."""
+
+Ranked = tuple[tuple[Any, float], ...]
+"""Things with their numbers, most remarkable first."""
+
+
+@dataclass(frozen=True)
+class LatentCard:
+    """One latent, ready to be printed."""
+
+    contexts: LatentContexts | None
+    """None if the latent never fires."""
+    signed: bool
+    """Whether the SAE has negative codes; without, negative contexts are those of lowest pre-activation."""
+    tokens: int
+    """Held-out tokens that were gone through."""
+    nearest: Ranked
+    """Other latents by the cosine of their decoder rows, the highest first."""
+    opposite: Ranked
+    """The same, the lowest first."""
+    promoted: Ranked
+    """Tokens whose logit a positive code raises most, each with its change against the mean token."""
+    suppressed: Ranked
+
+    def plain(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+def latent_card(
+    lm: LanguageModel,
+    sae: Any,
+    latent: int,
+    *,
+    site: str,
+    data: DataSpec,
+    context_size: int,
+    tokens: int,
+    number: int = 8,
+) -> LatentCard:
+    """Look at one latent on `tokens` held-out tokens; raises UserError if the SAE has no such latent."""
+    check_latents(sae, [latent])
+    rows = TokenRows(lm, data, "held_out", context_size).batch(max(1, tokens // context_size))
+    if len(rows) == 0:
+        raise UserError("the held-out text does not fill one context")
+    ctx = Context(site, EvaluationSpec(), data, context_size, device=str(lm.device), saes=(sae,))
+    with torch.no_grad():
+        top: TopContexts = top_contexts(lm, rows, ctx, latents=lambda _: [latent], number=number)(sae)
+        nearest, opposite = neighbours(sae.W_dec.detach().float(), latent, number)
+        promoted, suppressed = said(lm, written(sae, [latent])[0].detach(), number)
+    found = top.latents[0] if top.latents else None
+    return LatentCard(found, top.signed, top.tokens, nearest, opposite, promoted, suppressed)
+
+
+def neighbours(decoder: Tensor, latent: int, number: int) -> tuple[Ranked, Ranked]:
+    """The latents whose decoder rows [latents, d] point most along and most against that of one."""
+    rows = torch.nn.functional.normalize(decoder, dim=-1)
+    cosines = rows @ rows[latent]
+    others = torch.arange(len(rows), device=rows.device) != latent
+    order = cosines[others].argsort(descending=True)
+    places = others.nonzero().flatten()[order].tolist()
+    ranked = [(place, float(cosines[place])) for place in places]
+    return tuple(ranked[:number]), tuple(reversed(ranked[-number:]))
+
+
+def said(lm: LanguageModel, direction: Tensor, number: int) -> tuple[Ranked, Ranked]:
+    """The tokens whose logits a direction [d_model] raises and lowers most by itself, and by how much.
+
+    The direction goes through the weights of the final norm and the unembedding; what blocks in between make
+    of it is left out. Changes are against the mean over all tokens, up to the scale that the norm gives.
+    """
+    unembedding = lm.model.get_output_embeddings()
+    row = direction.to(lm.device, unembedding.weight.dtype)
+    norm = _final_norm(lm)
+    if norm is not None:
+        # What the norm gives for nothing is its bias, which is not the direction's doing.
+        row = norm(row[None])[0] - norm(torch.zeros_like(row)[None])[0]
+    logits = (unembedding.weight @ row).float()
+    logits = logits - logits.mean()
+    order = logits.argsort(descending=True).tolist()
+    ranked = [(lm.tokenizer.decode([token]), float(logits[token])) for token in order[:number]]
+    lowest = [(lm.tokenizer.decode([token]), float(logits[token])) for token in reversed(order[-number:])]
+    return tuple(ranked), tuple(lowest)
+
+
+def _final_norm(lm: LanguageModel) -> nn.Module | None:
+    decoder = lm.model.get_decoder()
+    found = (getattr(decoder, name, None) for name in _FINAL_NORMS)
+    return next((module for module in found if isinstance(module, nn.Module)), None)
+
+
+def open_model(record: SAERecord, device: str) -> LanguageModel:
+    """The model that an SAE was trained on.
+
+    Raises UserError if it is no language model, cannot be found, or its weights have changed since.
+    """
+    spec: Mapping[str, Any] = record.spec["model"]
+    name = str(record.labels["model"])
+    if "synthetic" in spec:
+        raise UserError(f"the SAE was trained on the synthetic model {name}, which reads no text")
+    _, config = find_model(name.replace("--", "/"))
+    commit = local_commit(config)
+    if commit is not None and commit != spec["commit"]:
+        raise UserError(
+            f"the weights of {name} are not those that the SAE was trained on (commit {spec['commit'][:12]}, "
+            f"here {commit[:12]})"
+        )
+    return LanguageModel.load(
+        weights_folder(config),
+        name=name,
+        dtype=spec["dtype"],
+        device=device,
+        eos_after_documents=spec["eos_after_documents"],
+    )

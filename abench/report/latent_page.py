@@ -1,0 +1,30 @@
+"""One latent as an HTML page without outside resources."""
+
+from typing import TYPE_CHECKING, Any
+
+from abench.report.shading import sides_of
+
+if TYPE_CHECKING:
+    from abench.latent_card import LatentCard
+
+
+def latent_page(title: str, card: "LatentCard") -> str:
+    """The page; all that comes from texts and models is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("abench.report", "templates")
+    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    template = Environment(loader=loader, autoescape=True, **options).get_template("latent.html.j2")
+    plain = card.plain()
+    contexts = plain["contexts"]
+    return template.render(
+        title=title,
+        card=plain,
+        sides=[] if contexts is None else sides_of(contexts, signed=card.signed),
+        lists={
+            "Nearest latents": card.nearest,
+            "Most opposite latents": card.opposite,
+            "Logits it promotes": card.promoted,
+            "Logits it suppresses": card.suppressed,
+        },
+    )

@@ -1,0 +1,90 @@
+"""Contexts of latents for a page: tokens shaded by the latent's value, one colour a sign."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from abench.report.bidirectionality import poles_of
+from abench.report.frame import Record
+from abench.report.style import Styles, variant_style
+
+POSITIVE, NEGATIVE = "213, 94, 0", "0, 114, 178"
+"""Red, green, blue of the two signs; told apart under common forms of colour blindness."""
+_KINDS = {
+    "opposites": "bidirectional, opposites",
+    "bidirectional": "bidirectional",
+    "unidirectional": "unidirectional",
+    "none": "none",
+}
+
+Excerpt = Mapping[str, Any]
+"""`tokens`, `values` and `peak` of an excerpt, as plain JSON."""
+Shaded = list[dict[str, Any]]
+"""One entry a token: `text`, `style`, `peak`."""
+
+
+def examples(records: Sequence[Record], styles: Styles) -> list[dict[str, Any]]:
+    """What the page shows of each SAE: its name and its latents with their contexts."""
+    shown = sorted(
+        (record for record in records if poles_of(record)),
+        key=lambda record: tuple(map(str, record["labels"].values())),
+    )
+    return [
+        {"sae": _name(record, styles), "latents": list(_latents(record["details"]["poles"]))}
+        for record in shown
+        if record["details"]["poles"]["examples"]
+    ]
+
+
+def sides_of(latent: Mapping[str, Any], *, signed: bool) -> list[dict[str, Any]]:
+    """The two sides of a latent, shaded; a side by itself says what it is."""
+    contexts = [*latent["positive"], *latent["negative"]]
+    greatest = max((abs(value) for each in contexts for value in each["values"]), default=0.0)
+    negative = "negative" if signed else "lowest pre-activation"
+    return [
+        {"title": title, "contexts": [shaded(each, greatest) for each in latent[side]]}
+        for side, title in (("positive", "positive"), ("negative", negative))
+    ]
+
+
+def shaded(excerpt: Excerpt, greatest: float) -> Shaded:
+    """The tokens with the style of each; `greatest` is the value in full colour."""
+    pairs = zip(excerpt["tokens"], excerpt["values"], strict=True)
+    return [
+        {
+            "text": str(token).replace("\n", "↵"),
+            "style": _style(float(value), greatest),
+            "peak": place == excerpt["peak"],
+            "value": f"{float(value):.3g}",
+        }
+        for place, (token, value) in enumerate(pairs)
+    ]
+
+
+def _style(value: float, greatest: float) -> str:
+    strength = abs(value) / greatest if greatest else 0.0
+    if strength < 0.02:
+        return ""
+    return f"background: rgba({POSITIVE if value > 0 else NEGATIVE}, {0.75 * min(1.0, strength):.2f})"
+
+
+def _name(record: Record, styles: Styles) -> str:
+    labels = record["labels"]
+    title = variant_style(labels["variant"], styles).title
+    return (
+        f"{labels['model']}, {labels['site']}: {title}, k = {labels['k']}, {labels['width']} latents, "
+        f"seed {labels['seed']}"
+    )
+
+
+def _latents(poles: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for latent in poles["examples"]:
+        yield {
+            "title": f"latent {latent['latent']}: {_KINDS.get(latent['kind'], latent['kind'])}",
+            "about": _about(latent["about"]),
+            "sides": sides_of(latent, signed=poles["signed"]),
+        }
+
+
+def _about(sides: Sequence[str]) -> str:
+    parts = zip(("positive", "negative"), sides, strict=True)
+    return "; ".join(f"{side}: {text}" for side, text in parts if text)
