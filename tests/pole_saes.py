@@ -10,7 +10,7 @@ from signed import random_sae
 from abench import LanguageModel, token_rows
 from abench.tinyworld import World
 
-AXES = ("gender", "tense")
+AXES = ("gender", "formality")
 
 
 @cache
