@@ -191,6 +191,8 @@ class _Runner:
             context_size=self._plan.model.context,
             view=cell.view,
             device=self._device,
+            model=self._plan.model.spec(),
+            kept=self._store.kept(),
             say=self._progress.say,
         )
 

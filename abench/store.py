@@ -5,6 +5,7 @@
     cells/MODEL/SITE/LABEL/TASK-VIEW-KEY.json       the scores of one SAE on one task
     checkpoints/KEY/                                training that has not ended
     leases/KEY.json                                 work in progress
+    kept/AB/KEY.json                                what tasks keep beyond one cell, judges' answers included
     reports/NAME/                                   tables and figures
 
 Files are written under another name, flushed to disk and renamed; `sae.json` comes last and marks an SAE
@@ -23,6 +24,7 @@ from typing import Any, Literal
 
 from abench.errors import UserError
 from abench.files import write_whole
+from abench.kept import FolderKept
 from abench.lease import holder, lease
 from abench.plan import SCHEMA, Cell, SAEJob, sae_label
 
@@ -228,6 +230,10 @@ class Store:
 
     def claimed_by(self, key: str) -> str | None:
         return holder(self.root / "leases" / f"{key}.json")
+
+    def kept(self) -> FolderKept:
+        """What tasks keep beyond one cell."""
+        return FolderKept(self.root / "kept")
 
     def report_folder(self, name: str) -> Path:
         return self.root / "reports" / name

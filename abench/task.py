@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from abench.config import DataSpec, EvaluationSpec
+from abench.kept import Kept, MemoryKept
 
 View = Literal["native", "split"]
 """How a signed SAE is read: `native`, a latent is one unit with two poles; `split`, each (latent, sign) is
@@ -58,6 +59,11 @@ class Context:
     saes: tuple[Any, ...] = ()
     """The SAEs (sae_lens.SAE) of this model and site that are about to be scored, so that `prepare` can have
     all of them encode what the model's one pass gives; see `abench.pool` and `abench.firing_rates`."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """What identifies the model: the weights' commit, dtype, context. For the specs of values in `kept`."""
+    kept: Kept = field(default_factory=MemoryKept, compare=False)
+    """Where a task keeps what costs much and is of use beyond one cell: what the model does without any SAE,
+    the answers of a judge. A value's spec has to name everything that can change it."""
     say: Callable[[str], None] = field(default=_silent, compare=False)
     """Tells the user how far the task is; one short line."""
 

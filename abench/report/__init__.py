@@ -18,6 +18,7 @@ from abench.report.style import NO_STYLES, Styles, VariantStyle, variant_style
 from abench.report.swap import replaced
 from abench.report.tables import Tables
 from abench.report.task_figure import write_task_figures
+from abench.report.tradeoff import write_tradeoffs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,6 +81,7 @@ def write_report(
             "tasks": write_task_figures(tables.paper, fresh, styles) if tables.paper else [],
             "reconstruction": write_figures(cells, curves, fresh, styles),
             "planes": write_planes(cells, fresh, styles),
+            "tradeoffs": write_tradeoffs(cells, fresh, styles),
         }
         _write(fresh / "index.html", render_page(tables, cells, figures, styles))
         names = sorted(path.name for path in fresh.iterdir())

@@ -21,7 +21,8 @@ def render_page(
 ) -> str:
     """The page: tables, notes, figures (PNG files, embedded), cells without values, provenance.
 
-    `figures` by what they show: `tasks`, `reconstruction`, and `planes`, the directions of a toy world.
+    `figures` by what they show: `tasks`, `reconstruction`, `planes` (the directions of a toy world), and
+    `tradeoffs` (safety against utility).
     Everything that comes from records is escaped.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined

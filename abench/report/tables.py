@@ -171,8 +171,11 @@ class Tables:
     numbered: tuple[str, ...]
     """Notes on single cells; a cell's marks count from 1."""
     general: tuple[str, ...]
+    steering: Table | None = None
+    """The paper's table of safety and utility, if SAEs were steered with."""
 
     @property
     def shown(self) -> tuple[Table, ...]:
         """The tables in the order in which they are read."""
-        return (self.paper, *self.tasks) if self.paper else self.tasks
+        first = (table for table in (self.paper, self.steering) if table is not None)
+        return (*first, *self.tasks)
