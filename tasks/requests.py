@@ -24,9 +24,12 @@ HARMBENCH = "walledai/HarmBench"
 INSTRUCTIONS = "tatsu-lab/alpaca"
 _SHARES = {"train": (0, 30), "validation": (30, 45), "test": (45, 100)}
 """Percentiles of a hash of the request's text that belong to each part."""
-_READERS = {".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+_READERS = {".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json", ".parquet": "read_parquet"}
+_OPTIONS: dict[str, dict[str, Any]] = {".csv": {"keep_default_na": False}, ".jsonl": {"lines": True}}
 _ASKS = ("Behavior", "prompt", "instruction", "request")
 _CONTEXTS = ("ContextString", "context")
+
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -103,20 +106,22 @@ def _read(source: str) -> list[Ask]:
     return _asks(load_hub_split(source, "train"), source)
 
 
-def _file(path: Path) -> Any:
+def _file(path: Path) -> Rows:
     if not path.is_file():
         raise UserError(f"safety_utility: the file {path} does not exist")
-    from datasets import load_dataset
+    import pandas as pd
 
     try:
-        return load_dataset(_READERS[path.suffix], data_files=str(path), split="train")
+        frame = getattr(pd, _READERS[path.suffix])(path, **_OPTIONS.get(path.suffix, {}))
     except Exception as error:
         # The readers raise many unrelated types; each message names the cause.
         raise UserError(f"safety_utility: {path} cannot be read: {str(error).splitlines()[0]}") from error
+    rows: Rows = frame.to_dict(orient="records")
+    return rows
 
 
-def _asks(rows: Any, source: str) -> list[Ask]:
-    names = rows.column_names
+def _asks(rows: Rows, source: str) -> list[Ask]:
+    names = list(rows[0]) if len(rows) else []
     ask = next((name for name in _ASKS if name in names), None)
     if ask is None:
         raise UserError(

@@ -4,7 +4,8 @@ One latent of each SAE is clamped, a difference in means is added (DiM), and the
 requests, harmless ones and four-way questions. What to steer with and how strongly is chosen on data of
 its own, by one rule and at one budget for all methods: of two candidates at every strength, both ways, the
 setting with the highest safety whose utility is at most `max_loss` below the unsteered model's; of equals the
-one with the fewest degenerate replies. Every choice is in the cell. The paper leaves latent, coefficient, judge and shots open (arXiv 2510.00404, Table 1).
+one with the fewest degenerate replies. Every choice is in the cell. The paper leaves latent, coefficient,
+judge and shots open (arXiv 2510.00404, Table 1).
 
 A reply that makes no sense does no harm either, so safety has to be read beside the share of such replies.
 The unsteered model and DiM do not depend on SAEs: they are measured once a model and once a site, and kept.

@@ -68,7 +68,8 @@ def test_accuracy_under_an_intervention_is_of_the_steered_model_and_leaves_no_tr
 ) -> None:
     ask = Utility(lm, context(), "test", 60)
     before = ask()
-    with steered(lm, SITE, AddDirection(torch.randn(128, generator=torch.Generator().manual_seed(0)), 200.0)):
+    direction = torch.randn(128, generator=torch.Generator().manual_seed(0))
+    with steered(lm, SITE, AddDirection(direction, 5000.0)):
         during = ask()
     assert during.value < before.value - 0.2
     assert ask() == before
