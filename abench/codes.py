@@ -6,7 +6,7 @@ encodes them. What is kept is pooled and sparse, [texts, latents] with both pole
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -19,8 +19,11 @@ from abench.models import LanguageModel
 from abench.task import Context
 from abench.views import SplitSAE, base_of
 
+if TYPE_CHECKING:
+    from abench.steps.codes import SparseCodes
+
 _CODES_AT_ONCE = 1 << 24
-"""Largest dense block of codes, tokens × latents."""
+"""Tokens × latents of one block, were it dense."""
 _TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 32_768}
 
 T = TypeVar("T")
@@ -202,30 +205,40 @@ class _Block:
 
     @classmethod
     def of(cls, sae: Any, x: Tensor, owner: Tensor, count: Tensor) -> "_Block":
-        poles: list[Tensor | None] = [None, None]
+        sums = csr_array((len(count), int(sae.cfg.d_sae)), dtype=np.float32)
+        negative = sums
         for part, owners in zip(*(torch.split(each, _rows_at_once(sae)) for each in (x, owner)), strict=True):
-            z = sae.encode(part.to(sae.dtype)).float()
-            poles[0] = _plus(poles[0], z.clamp_min(0), owners, len(count))
-            if bool((z < 0).any()):
-                poles[1] = _plus(poles[1], (-z).clamp_min_(0), owners, len(count))
-        positive, negative = (None if each is None else _sparse(each / count) for each in poles)
-        if positive is None:
-            raise ValueError("a batch of texts without tokens")
-        return cls(positive, negative)
+            codes = _csr(_active(sae, part))
+            average = _averages(owners.cpu(), count.cpu())
+            sums = sums + average @ codes.maximum(0)
+            if (codes.data < 0).any():
+                negative = negative + average @ (-codes).maximum(0)
+        return cls(csr_array(sums), csr_array(negative) if negative.nnz else None)
 
 
-def _plus(total: Tensor | None, codes: Tensor, owner: Tensor, texts: int) -> Tensor:
-    summed = _summed(codes, owner, texts)
-    return summed if total is None else total.add_(summed)
+def _active(sae: Any, x: Tensor) -> "SparseCodes":
+    # sae_lens takes seconds to import, and who only lists the tasks does not need it.
+    from abench.active import active_codes
+
+    return active_codes(sae, x)
+
+
+def _csr(codes: "SparseCodes") -> csr_array:
+    parts = (codes.values, codes.columns, codes.offsets)
+    shape = (len(codes.offsets) - 1, codes.width)
+    return csr_array(tuple(part.cpu().numpy() for part in parts), shape=shape)
+
+
+def _averages(owner: Tensor, count: Tensor) -> csr_array:
+    """[texts, tokens]: its product with values of tokens is their mean over each text."""
+    tokens = np.arange(len(owner) + 1)
+    turned = csr_array(((1 / count.view(-1)[owner]).numpy(), owner.numpy(), tokens), (len(owner), len(count)))
+    return turned.T.tocsr()
 
 
 def _summed(values: Tensor, owner: Tensor, texts: int) -> Tensor:
     """Sums of the rows [tokens, n] that belong to each text, [texts, n]."""
     return values.new_zeros(texts, values.shape[1]).index_add_(0, owner, values)
-
-
-def _sparse(dense: Tensor) -> csr_array:
-    return csr_array(dense.cpu().numpy())
 
 
 def _joined(blocks: Sequence[_Block], back: "np.ndarray[Any, Any]") -> PoleCodes:
@@ -242,9 +255,14 @@ def _joined(blocks: Sequence[_Block], back: "np.ndarray[Any, Any]") -> PoleCodes
 
 def _count(sae: Any, x: Tensor, counts: dict[Any, Tensor]) -> None:
     for part in torch.split(x, _rows_at_once(sae)):
-        z = sae.encode(part.to(sae.dtype))
-        fired = torch.stack([(z > 0).sum(0), (z < 0).sum(0)])
+        codes = _active(sae, part)
+        positive = codes.values > 0
+        fired = torch.stack([_times(codes, positive), _times(codes, ~positive)])
         counts[sae] = counts[sae] + fired if sae in counts else fired
+
+
+def _times(codes: "SparseCodes", chosen: Tensor) -> Tensor:
+    return torch.bincount(codes.columns[chosen], minlength=codes.width)
 
 
 def _guarded(results: OfEach[Any], sae: Any, work: Callable[[Any], None]) -> None:
