@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _CODES_AT_ONCE = 1 << 24
 """Tokens × latents of one block, were it dense."""
+_SPARSE, _JUDGED_BY = 1 / 16, 32
+"""Largest share of active latents for which sparse sums are taken, and the tokens that tell it."""
 _TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 32_768}
 
 T = TypeVar("T")
@@ -205,15 +207,28 @@ class _Block:
 
     @classmethod
     def of(cls, sae: Any, x: Tensor, owner: Tensor, count: Tensor) -> "_Block":
-        sums = csr_array((len(count), int(sae.cfg.d_sae)), dtype=np.float32)
-        negative = sums
-        for part, owners in zip(*(torch.split(each, _rows_at_once(sae)) for each in (x, owner)), strict=True):
-            codes = _csr(_active(sae, part))
-            average = _averages(owners.cpu(), count.cpu())
-            sums = sums + average @ codes.maximum(0)
-            if (codes.data < 0).any():
-                negative = negative + average @ (-codes).maximum(0)
-        return cls(csr_array(sums), csr_array(negative) if negative.nnz else None)
+        parts = zip(*(torch.split(each, _rows_at_once(sae)) for each in (x, owner)), strict=True)
+        positive, negative = zip(*(_means(sae, part, owners, count) for part, owners in parts), strict=True)
+        total = sum(negative[1:], negative[0])
+        return cls(csr_array(sum(positive[1:], positive[0])), csr_array(total) if total.nnz else None)
+
+
+def _means(sae: Any, x: Tensor, owner: Tensor, count: Tensor) -> tuple[csr_array, csr_array]:
+    """What some tokens add to the means [texts, latents] of either pole."""
+    if _many_are_active(sae, x):
+        z = sae.encode(x.to(sae.dtype)).float()
+        poles = (_summed(pole.clamp_min_(0), owner, len(count)) / count for pole in (-z, z))
+        negative, positive = (csr_array(pole.cpu().numpy()) for pole in poles)
+        return positive, negative
+    codes = _csr(_active(sae, x))
+    average = _averages(owner.cpu(), count.cpu())
+    return average @ codes.maximum(0), average @ (-codes).maximum(0)
+
+
+def _many_are_active(sae: Any, x: Tensor) -> bool:
+    """Whether so many latents are active that dense sums are faster, judged by the first tokens."""
+    few = x[:_JUDGED_BY]
+    return len(_active(sae, few).values) > _SPARSE * len(few) * int(sae.cfg.d_sae)
 
 
 def _active(sae: Any, x: Tensor) -> "SparseCodes":
@@ -255,9 +270,12 @@ def _joined(blocks: Sequence[_Block], back: "np.ndarray[Any, Any]") -> PoleCodes
 
 def _count(sae: Any, x: Tensor, counts: dict[Any, Tensor]) -> None:
     for part in torch.split(x, _rows_at_once(sae)):
-        codes = _active(sae, part)
-        positive = codes.values > 0
-        fired = torch.stack([_times(codes, positive), _times(codes, ~positive)])
+        if _many_are_active(sae, part):
+            z = sae.encode(part.to(sae.dtype))
+            fired = torch.stack([(z > 0).sum(0), (z < 0).sum(0)])
+        else:
+            codes = _active(sae, part)
+            fired = torch.stack([_times(codes, codes.values > 0), _times(codes, codes.values < 0)])
         counts[sae] = counts[sae] + fired if sae in counts else fired
 
 
