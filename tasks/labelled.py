@@ -59,9 +59,11 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Quadrants:
-    """Texts of two classes crossed with two values of a second attribute, the same number of each.
+    """Texts of two classes crossed with two values of a second attribute.
 
-    `train[first, second]` are the texts of the `first` class (0 or 1) with the `second` value (0 or 1).
+    The corners (0, 0) and (1, 1), of which a biased probe learns alone, have twice as many texts as the
+    others. `train[first, second]` are the texts of the `first` class (0 or 1) with the `second` value (0
+    or 1).
     """
 
     name: str
@@ -103,7 +105,11 @@ def labelled(name: str, ctx: Context, *, train: int, test: int) -> Labelled:
 
 
 def quadrants(name: str, pair: tuple[str, str], ctx: Context, *, train: int, test: int) -> Quadrants:
-    """A pair of classes crossed with the data set's second attribute, a quarter of `train` texts each.
+    """A pair of classes crossed with the data set's second attribute.
+
+    A quarter of `train` texts for each of the corners (0, 1) and (1, 0), half for the two others: whatever
+    corners a probe learns from, it learns from `train` texts. So with `test`, and with sae-bench's corners
+    (`scr_and_tpp.dataset_creation.get_spurious_corr_data`).
 
     Raises UserError as `labelled` does, and for a data set without a second attribute.
     """
@@ -115,9 +121,11 @@ def quadrants(name: str, pair: tuple[str, str], ctx: Context, *, train: int, tes
     kind = TINY_CLASSES[name][0]
     first, second, values = _SECOND[kind]
 
-    def corners(split: str, each: int) -> dict[tuple[int, int], tuple[str, ...]]:
+    def corners(split: str, number: int) -> dict[tuple[int, int], tuple[str, ...]]:
         return {
-            (i, j): _tiny_texts(kind, {first: pair[i], second: values[j]}, split, each, ctx)
+            (i, j): _tiny_texts(
+                kind, {first: pair[i], second: values[j]}, split, number * (1 + (i == j)), ctx
+            )
             for i in (0, 1)
             for j in (0, 1)
         }

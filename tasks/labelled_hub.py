@@ -55,8 +55,10 @@ def corners(
 ) -> tuple[tuple[str, str], Corners, Corners]:
     """Values of the second attribute, and texts of two classes (by sae-bench's words) crossed with them.
 
-    The first `train // 4` and `test // 4` texts of each corner in the data's own order, as sae-bench takes
-    them. Raises UserError as `texts_by_class` does, for an unknown class, and without a second attribute.
+    The first `train // 4` and `test // 4` texts of each corner in the data's own order, twice as many of
+    (0, 0) and (1, 1), as sae-bench takes them.
+
+    Raises UserError as `texts_by_class` does, for an unknown class, and without a second attribute.
     """
     meta = _info().dataset_metadata.get(name.split("_class_set")[0])
     if meta is None:
@@ -67,10 +69,10 @@ def corners(
             raise UserError(f"the data set '{name}' has no class '{word}'; it has {', '.join(known)}")
     label, second = meta["column1_name"], meta["column2_name"]
 
-    def read(half: str, each: int) -> Corners:
+    def read(half: str, number: int) -> Corners:
         split = _split(name, half)
         return {
-            (i, j): split.first(each, {label: str(known[word]), second: str(value)})
+            (i, j): split.first(number * (1 + (i == j)), {label: str(known[word]), second: str(value)})
             for i, word in enumerate(pair)
             for j, value in enumerate(values.values())
         }

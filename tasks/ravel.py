@@ -7,6 +7,7 @@ After Huang et al. 2024 in the form of SAEBench; a mask is over whole latents, s
 change when a latent is flipped.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -90,7 +91,7 @@ class Ravel(Task):
         bank, made = _banked(lm, ctx.site, known, made)
         return Prepared(
             bank, tuple((each, self._ceiling(each, bank, lm, ctx.site)) for each in made)
-        ).checked()
+        ).checked(ctx.site)
 
     def _ceiling(self, each: Experiment, bank: Bank, lm: LanguageModel, site: str) -> float:
         """The cause score of putting all of the source in the place of the base: no SAE, no mask."""
@@ -117,13 +118,14 @@ class Prepared:
     bank: Bank
     experiments: tuple[tuple[Experiment, float], ...]
 
-    def checked(self) -> "Prepared":
-        """Itself; Skip where not even exchanging everything would change answers."""
+    def checked(self, site: str) -> "Prepared":
+        """Itself; Skip where not even exchanging everything at `site` would change answers."""
         ceiling = fmean(ceiling for _, ceiling in self.experiments)
         if ceiling < LEAST_CEILING:
             raise Skip(
                 "at this site attributes are no longer read from the entity's last token: exchanging all of "
                 f"the residual stream there brings the other entity's answer in {ceiling:.0%} of the pairs"
+                f"{_earlier(site)}"
             )
         return self
 
@@ -136,6 +138,14 @@ class Result:
     latents: int
     """How many are exchanged."""
     ceiling: float
+
+
+def _earlier(site: str) -> str:
+    """What to do about a site that comes too late; nothing where there is no earlier one."""
+    block = re.fullmatch(r"blocks\.(\d+)\..*", site)
+    if block is None or block[1] == "0":
+        return ""
+    return f"; take an earlier block, such as --layer {int(block[1]) - 1}"
 
 
 def _best_entities(known: Sequence[Known], most: int) -> list[Known]:

@@ -63,7 +63,7 @@ class SCR(ProbeSettings, Task):
     """
 
     name: ClassVar[str] = "scr"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
 

@@ -54,9 +54,10 @@ def test_corners_hold_what_they_say() -> None:
     data = quadrants("tinyworld/biographies", ("surgeon", "dentist"), context_of(), train=40, test=8)
     for (first, second), texts in data.train.items():
         known = attributes_of("biography", profession=data.classes[first], gender=data.values[second])
-        assert len(texts) == 10
+        assert len(texts) == (20 if first == second else 10)
         assert set(texts) <= set(known)
-    assert {len(texts) for texts in data.test.values()} == {2}
+    sizes = {corner: len(texts) for corner, texts in data.test.items()}
+    assert sizes == {(0, 0): 4, (0, 1): 2, (1, 0): 2, (1, 1): 4}
 
 
 def test_the_seed_settles_the_texts() -> None:
@@ -74,7 +75,13 @@ def test_a_limit_cuts_and_leaves_every_class_its_share(limit: int, each: int) ->
     pairs = quadrants(
         "tinyworld/biographies", ("surgeon", "dentist"), context_of(limit=limit), train=20, test=20
     )
-    assert {len(texts) for texts in pairs.train.values()} == {max(1, each // 2)}
+    few = max(1, each // 2)
+    assert {corner: len(texts) for corner, texts in pairs.train.items()} == {
+        (0, 0): 2 * few,
+        (0, 1): few,
+        (1, 0): few,
+        (1, 1): 2 * few,
+    }
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from abench.tasks.ablation import NUMBERS, probed
-from abench.tasks.labelled import Quadrants, labelled, quadrants
+from abench.tasks.labelled import labelled, quadrants
 from abench.tasks.linear_probes import ProbeSettings
 from abench.tasks.scr import SCR, Pair, correlated, scr_effects
 from abench.tasks.tpp import TPP, Prepared, one_against_others, tpp_effects
@@ -95,15 +95,6 @@ def tpp_case(lm: LanguageModel, saes: dict[str, Any]) -> Case:
     return Case(*halves, probes, {"reviews": prepared})
 
 
-def corners_twice_on_the_diagonal(ctx: Context) -> Quadrants:
-    data = quadrants("tinyworld/biographies", ("professor", "nurse"), ctx, train=2 * TRAIN, test=2 * TEST)
-
-    def cut(corners: Any, each: int) -> Any:
-        return {(i, j): texts[: 2 * each if i == j else each] for (i, j), texts in corners.items()}
-
-    return replace(data, train=cut(data.train, TRAIN // 4), test=cut(data.test, TEST // 4))
-
-
 def sae_benchs_six(corners: Any, each: int) -> dict[str, list[str]]:
     """The groups of texts of sae-bench's get_spurious_corr_data."""
     some = {corner: list(texts[:each]) for corner, texts in corners.items()}
@@ -119,7 +110,9 @@ def sae_benchs_six(corners: Any, each: int) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def scr_case(lm: LanguageModel, saes: dict[str, Any]) -> Case:
-    data = corners_twice_on_the_diagonal(context_of(saes))
+    data = quadrants(
+        "tinyworld/biographies", ("surgeon", "dentist"), context_of(saes), train=TRAIN, test=TEST
+    )
     six = [sae_benchs_six(data.train, TRAIN // 4), sae_benchs_six(data.test, TEST // 4)]
     halves = [all_activations(lm, half) for half in six]
     probes = trained_probes(*halves, scr=True, epochs=20)
@@ -128,7 +121,9 @@ def scr_case(lm: LanguageModel, saes: dict[str, Any]) -> Case:
         ours = probed(lm, context_of(saes), train, test, SETTINGS, [1, 2, 3])
     second, first, biased = probes.values()
     ordered = matrix({"first": first, "second": second, "biased": biased})
-    return Case(*halves, probes, {"pair": Pair.of(replace(ours, probes=ordered))})
+    pair = Pair.of(replace(ours, probes=ordered))
+    assert min(pair.gaps[1], pair.gaps[2]) > 0.1, "otherwise there is nothing to compare"
+    return Case(*halves, probes, {"pair": pair})
 
 
 @pytest.mark.parametrize("name", ["topk", "relu", "jumprelu", "random"])
