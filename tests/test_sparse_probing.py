@@ -117,7 +117,7 @@ def test_equals_sae_bench(lm: LanguageModel, sae_bench: dict[str, SAEBench], var
         of_sae = np.mean([each.top(k, sae) for each in sae_bench.values()])
         of_model = np.mean([each.top(k) for each in sae_bench.values()])
         assert ours[f"sae_top_{k}_test_accuracy"] == pytest.approx(of_sae, abs=1e-4)
-        # The model's pass is batched otherwise than theirs; rounding can put a text on the border's other side.
+        # The model's pass is batched otherwise than theirs: rounding can put a text across the border.
         assert ours[f"llm_top_{k}_test_accuracy"] == pytest.approx(of_model, abs=ONE_TEXT + 1e-4)
 
 
