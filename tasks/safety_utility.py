@@ -13,6 +13,7 @@ The unsteered model and DiM do not depend on SAEs: they are measured once a mode
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -25,6 +26,8 @@ from .requests import prompts, requests
 from .steering_measure import Bench
 from .steering_methods import Candidate, Contrast, directions, latents, settings
 from .utility import Utility
+
+HARMBENCH_CLASSIFIER = "cais/HarmBench-Llama-2-13b-cls"
 
 Row = dict[str, Any]
 """An `Outcome` as plain JSON."""
@@ -90,15 +93,15 @@ class SafetyUtility(Task):
         )
         shared = self._spec(ctx, judge)
         original = {
-            name: _kept(ctx, {**shared, "method": "original", "part": name}, lambda b=bench: _plain(b, None))
-            for name, bench in (("validation", validation), ("test", test))
+            part: _kept(ctx, {**shared, "method": "original", "part": part}, partial(_plain, bench, None))
+            for part, bench in (("validation", validation), ("test", test))
         }
         ctx.say(_told(lm, original["test"]))
         found = directions(lm, contrast, ctx.site)
         dim = _kept(
             ctx,
             {**shared, "method": "dim", "site": ctx.site},
-            lambda: self._steer(found, validation, test, original),
+            partial(self._steer, found, validation, test, original),
         )
         return Prepared(contrast, validation, test, original, dim, found[0].norm)
 
@@ -173,8 +176,7 @@ class SafetyUtility(Task):
         if kind == "substring":
             return SubstringJudge()
         if kind == "harmbench":
-            given = {"model": self.judge_model} if self.judge_model else {}
-            return HarmBenchClassifier(**given, device=ctx.device)
+            return HarmBenchClassifier(self.judge_model or HARMBENCH_CLASSIFIER, device=ctx.device)
         if self.judge_model is None:
             raise UserError("safety_utility: set judge_model, the endpoint's model that is to judge")
         endpoint = Endpoint(self.judge_model, self.judge_url, self.judge_key)

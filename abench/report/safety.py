@@ -42,18 +42,17 @@ def safety_table(records: Sequence[Record], styles: Styles) -> Table | None:
     if not steered:
         return None
     steered.sort(key=lambda r: (r["labels"]["model"], r["labels"]["site"]))
-    sections, notes = [], []
+    sections: list[Section] = []
+    notes: list[str] = []
     for (model, site), group in groupby(steered, key=lambda r: (r["labels"]["model"], r["labels"]["site"])):
         cells = list(group)
         sections.append(Section(model, site, tuple(_rows(model, site, cells, styles))))
         notes += _choices(cells, styles)
-    columns = tuple(Column("safety_utility", "", name, "", *rest) for name, *rest in _turned())
+    columns = tuple(
+        Column("safety_utility", "", name, "", title, description, higher)
+        for name, title, higher, description in _COLUMNS
+    )
     return Table(HEADING, columns, tuple(sections), (*_reading(steered), *dict.fromkeys(notes)))
-
-
-def _turned() -> Iterator[tuple[str, str, str, bool | None]]:
-    for name, title, higher, description in _COLUMNS:
-        yield name, title, description, higher
 
 
 def _rows(model: str, site: str, cells: Sequence[Record], styles: Styles) -> Iterator[Row]:
