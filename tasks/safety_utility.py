@@ -48,6 +48,8 @@ class SafetyUtility(Task):
         Metric("over_refusal", False, "over-refusal", description="harmless requests that are refused"),
     )
 
+    in_all: ClassVar[bool] = False
+
     strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field((0.125, 0.25, 0.5, 1.0, 2.0), min_length=1)
     """How far the residual stream is moved, in units of its mean norm; each is tried both ways."""
     max_loss: float = Field(0.02, ge=0, le=1)
