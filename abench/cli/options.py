@@ -47,7 +47,9 @@ _DESCRIBE: dict[str, Command] = {
     ),
     "width": click.option("--width", type=NUMBERS, help="Latents an SAE, such as 2048 or 1024,2048."),
     "seeds": click.option("--seeds", type=NUMBERS, help="Seeds of the initial weights, such as 0,1,2."),
-    "tasks": click.option("--tasks", type=WORDS, help="Task names, or `all` (but steering); see `abench list tasks`."),
+    "tasks": click.option(
+        "--tasks", type=WORDS, help="Task names, or `all` (but steering); see `abench list tasks`."
+    ),
     "metrics": click.option(
         "--metrics", type=WORDS, help="Metrics in the table, instead of the tasks' headlines."
     ),
