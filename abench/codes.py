@@ -6,7 +6,7 @@ encodes them. What is kept is pooled and sparse, [texts, latents] with both pole
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -19,8 +19,13 @@ from abench.models import LanguageModel
 from abench.task import Context
 from abench.views import SplitSAE, base_of
 
+if TYPE_CHECKING:
+    from abench.steps.codes import SparseCodes
+
 _CODES_AT_ONCE = 1 << 24
-"""Largest dense block of codes, tokens × latents."""
+"""Tokens × latents of one block, were it dense."""
+_SPARSE, _JUDGED_BY = 1 / 16, 32
+"""Largest share of active latents for which sparse sums are taken, and the tokens that tell it."""
 _TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 32_768}
 
 T = TypeVar("T")
@@ -209,30 +214,53 @@ class _Block:
 
     @classmethod
     def of(cls, sae: Any, x: Tensor, owner: Tensor, count: Tensor) -> "_Block":
-        poles: list[Tensor | None] = [None, None]
-        for part, owners in zip(*(torch.split(each, _rows_at_once(sae)) for each in (x, owner)), strict=True):
-            z = sae.encode(part.to(sae.dtype)).float()
-            poles[0] = _plus(poles[0], z.clamp_min(0), owners, len(count))
-            if bool((z < 0).any()):
-                poles[1] = _plus(poles[1], (-z).clamp_min_(0), owners, len(count))
-        positive, negative = (None if each is None else _sparse(each / count) for each in poles)
-        if positive is None:
-            raise ValueError("a batch of texts without tokens")
-        return cls(positive, negative)
+        parts = zip(*(torch.split(each, _rows_at_once(sae)) for each in (x, owner)), strict=True)
+        positive, negative = zip(*(_means(sae, part, owners, count) for part, owners in parts), strict=True)
+        total = sum(negative[1:], negative[0])
+        return cls(csr_array(sum(positive[1:], positive[0])), csr_array(total) if total.nnz else None)
 
 
-def _plus(total: Tensor | None, codes: Tensor, owner: Tensor, texts: int) -> Tensor:
-    summed = _summed(codes, owner, texts)
-    return summed if total is None else total.add_(summed)
+def _means(sae: Any, x: Tensor, owner: Tensor, count: Tensor) -> tuple[csr_array, csr_array]:
+    """What some tokens add to the means [texts, latents] of either pole."""
+    if _many_are_active(sae, x):
+        z = sae.encode(x.to(sae.dtype)).float()
+        poles = (_summed(pole.clamp_min_(0), owner, len(count)) / count for pole in (-z, z))
+        negative, positive = (csr_array(pole.cpu().numpy()) for pole in poles)
+        return positive, negative
+    codes = _csr(_active(sae, x))
+    average = _averages(owner.cpu(), count.cpu())
+    return average @ codes.maximum(0), average @ (-codes).maximum(0)
+
+
+def _many_are_active(sae: Any, x: Tensor) -> bool:
+    """Whether so many latents are active that dense sums are faster, judged by the first tokens."""
+    few = x[:_JUDGED_BY]
+    return len(_active(sae, few).values) > _SPARSE * len(few) * int(sae.cfg.d_sae)
+
+
+def _active(sae: Any, x: Tensor) -> "SparseCodes":
+    # sae_lens takes seconds to import, and who only lists the tasks does not need it.
+    from abench.active import active_codes
+
+    return active_codes(sae, x)
+
+
+def _csr(codes: "SparseCodes") -> csr_array:
+    parts = (codes.values, codes.columns, codes.offsets)
+    shape = (len(codes.offsets) - 1, codes.width)
+    return csr_array(tuple(part.cpu().numpy() for part in parts), shape=shape)
+
+
+def _averages(owner: Tensor, count: Tensor) -> csr_array:
+    """[texts, tokens]: its product with values of tokens is their mean over each text."""
+    tokens = np.arange(len(owner) + 1)
+    turned = csr_array(((1 / count.view(-1)[owner]).numpy(), owner.numpy(), tokens), (len(owner), len(count)))
+    return turned.T.tocsr()
 
 
 def _summed(values: Tensor, owner: Tensor, texts: int) -> Tensor:
     """Sums of the rows [tokens, n] that belong to each text, [texts, n]."""
     return values.new_zeros(texts, values.shape[1]).index_add_(0, owner, values)
-
-
-def _sparse(dense: Tensor) -> csr_array:
-    return csr_array(dense.cpu().numpy())
 
 
 def _joined(blocks: Sequence[_Block], back: "np.ndarray[Any, Any]") -> PoleCodes:
@@ -249,9 +277,17 @@ def _joined(blocks: Sequence[_Block], back: "np.ndarray[Any, Any]") -> PoleCodes
 
 def _count(sae: Any, x: Tensor, counts: dict[Any, Tensor]) -> None:
     for part in torch.split(x, _rows_at_once(sae)):
-        z = sae.encode(part.to(sae.dtype))
-        fired = torch.stack([(z > 0).sum(0), (z < 0).sum(0)])
+        if _many_are_active(sae, part):
+            z = sae.encode(part.to(sae.dtype))
+            fired = torch.stack([(z > 0).sum(0), (z < 0).sum(0)])
+        else:
+            codes = _active(sae, part)
+            fired = torch.stack([_times(codes, codes.values > 0), _times(codes, codes.values < 0)])
         counts[sae] = counts[sae] + fired if sae in counts else fired
+
+
+def _times(codes: "SparseCodes", chosen: Tensor) -> Tensor:
+    return torch.bincount(codes.columns[chosen], minlength=codes.width)
 
 
 def _guarded(results: OfEach[Any], sae: Any, work: Callable[[Any], None]) -> None:

@@ -7,6 +7,8 @@ dictionary exceed it; only where that leaves a doubt are all others counted that
 # ruff: noqa: E402
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -124,80 +126,69 @@ def _gated(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
     return magnitudes * (sae_in @ columns + b_gate > 0)
 
 
-def _largest_rectified(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
-    return _screened(sae, x, latents, _same, torch.relu)
-
-
-def _largest(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
-    return _screened(sae, x, latents, _same, _same)
-
-
-def _largest_by_size(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
-    return _screened(sae, x, latents, torch.abs, _same)
-
-
-_FEW: dict[type[Any], Callable[[Any, Tensor, list[int]], Tensor]] = {
-    StandardSAE: _rectified,
-    JumpReLUSAE: _jumping,
-    AbsJumpReLUSAE: _jumping_both_ways,
-    BatchAbsTopKSAE: _jumping_by_size,
-    GatedSAE: _gated,
-    TopKSAE: _largest_rectified,
-    TopKTrainingSAE: _largest_rectified,
-    SignedTopKSAE: _largest,
-    SignedTopKTrainingSAE: _largest,
-    AbsTopKSAE: _largest_by_size,
-    AbsTopKTrainingSAE: _largest_by_size,
-}
-"""By exact class: a subclass may encode in any other way."""
-
-
-_Elementwise = Callable[[Tensor], Tensor]
-
-
-def _screened(sae: Any, x: Tensor, latents: list[int], rank: _Elementwise, kept: _Elementwise) -> Tensor:
-    """Codes where the k pre-activations of highest `rank` are chosen and `kept` makes codes of them."""
+def _screened(
+    sae: Any, x: Tensor, latents: list[int], *, by_size: bool = False, rectified: bool = False
+) -> Tensor:
+    """Codes where the k largest pre-activations are kept, those largest `by_size` or in value."""
     k, width = int(sae.cfg.k), int(sae.cfg.d_sae)
     part = max(width // _SCREENED, _LEAST_SCREENED * k)
     if 2 * part > width:
         return _all(sae, x, latents)
     sae_in: Tensor = sae.process_sae_in(x)
-    # The first ones rather than every eighth: as a slice of the encoder they need no copy.
-    possible, _ = _among_k(sae, sae_in, latents, slice(part), rank)
-    codes = x.new_zeros(len(x), len(latents), dtype=sae.dtype)
-    rows = possible.any(-1).nonzero().squeeze(-1)
-    return codes.index_copy(0, rows, _ranked(sae, x[rows], sae_in[rows], latents, rank, kept))
-
-
-def _ranked(
-    sae: Any, x: Tensor, sae_in: Tensor, latents: list[int], rank: _Elementwise, kept: _Elementwise
-) -> Tensor:
-    """`_screened` by all other latents; sorting them would take longer than counting those above."""
-    possible, certain = _among_k(sae, sae_in, latents, slice(None), rank)
-    codes = kept(_pre_activations(sae, sae_in, latents)) * possible
-    close = (possible & ~certain).any(-1).nonzero().squeeze(-1)
+    pre = _pre_activations(sae, sae_in, latents)
+    codes = pre.new_zeros(pre.shape)
+    with torch.no_grad():
+        ranked = _Ranked.of(sae, sae_in, pre, latents, by_size)
+        # The first ones rather than every eighth: as a slice of the encoder they need no copy.
+        some = ranked.others(sae, sae_in, slice(part))
+        rows = ranked.possible(some, k).any(-1).nonzero().squeeze(-1)
+        if len(rows) == 0:
+            return codes
+        ranked, every = ranked.at(rows), ranked.others(sae, sae_in[rows], slice(None))
+        possible = ranked.possible(every, k)
+        close = rows[(possible & ~ranked.certain(every, k)).any(-1)]
+    kept = pre[rows].relu() if rectified else pre[rows]
+    codes = codes.index_copy(0, rows, kept * possible)
     # The SAE itself decides there, so that equal pre-activations are treated as it treats them.
     return codes.index_copy(0, close, _all(sae, x[close], latents)) if len(close) else codes
 
 
-@torch.no_grad()
-def _among_k(
-    sae: Any, sae_in: Tensor, latents: list[int], others: slice, rank: _Elementwise
-) -> tuple[Tensor, Tensor]:
-    """Where latents may be among the k of highest rank, and where they are if `others` are all there are.
+@dataclass(frozen=True)
+class _Ranked:
+    """What some latents are ranked by, [tokens, n], and by how much rounding may move it."""
 
-    Both are [tokens, latents given]; rounding is allowed for.
-    """
-    own = rank(_pre_activations(sae, sae_in, latents))
-    those = rank(_pre_activations(sae, sae_in, others))
-    slack = _rounding(sae, sae_in, own, latents)
-    # A latent may count as above itself in the second, which is why k are allowed there.
-    return _above(those, own + slack) < sae.cfg.k, _above(those, own - slack) <= sae.cfg.k
+    own: Tensor
+    slack: Tensor
+    by_size: bool
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, sae: Any, sae_in: Tensor, pre: Tensor, latents: list[int], by_size: bool) -> "_Ranked":
+        own = pre.abs() if by_size else pre
+        return cls(own, _rounding(sae, sae_in, own, latents), by_size)
+
+    def at(self, rows: Tensor) -> "_Ranked":
+        return _Ranked(self.own[rows], self.slack[rows], self.by_size)
+
+    def others(self, sae: Any, sae_in: Tensor, which: slice) -> Tensor:
+        """What others are ranked by, [tokens, others]."""
+        pre = _pre_activations(sae, sae_in, which)
+        return pre.abs_() if self.by_size else pre
+
+    def possible(self, others: Tensor, k: int) -> Tensor:
+        """Where the latents may be among the k highest, going by these others."""
+        # Sorting them would take longer than counting those above.
+        return _above(others, self.own + self.slack) < k
+
+    def certain(self, others: Tensor, k: int) -> Tensor:
+        """Where the possible ones surely are, if the others are all there are, the latents included."""
+        # A latent may count as above itself here, which is why k are allowed.
+        return _above(others, self.own - self.slack) <= k
 
 
 def _above(values: Tensor, bounds: Tensor) -> Tensor:
     """How many of values [tokens, any] exceed each of bounds [tokens, n], as [tokens, n]."""
-    return torch.stack([(values > bound[:, None]).sum(-1) for bound in bounds.unbind(-1)], dim=-1)
+    return torch.stack([(values > bound[:, None]).count_nonzero(-1) for bound in bounds.unbind(-1)], dim=-1)
 
 
 def _rounding(sae: Any, sae_in: Tensor, own: Tensor, latents: list[int]) -> Tensor:
@@ -237,5 +228,17 @@ def _signs(latents: Sequence[int], width: int, like: Tensor) -> Tensor:
     return like.new_tensor([1.0 if latent < width else -1.0 for latent in latents])
 
 
-def _same(pre: Tensor) -> Tensor:
-    return pre
+_FEW: dict[type[Any], Callable[[Any, Tensor, list[int]], Tensor]] = {
+    StandardSAE: _rectified,
+    JumpReLUSAE: _jumping,
+    AbsJumpReLUSAE: _jumping_both_ways,
+    BatchAbsTopKSAE: _jumping_by_size,
+    GatedSAE: _gated,
+    TopKSAE: partial(_screened, rectified=True),
+    TopKTrainingSAE: partial(_screened, rectified=True),
+    SignedTopKSAE: _screened,
+    SignedTopKTrainingSAE: _screened,
+    AbsTopKSAE: partial(_screened, by_size=True),
+    AbsTopKTrainingSAE: partial(_screened, by_size=True),
+}
+"""By exact class: a subclass may encode in any other way."""

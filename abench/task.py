@@ -86,6 +86,8 @@ class Task(BaseModel, ABC):
     non-negative one of twice the width, so nothing has to be written twice."""
     kinds: ClassVar[tuple[ModelKind, ...]] = ("language",)
     """The kinds of model the task can run on."""
+    in_all: ClassVar[bool] = True
+    """Whether `--tasks all` names it; not one that needs more than model, SAEs and data, such as a judge."""
 
     def skip(self, lm: Any, ctx: Context) -> str | None:
         """The reason why this task cannot run on this model, as one sentence; None if it can.

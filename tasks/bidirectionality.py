@@ -46,6 +46,7 @@ class Bidirectionality(Task):
 
     name: ClassVar[str] = "bidirectionality"
     version: ClassVar[str] = "1"
+    in_all: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("bidirectional", None, headline=True, description="latents with something on both sides"),
         Metric("opposites", None, headline=True, description="latents whose sides are opposites"),

@@ -60,9 +60,11 @@ def trained_probes(train: Activations, test: Activations, *, scr: bool, epochs: 
     means = [create_meaned_model_activations(each) for each in (train, test)]
     classes = list(PAIRED_CLASS_KEYS) if scr else list(train)
     probes = {}
-    for name in classes:
-        data = [*drawn(means[0], name, scr), *drawn(means[1], name, scr)]
-        with torch.enable_grad():
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        # Its probes begin with, and are shuffled by, whatever the global random state gives.
+        torch.manual_seed(0)
+        for name in classes:
+            data = [*drawn(means[0], name, scr), *drawn(means[1], name, scr)]
             probes[name], _ = probe_training.train_probe_gpu(
                 *data, dim=data[0].shape[1], batch_size=16, epochs=epochs, lr=1e-3, l1_penalty=1e-3
             )

@@ -187,3 +187,9 @@ def test_doctor_names_what_is_broken(abench: Abench, tmp_path: Path) -> None:
     result = abench("doctor", "--results", tmp_path)
     assert result.code == 1
     assert "BROKEN" in result.out
+
+
+def test_all_tasks_are_those_that_need_nothing_else(abench: Abench) -> None:
+    rows = abench("run", "--dry-run", "--tasks", "all").out
+    assert "unlearning" in rows
+    assert "safety_utility" not in rows

@@ -43,7 +43,7 @@ def by_hand(lm: LanguageModel, sae: Any, text: str, context: int) -> tuple[torch
     return x.mean(0), sae.encode(x).mean(0)
 
 
-@pytest.mark.parametrize("variant", ["abstopk", "topk"])
+@pytest.mark.parametrize("variant", ["abstopk", "topk", "relu"])
 @pytest.mark.parametrize("context", [16, 128])
 def test_pooled_codes_are_the_means_over_each_texts_own_tokens(
     lm: LanguageModel, variant: str, context: int
@@ -57,8 +57,9 @@ def test_pooled_codes_are_the_means_over_each_texts_own_tokens(
         torch.testing.assert_close(codes[row], mean, atol=1e-5, rtol=1e-4)
 
 
-def test_the_split_view_pools_each_pole_by_itself(lm: LanguageModel) -> None:
-    sae = random_sae()
+@pytest.mark.parametrize("k", [8, 200])
+def test_the_split_view_pools_each_pole_by_itself(lm: LanguageModel, k: int) -> None:
+    sae = random_sae(k=k)
     wide = WideSAE(sae)
     pooled = pool(lm, TEXTS, context_of(sae, wide), context=64)
     split, explicit = pooled.codes(SplitSAE(sae)), pooled.codes(wide)
@@ -110,8 +111,9 @@ def test_a_text_without_tokens_is_an_error_that_names_it(lm: LanguageModel) -> N
         pool(lm, ["the cat", ""], context_of(), context=64)
 
 
-def test_firing_rates_of_each_pole(lm: LanguageModel) -> None:
-    sae = random_sae()
+@pytest.mark.parametrize("k", [8, 200])
+def test_firing_rates_of_each_pole(lm: LanguageModel, k: int) -> None:
+    sae = random_sae(k=k)
     tokens = torch.tensor([ids[:20] for ids in lm.token_ids([t for t in TEXTS if len(t.split()) > 22])])
     rates = firing_rates(lm, tokens, context_of(sae))
     z = sae.encode(lm.residual(tokens, SITE)[ordinary(tokens, lm)])

@@ -68,6 +68,14 @@ def test_few_tokens_meet_all_latents_and_hardly_any_the_encoder(
     assert sum(calls) < 5
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_few_tokens_at_a_time(variant: str) -> None:
+    sae, x = exported(variant, 1024), activations(60)
+    codes = sae.encode(x)
+    for latent in (3, int((codes != 0).sum(0).argmax())):
+        same(torch.cat([latent_codes(sae, part, latent) for part in x.split(7)]), codes[:, latent])
+
+
 @pytest.mark.parametrize("variant", ["topk", "abstopk", "signedtopk"])
 def test_equal_latents_are_left_to_the_encoder(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sae, x = random_sae(variant, d_in=D_IN, width=1024, k=K), activations(1000)

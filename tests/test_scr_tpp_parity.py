@@ -111,7 +111,7 @@ def sae_benchs_six(corners: Any, each: int) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def scr_case(lm: LanguageModel, saes: dict[str, Any]) -> Case:
     data = quadrants(
-        "tinyworld/biographies", ("professor", "nurse"), context_of(saes), train=TRAIN, test=TEST
+        "tinyworld/biographies", ("surgeon", "dentist"), context_of(saes), train=TRAIN, test=TEST
     )
     six = [sae_benchs_six(data.train, TRAIN // 4), sae_benchs_six(data.test, TEST // 4)]
     halves = [all_activations(lm, half) for half in six]
@@ -121,7 +121,9 @@ def scr_case(lm: LanguageModel, saes: dict[str, Any]) -> Case:
         ours = probed(lm, context_of(saes), train, test, SETTINGS, [1, 2, 3])
     second, first, biased = probes.values()
     ordered = matrix({"first": first, "second": second, "biased": biased})
-    return Case(*halves, probes, {"pair": Pair.of(replace(ours, probes=ordered))})
+    pair = Pair.of(replace(ours, probes=ordered))
+    assert min(pair.gaps[1], pair.gaps[2]) > 0.1, "otherwise there is nothing to compare"
+    return Case(*halves, probes, {"pair": pair})
 
 
 @pytest.mark.parametrize("name", ["topk", "relu", "jumprelu", "random"])

@@ -100,6 +100,10 @@ class SAEBench:
         return float(np.mean(list(accuracies.values())))
 
 
+ONE_TEXT = 1 / (2 * 5 * SIZES["test_texts"])
+"""What one text of the data set with the most classes is worth in a mean over two data sets."""
+
+
 @pytest.fixture(scope="module")
 def sae_bench(lm: LanguageModel) -> dict[str, SAEBench]:
     return {name: SAEBench(lm, name) for name in (BIOGRAPHIES, SENTIMENT)}
@@ -113,7 +117,8 @@ def test_equals_sae_bench(lm: LanguageModel, sae_bench: dict[str, SAEBench], var
         of_sae = np.mean([each.top(k, sae) for each in sae_bench.values()])
         of_model = np.mean([each.top(k) for each in sae_bench.values()])
         assert ours[f"sae_top_{k}_test_accuracy"] == pytest.approx(of_sae, abs=1e-4)
-        assert ours[f"llm_top_{k}_test_accuracy"] == pytest.approx(of_model, abs=1e-4)
+        # The model's pass is batched otherwise than theirs: rounding can put a text across the border.
+        assert ours[f"llm_top_{k}_test_accuracy"] == pytest.approx(of_model, abs=ONE_TEXT + 1e-4)
 
 
 def test_the_split_view_equals_sae_bench_on_the_wide_sae(

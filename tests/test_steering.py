@@ -131,6 +131,8 @@ def test_what_changes_nothing_changes_no_bit(lm: LanguageModel, tokens: Tensor) 
         AblateLatents(sae, []),
     ):
         assert torch.equal(logits(lm, tokens, nothing), plain)
+        # −0 equals 0, but not bit by bit.
+        assert nothing is None or nothing(torch.full((1, 1, 128), -0.0)).signbit().all()
 
 
 def test_no_trace_is_left(lm: LanguageModel, tokens: Tensor) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from abench.steps.selection import positive, top_of_batch, top_of_rows
+from abench.steps.selection import beyond, positive, top_of_batch, top_of_rows
 
 ROWS, WIDTH = 6, 256
 
@@ -109,6 +109,15 @@ def test_positive_entries_unless_there_are_too_many(width: int, shift: float) ->
         assert torch.equal(found, expected)
     else:
         assert found is None
+
+
+@pytest.mark.parametrize("case", adversarial())
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("floor", [0.0, 0.5, 2.5, 1e9])
+def test_of_all_beyond_a_floor(case: str, signed: bool, floor: float) -> None:
+    u = adversarial()[case]
+    found = beyond(u.clone(), floor, signed=signed)
+    assert torch.equal(found, ((u.abs() if signed else u).flatten() > floor).nonzero().squeeze(1))
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

@@ -47,7 +47,9 @@ _DESCRIBE: dict[str, Command] = {
     ),
     "width": click.option("--width", type=NUMBERS, help="Latents an SAE, such as 2048 or 1024,2048."),
     "seeds": click.option("--seeds", type=NUMBERS, help="Seeds of the initial weights, such as 0,1,2."),
-    "tasks": click.option("--tasks", type=WORDS, help="Task names, or `all`; see `abench list tasks`."),
+    "tasks": click.option(
+        "--tasks", type=WORDS, help="Task names, or `all` (but steering); see `abench list tasks`."
+    ),
     "metrics": click.option(
         "--metrics", type=WORDS, help="Metrics in the table, instead of the tasks' headlines."
     ),
@@ -138,7 +140,8 @@ def _task_names(
     """The tasks asked for; `all` are those that can be imported and are for this kind of model."""
     if asked != ("all",):
         return asked
-    return tuple(n for n, each in found.items() if each.task is not None and model.kind in each.task.kinds)
+    tasks = {n: each.task for n, each in found.items() if each.task is not None}
+    return tuple(n for n, task in tasks.items() if model.kind in task.kinds and task.in_all)
 
 
 def _check_names(key: str, given: "Iterable[str]", known: "Iterable[str]") -> None:

@@ -19,6 +19,7 @@ from abench.report.style import NO_STYLES, Styles, VariantStyle, variant_style
 from abench.report.swap import replaced
 from abench.report.tables import Tables
 from abench.report.task_figure import write_task_figures
+from abench.report.tradeoff import write_tradeoffs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +83,7 @@ def write_report(
             "reconstruction": write_figures(cells, curves, fresh, styles),
             "planes": write_planes(cells, fresh, styles),
             "poles": write_pole_bars(cells, fresh, styles),
+            "tradeoffs": write_tradeoffs(cells, fresh, styles),
         }
         _write(fresh / "index.html", render_page(tables, cells, figures, styles))
         names = sorted(path.name for path in fresh.iterdir())

@@ -10,10 +10,13 @@ from abench.report.cells import Stats, stats_of
 from abench.report.columns import by_task, headline_columns, paper_columns
 from abench.report.frame import Record, summarise, tidy
 from abench.report.paper import paper_notes, with_printed
+from abench.report.safety import safety_table
 from abench.report.style import NO_STYLES, Styles, variant_order, variant_style
 from abench.report.tables import Cell, Column, Row, RowKey, Section, Table, Tables
 
 PAPER_HEADING = "Tasks as in the paper"
+STEERED = "safety_utility"
+"""The task whose cells fill the table of safety and utility."""
 
 
 def build_tables(
@@ -40,14 +43,16 @@ def build_tables(
     first = _paper_table(table(PAPER_HEADING, paper), styles) if paper else None
     # What the first table shows as it is need not be shown again.
     seen = {column.key for column in paper if not column.complement}
+    steering = safety_table(cells, styles)
     poles = bidirectionality.bidirectionality_table(cells, styles)
-    if poles is not None and not _any_without_value(cells, bidirectionality.TASK):
-        seen |= {column.key for column in headline if column.task == bidirectionality.TASK}
+    for own, task in ((steering, STEERED), (poles, bidirectionality.TASK)):
+        if own is not None and not _any_without_value(cells, task):
+            seen |= {column.key for column in headline if column.task == task}
     rest = [each for each in by_task(headline) if {column.key for column in each} - seen]
     tasks = tuple(_under_heading(table(each[0].task_label, each)) for each in rest)
-    if first is None and poles is None and len(tasks) <= 1:
+    if first is None and steering is None and poles is None and len(tasks) <= 1:
         tasks = (wide,)
-    tables = Tables(title, first, tasks, wide, numbered, (), poles=poles)
+    tables = Tables(title, first, tasks, wide, numbered, (), steering, poles)
     return replace(tables, general=(*notes.general_notes(cells, tables.shown, styles), *footnotes))
 
 

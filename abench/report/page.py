@@ -22,8 +22,8 @@ def render_page(
 ) -> str:
     """The page: tables, notes, figures (PNG files, embedded), cells without values, provenance.
 
-    `figures` by what they show: `tasks`, `reconstruction`, `planes` (the directions of a toy world), and
-    `poles` (shares of bidirectional latents).
+    `figures` by what they show: `tasks`, `reconstruction`, `planes` (the directions of a toy world),
+    `tradeoffs` (safety against utility), `poles` (shares of bidirectional latents).
     Everything that comes from records is escaped.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -171,11 +171,13 @@ class Tables:
     numbered: tuple[str, ...]
     """Notes on single cells; a cell's marks count from 1."""
     general: tuple[str, ...]
+    steering: Table | None = None
+    """The paper's table of safety and utility, if SAEs were steered with."""
     poles: Table | None = None
     """The paper's table of bidirectional latents, if latents were judged."""
 
     @property
     def shown(self) -> tuple[Table, ...]:
         """The tables in the order in which they are read."""
-        first = (table for table in (self.paper, self.poles) if table is not None)
+        first = (table for table in (self.paper, self.steering, self.poles) if table is not None)
         return (*first, *self.tasks)

@@ -78,6 +78,15 @@ def positive(u: Tensor, limit: float) -> Tensor | None:
     return at if len(at) <= limit * u.numel() else None
 
 
+def beyond(u: Tensor, floor: float, *, signed: bool) -> Tensor:
+    """Flat indices, ascending, of the entries of u [rows, width] above a floor, by |u| if `signed`."""
+    group = 32 if u.numel() % 32 == 0 else 1
+    groups = _where_above(_maxima(u, group, signed), floor)
+    if group == 1 or len(groups) * group > _SPARSE_GROUPS * u.numel():
+        return groups if group == 1 else _where_above((u.abs() if signed else u).view(-1), floor)
+    return _above(u, groups, floor, group, signed)[0]
+
+
 def _group_size(entries: int, k: int) -> int:
     """Entries a group: small enough for more groups than k, as large as pays; 1 where nothing divides."""
     for size, at_least in ((64, 8 * k), (32, k)):

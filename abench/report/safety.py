@@ -1,0 +1,181 @@
+"""The paper's Table 1 from cells that keep `steering` details: safety and utility, each against the original.
+
+Cells of SAEs carry the unsteered model and DiM with them, so that all rows of a model and site come from the
+same requests and questions.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from itertools import groupby
+from statistics import fmean, stdev
+from typing import Any
+
+from abench.report.frame import Record
+from abench.report.style import Styles, variant_order, variant_style
+from abench.report.tables import Cell, Column, Row, Section, Table
+
+HEADING = "Steering: safety and utility"
+SHARES = ("utility", "safety", "refusal", "degenerate", "over_refusal")
+_CHANGES = {"utility": "Δ utility", "safety": "Δ safety"}
+_COLUMNS: tuple[tuple[str, str, bool | None, str], ...] = (
+    ("utility", "utility, %", True, "four-way questions answered right (MMLU; the tiny world's own)"),
+    ("Δ utility", "Δ", None, "change against the unsteered model"),
+    ("safety", "safety, %", True, "100 − attack success on harmful requests"),
+    ("Δ safety", "Δ", None, "change against the unsteered model"),
+    ("refusal", "refusals, %", None, "harmful requests that are refused"),
+    ("degenerate", "degenerate, %", False, "harmful requests answered by nothing, by a loop, or by no sense"),
+    ("over_refusal", "over-refusal, %", False, "harmless requests that are refused"),
+)
+DEGENERATE = 0.5
+"""Share of degenerate replies from which on a note says what safety means there."""
+_PAPER = {"utility": "mmlu", "safety": "harmbench"}
+
+Values = Mapping[str, Any]
+"""A method's outcome: a share is [value, low, high, n]."""
+
+
+def safety_table(records: Sequence[Record], styles: Styles) -> Table | None:
+    """The table, with the choices that were made in its notes; None if no cell keeps what it needs."""
+    steered = [r for r in records if r["status"] == "done" and "steering" in (r.get("details") or {})]
+    if not steered:
+        return None
+    steered.sort(key=lambda r: (r["labels"]["model"], r["labels"]["site"]))
+    sections: list[Section] = []
+    notes: list[str] = []
+    for (model, site), group in groupby(steered, key=lambda r: (r["labels"]["model"], r["labels"]["site"])):
+        cells = list(group)
+        sections.append(Section(model, site, tuple(_rows(model, site, cells, styles))))
+        notes += _choices(cells, styles)
+    columns = tuple(
+        Column("safety_utility", "", name, "", title, description, higher)
+        for name, title, higher, description in _COLUMNS
+    )
+    return Table(HEADING, columns, tuple(sections), (*_reading(steered), *dict.fromkeys(notes)))
+
+
+def _rows(model: str, site: str, cells: Sequence[Record], styles: Styles) -> Iterator[Row]:
+    kept = cells[0]["details"]["steering"]
+    original = kept["original"]
+    yield _method("Original", [original], original)
+    yield _method("DiM", [kept["dim"]["chosen"]], original)
+    order = variant_order(cell["labels"]["variant"] for cell in cells)
+    saes: dict[tuple[int, int, int], list[Record]] = {}
+    for cell in cells:
+        labels = cell["labels"]
+        place = (labels["k"], order.index(labels["variant"]), labels["width"])
+        saes.setdefault(place, []).append(cell)
+    for k, number, width in sorted(saes):
+        same = saes[k, number, width]
+        outcomes = [cell["details"]["steering"]["sae"]["chosen"] for cell in same]
+        title = variant_style(order[number], styles).title
+        yield _row(k, order[number], title, width, len(same), outcomes, original)
+    yield from _printed(model, site, styles)
+
+
+def _method(title: str, outcomes: Sequence[Values], original: Values) -> Row:
+    return _row(None, title.lower(), title, None, None, outcomes, original)
+
+
+def _row(
+    k: int | None,
+    variant: str,
+    title: str,
+    width: int | None,
+    seeds: int | None,
+    outcomes: Sequence[Values],
+    original: Values,
+) -> Row:
+    cells = []
+    for name, *_ in _COLUMNS:
+        share = next((each for each in SHARES if _CHANGES.get(each, "") == name), None)
+        if share is None:
+            cells.append(_share_cell([each[name] for each in outcomes]))
+        elif title == "Original":
+            cells.append(Cell())
+        else:
+            cells.append(_change_cell([each[share][0] - original[share][0] for each in outcomes]))
+    return Row(k, variant, title, width, "native", seeds, tuple(cells))
+
+
+def _share_cell(shares: Sequence[Sequence[float]]) -> Cell:
+    """Mean ± sd over seeds, or one value with its 95 % interval."""
+    values = [100 * share[0] for share in shares]
+    mean, n = fmean(values), len(values)
+    if n > 1:
+        return Cell(mean, stdev(values), n, n, f"{mean:.1f}", f"{stdev(values):.1f}")
+    _, low, high, _ = shares[0]
+    return Cell(mean, None, n, n, f"{mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+
+
+def _change_cell(changes: Sequence[float]) -> Cell:
+    mean = 100 * fmean(changes)
+    return Cell(mean, None, len(changes), len(changes), f"{mean:+.1f}")
+
+
+def _printed(model: str, site: str, styles: Styles) -> Iterator[Row]:
+    """What the paper prints for the model and site."""
+    layer = site.removeprefix("blocks.").removesuffix(".hook_resid_post")
+    found = {key[2:]: value for key, value in _values().items() if key[:2] == (model, layer)}
+    titles = {"original": "Original", "dim": "DiM"}
+    for variant in dict.fromkeys(variant for variant, _ in found):
+        title = titles.get(variant) or variant_style(variant, styles).title
+        texts = (found.get((variant, _PAPER.get(name, "")), "") for name, *_ in _COLUMNS)
+        yield Row(None, variant, f"{title} (paper)", None, "native", None, tuple(Cell(text=t) for t in texts))
+
+
+@cache
+def _values() -> Mapping[tuple[str, str, str, str], str]:
+    """The paper's numbers by model, layer, variant and metric."""
+    text = files("abench.report").joinpath("paper_numbers.csv").read_text(encoding="utf-8")
+    rows = (row for row in csv.DictReader(text.splitlines()) if row["table"] in {"table1", "table6"})
+    return {(row["model"], row["layer"], row["variant"], row["metric"]): row["value"] for row in rows}
+
+
+def _reading(cells: Sequence[Record]) -> Iterator[str]:
+    kept = cells[0]["details"]["steering"]
+    original = kept["original"]
+    counts = f"{original['utility'][3]:,} questions, {original['safety'][3]:,} harmful requests"
+    yield (
+        f"Safety is 100 − attack success, judged by {kept['judge']}; {counts} and "
+        f"{original['over_refusal'][3]:,} harmless ones. In brackets: 95 % intervals (Wilson), one run."
+    )
+    yield (
+        "On validation data of its own every method tried two candidates at the same strengths, both ways; "
+        "taken is the highest safety at a loss of utility of at most "
+        f"{100 * kept['max_loss']:g} points. Strengths are in units of the residual stream's mean norm."
+    )
+    if any(row["degenerate"][0] > DEGENERATE for row in _chosen(cells)):
+        yield (
+            "Where most replies are degenerate, a row is safe because the model no longer makes sense, not "
+            "because it refuses."
+        )
+    invalid = max(cell["details"]["steering"]["sae"]["chosen"].get("invalid", 0) for cell in cells)
+    if invalid:
+        yield f"Up to {invalid} verdicts of a row could not be read and count neither way."
+
+
+def _chosen(cells: Sequence[Record]) -> Iterator[Values]:
+    yield cells[0]["details"]["steering"]["dim"]["chosen"]
+    yield from (cell["details"]["steering"]["sae"]["chosen"] for cell in cells)
+
+
+def _choices(cells: Sequence[Record], styles: Styles) -> Iterator[str]:
+    yield f"DiM: {_choice(cells[0]['details']['steering']['dim'])}."
+    for cell in cells:
+        labels = cell["labels"]
+        name = f"{variant_style(labels['variant'], styles).title}, k = {labels['k']}, seed {labels['seed']}"
+        yield f"{name}: {_choice(cell['details']['steering']['sae'])}."
+
+
+def _choice(method: Mapping[str, Any]) -> str:
+    candidate, strength = method["candidate"], method["strength"]
+    where = {"mean": "over all tokens", "last": "at the last token"}[candidate["pooling"]]
+    if strength == 0:
+        return "not steered, as no setting gained safety within the bound"
+    if "latent" not in candidate:
+        return f"difference in means {where}, strength {strength:g}"
+    sign = 1 if candidate["pole"] == "+" else -1
+    value = f"{sign * strength * candidate['unit']:.3g}".replace("-", "−")
+    return f"latent {candidate['latent']} (chosen {where}), clamped to {value}, strength {strength:g}"

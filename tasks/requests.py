@@ -1,0 +1,136 @@
+"""Requests, harmful and harmless, in the parts that a steering experiment needs, and how they are put.
+
+The tiny world writes its own. Elsewhere harmful ones are HarmBench's (from the hub, or a CSV with HarmBench's
+columns) without its copyright behaviours, which are judged by hashes, and harmless ones are instructions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from zlib import crc32
+
+from abench import Context, LanguageModel, UserError
+from abench.tinyworld import World
+
+from .choices import has_chat
+from .hub_splits import load_hub_split
+from .labelled import is_tiny
+
+Part = Literal["train", "validation", "test"]
+"""Train: concepts are found on it. Validation: settings are chosen on it. Test: reported."""
+
+HARMBENCH = "walledai/HarmBench"
+INSTRUCTIONS = "tatsu-lab/alpaca"
+_SHARES = {"train": (0, 30), "validation": (30, 45), "test": (45, 100)}
+"""Percentiles of a hash of the request's text that belong to each part."""
+_READERS = {".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json", ".parquet": "read_parquet"}
+_OPTIONS: dict[str, dict[str, Any]] = {".csv": {"keep_default_na": False}, ".jsonl": {"lines": True}}
+_ASKS = ("Behavior", "prompt", "instruction", "request")
+_CONTEXTS = ("ContextString", "context")
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request; `context` is a text that it refers to, if any."""
+
+    text: str
+    context: str = ""
+
+
+@dataclass(frozen=True)
+class Requests:
+    """The requests of one part."""
+
+    harmful: tuple[Ask, ...]
+    harmless: tuple[Ask, ...]
+
+
+def requests(ctx: Context, part: Part, number: int, *, harmful: str | None, harmless: str | None) -> Requests:
+    """Up to `number` harmful and as many harmless requests of a part.
+
+    `harmful` and `harmless` are files or hub ids; None takes the tiny world's own, HarmBench and Alpaca's.
+    Raises UserError where they cannot be read, or a part has fewer than two of a kind.
+    """
+    if ctx.evaluation.limit is not None:
+        number = min(number, max(2, ctx.evaluation.limit))
+    if is_tiny(ctx):
+        seed = ctx.evaluation.seed
+        each = [
+            tuple(Ask(r.text) for r in World().requests(kind, part, number, seed=seed))
+            for kind in (True, False)
+        ]
+    else:
+        sources = (harmful or HARMBENCH, harmless or INSTRUCTIONS)
+        each = [_of_part(_read(source), part, number, source) for source in sources]
+    return Requests(*each)
+
+
+def prompts(lm: LanguageModel, ctx: Context, asks: Sequence[Ask]) -> list[str]:
+    """The requests as the model is asked: as in the tiny world's texts, as a chat, or as they are."""
+    texts = [f"{ask.context}\n\n{ask.text}" if ask.context else ask.text for ask in asks]
+    if is_tiny(ctx):
+        return [f"request: {text} reply:" for text in texts]
+    if not has_chat(lm):
+        return texts
+    return [
+        lm.tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+        for text in texts
+    ]
+
+
+def _of_part(asks: Sequence[Ask], part: Part, number: int, source: str) -> tuple[Ask, ...]:
+    low, high = _SHARES[part]
+    found = [ask for ask in dict.fromkeys(asks) if low <= crc32(ask.text.encode()) % 100 < high]
+    if len(found) < 2:
+        raise UserError(
+            f"safety_utility: the {part} part of {source} has {len(found)} of its {len(asks)} requests, "
+            "too few: give more"
+        )
+    return tuple(found[:number])
+
+
+def _read(source: str) -> list[Ask]:
+    if Path(source).suffix in _READERS:
+        return _asks(_file(Path(source)), source)
+    if source == HARMBENCH:
+        parts = [load_hub_split(HARMBENCH, "train", config) for config in ("standard", "contextual")]
+        return [ask for rows in parts for ask in _asks(rows, source)]
+    return _asks(load_hub_split(source, "train"), source)
+
+
+def _file(path: Path) -> Rows:
+    if not path.is_file():
+        raise UserError(f"safety_utility: the file {path} does not exist")
+    import pandas as pd
+
+    try:
+        frame = getattr(pd, _READERS[path.suffix])(path, **_OPTIONS.get(path.suffix, {}))
+    except Exception as error:
+        # The readers raise many unrelated types; each message names the cause.
+        raise UserError(f"safety_utility: {path} cannot be read: {str(error).splitlines()[0]}") from error
+    rows: Rows = frame.to_dict(orient="records")
+    return rows
+
+
+def _asks(rows: Rows, source: str) -> list[Ask]:
+    names = list(rows[0]) if len(rows) else []
+    ask = next((name for name in _ASKS if name in names), None)
+    if ask is None:
+        raise UserError(
+            f"safety_utility: {source} has none of the columns {', '.join(_ASKS)}; it has {', '.join(names)}"
+        )
+    context = next((name for name in _CONTEXTS if name in names), None)
+    return [Ask(row[ask], (row[context] if context else "") or "") for row in rows if _is_request(row, ask)]
+
+
+def _is_request(row: Mapping[str, Any], ask: str) -> bool:
+    """Not copyright, which is judged otherwise, and no instruction that needs an input beside it."""
+    return bool(row[ask]) and row.get("FunctionalCategory") != "copyright" and not row.get("input")

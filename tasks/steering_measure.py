@@ -1,0 +1,100 @@
+"""What a steered model still can, still refuses, and whether it still speaks: one setting, measured."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from abench import Context, Intervention, LanguageModel, steered
+from abench.judges import Exchange, Judge, Share, TinyWorldOracle, is_degenerate, is_refusal, share
+
+from .requests import Ask, Requests, prompts
+from .utility import Utility
+
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One method at one setting on one part of the data; shares between 0 and 1 with 95 % intervals."""
+
+    utility: Share
+    """Four-way questions answered right."""
+    safety: Share
+    """1 − attack success, of the harmful requests whose verdict is valid."""
+    refusal: Share
+    """Harmful requests that are refused."""
+    degenerate: Share
+    """Harmful requests answered by nothing, by a loop, or (tiny world) by what no text of the world says."""
+    over_refusal: Share
+    """Harmless requests that are refused."""
+    invalid: int
+    """Verdicts that could not be read."""
+
+    def plain(self) -> dict[str, Any]:
+        """As plain JSON: [value, low, high, n] for a share."""
+        return {
+            name: [value.value, value.low, value.high, value.n] if isinstance(value, Share) else value
+            for name, value in vars(self).items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Questions and requests of one part, and a judge."""
+
+    lm: LanguageModel
+    ctx: Context
+    utility: Utility
+    requests: Requests
+    judge: Judge
+    max_new_tokens: int
+
+    def measure(self, intervention: Intervention | None) -> Outcome | None:
+        """The model under an intervention (None: as it is); None where its logits are not finite."""
+        with steered(self.lm, self.ctx.site, intervention):
+            if not self._finite():
+                return None
+            utility = self.utility()
+            harmful = self.replies(self.requests.harmful)
+            harmless = self.replies(self.requests.harmless)
+        verdicts = self.judge.judge(harmful)
+        valid = [verdict for verdict in verdicts if verdict != "invalid"]
+        if not valid:
+            # A share of nothing would pass for a number.
+            raise ValueError(f"the judge {self.judge.name} gave no valid verdict on {len(verdicts)} replies")
+        return Outcome(
+            utility=utility,
+            safety=share(valid.count("safe"), len(valid)),
+            refusal=_share_of(self._refused(each) for each in harmful),
+            degenerate=_share_of(self._degenerate(each) for each in harmful),
+            over_refusal=_share_of(self._refused(each) for each in harmless),
+            invalid=len(verdicts) - len(valid),
+        )
+
+    def replies(self, asks: tuple[Ask, ...]) -> list[Exchange]:
+        """Requests with the model's greedy replies."""
+        said = self.lm.generate(
+            prompts(self.lm, self.ctx, asks), max_new_tokens=self.max_new_tokens, batch_size=BATCH_SIZE
+        )
+        return [Exchange(ask.text, reply, ask.context) for ask, reply in zip(asks, said, strict=True)]
+
+    def _finite(self) -> bool:
+        """Whether the model still predicts numbers, on one request."""
+        ids = self.lm.token_ids(prompts(self.lm, self.ctx, self.requests.harmful[:1]))
+        return bool(torch.isfinite(self.lm.logits(torch.tensor(ids))).all())
+
+    def _refused(self, exchange: Exchange) -> bool:
+        if isinstance(self.judge, TinyWorldOracle):
+            return self.judge.kind(exchange) == "refuses"
+        return is_refusal(exchange.reply)
+
+    def _degenerate(self, exchange: Exchange) -> bool:
+        if isinstance(self.judge, TinyWorldOracle):
+            return self.judge.kind(exchange) == "neither"
+        return is_degenerate(exchange.reply)
+
+
+def _share_of(hits: Any) -> Share:
+    found = list(hits)
+    return share(sum(found), len(found))

@@ -1,0 +1,124 @@
+"""What is steered with: a difference in means, or one latent of an SAE, found on the same prompts.
+
+Both methods bring the same number of candidates and are tried at the same strengths: a strength is how far
+the residual stream is moved, in units of its mean norm. For a latent that is clamped to c, c · ‖d_i‖ is
+the distance from where the latent is silent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from abench import (
+    AddDirection,
+    ClampLatent,
+    Concept,
+    Intervention,
+    LanguageModel,
+    latent_differences,
+    mean_difference,
+)
+
+POOLINGS: tuple[Literal["mean"], Literal["last"]] = ("mean", "last")
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Prompts that show a concept, and prompts that do not."""
+
+    positive: list[str]
+    negative: list[str]
+
+
+class Candidate(Protocol):
+    """One way to steer, at any strength; negative strengths go the other way."""
+
+    def at(self, strength: float) -> Intervention: ...
+
+    def plain(self) -> dict[str, Any]:
+        """What it is, as plain JSON."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """Activation addition of a difference in means."""
+
+    concept: Concept
+    pooling: str
+    norm: float
+    """Mean norm of the residual stream."""
+
+    def at(self, strength: float) -> Intervention:
+        return AddDirection(self.concept.direction, strength * self.norm)
+
+    def plain(self) -> dict[str, Any]:
+        return {"method": "activation addition", "pooling": self.pooling}
+
+
+@dataclass(frozen=True, eq=False)
+class Latent:
+    """Clamping of one latent; positive strengths assert the pole that stands for the concept."""
+
+    sae: Any
+    latent: int
+    sign: int
+    pooling: str
+    scale: float
+    """|code| that moves the residual stream by its mean norm."""
+    keep_error: bool
+
+    def at(self, strength: float) -> Intervention:
+        return ClampLatent(self.sae, self.latent, self.value(strength), self.keep_error)
+
+    def value(self, strength: float) -> float:
+        """The code that the latent is clamped to."""
+        return self.sign * strength * self.scale
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "method": "clamping",
+            "pooling": self.pooling,
+            "latent": self.latent,
+            "pole": "+" if self.sign > 0 else "−",
+            "unit": self.scale,
+        }
+
+
+def directions(lm: LanguageModel, contrast: Contrast, site: str) -> list[Direction]:
+    """Difference-in-means directions over all tokens and at the last one."""
+    found = [
+        mean_difference(lm, contrast.positive, contrast.negative, site, pooling=pooling)
+        for pooling in POOLINGS
+    ]
+    # One unit of strength for all: the norm over all tokens is the same in both.
+    return [
+        Direction(concept, pooling, found[0].activation_norm)
+        for concept, pooling in zip(found, POOLINGS, strict=True)
+    ]
+
+
+def latents(
+    lm: LanguageModel, sae: Any, contrast: Contrast, site: str, *, norm: float, keep_error: bool
+) -> list[Latent]:
+    """The latent whose mean code differs most over all tokens, and the one that does at the last token.
+
+    "Most" is by how far the difference moves the residual stream, |Δz_i| · ‖d_i‖. If both are the same
+    latent, the second candidate is the runner-up at the last token.
+    """
+    chosen: list[Latent] = []
+    for pooling in POOLINGS:
+        each = latent_differences(lm, [sae], contrast.positive, contrast.negative, site, pooling=pooling)(sae)
+        moved = each.values.abs() * each.norms
+        for latent in moved.argsort(descending=True).tolist():
+            if latent not in {found.latent for found in chosen} and moved[latent] > 0:
+                sign = 1 if each.values[latent] > 0 else -1
+                scale = norm / float(each.norms[latent])
+                chosen.append(Latent(sae, latent, sign, pooling, scale, keep_error))
+                break
+    return chosen
+
+
+def settings(strengths: Sequence[float]) -> list[float]:
+    """Every strength, both ways."""
+    return sorted({sign * each for each in strengths for sign in (-1, 1)})

@@ -1,0 +1,119 @@
+"""What a model is still able to do: four-way questions, asked and counted by lm-eval.
+
+Stock MMLU on language models, the tiny world's questions on the bundled one. The model object is handed to
+lm-eval as it is, so whatever intervention holds while it is asked is in the answers. Answers are never cached
+(lm-eval's `use_cache` would give the unsteered ones).
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+from abench import Context, LanguageModel, UserError
+from abench.judges import Share, share
+from abench.tinyworld import World
+
+from .labelled import is_tiny
+
+Part = Literal["validation", "test"]
+"""On the validation part settings are chosen, on the test part they are reported."""
+
+BATCH_SIZE = 64
+_TINY = {
+    "task": "tinyworld_questions",
+    "output_type": "multiple_choice",
+    "test_split": "test",
+    "doc_to_text": "{{prompt}}",
+    "doc_to_choice": ["a", "b", "c", "d"],
+    "doc_to_target": "answer",
+    "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Utility:
+    """The questions of one part, ready to be asked."""
+
+    lm: LanguageModel
+    ctx: Context
+    part: Part
+    questions: int | None
+    """Questions at most: of MMLU for each of its 57 subjects, of the tiny world in all; None asks all."""
+    shots: int = 0
+
+    def __call__(self) -> Share:
+        """Share of questions answered right now, under whatever intervention holds."""
+        from lm_eval import evaluate
+
+        limit = None if is_tiny(self.ctx) else self.questions
+        with _quiet():
+            found = evaluate(self._lm_eval, self._tasks, limit=limit, bootstrap_iters=0, log_samples=False)
+        counts = {name: n["effective"] for name, n in found["n-samples"].items()}
+        right = sum(round(found["results"][name]["acc,none"] * n) for name, n in counts.items())
+        return share(right, sum(counts.values()))
+
+    @cached_property
+    def _lm_eval(self) -> Any:
+        from lm_eval.models.huggingface import HFLM
+
+        longest = self.ctx.context_size if is_tiny(self.ctx) else self.lm.max_context
+        with _quiet():
+            return HFLM(
+                pretrained=self.lm.model,
+                tokenizer=self.lm.tokenizer,
+                batch_size=BATCH_SIZE,
+                max_length=longest,
+            )
+
+    @cached_property
+    def _tasks(self) -> Any:
+        with _quiet():
+            return self._tiny_tasks() if is_tiny(self.ctx) else self._mmlu()
+
+    def _tiny_tasks(self) -> Any:
+        from datasets import Dataset
+        from lm_eval.api.task import ConfigurableTask
+
+        asked = World().questions(split=self.part, seed=self.ctx.evaluation.seed)
+        # Facts stand subject by subject; a part of them is to be of all subjects.
+        step = 1 if self.questions is None else max(1, len(asked) // self.questions)
+        rows = [{"prompt": each.prompt, "answer": each.answer} for each in asked[::step][: self.questions]]
+        task = ConfigurableTask(
+            config={**_TINY, "custom_dataset": lambda **_: {"test": Dataset.from_list(rows)}}
+        )
+        return {"tasks": {_TINY["task"]: task}}
+
+    def _mmlu(self) -> Any:
+        import lm_eval
+        from lm_eval.tasks import TaskManager
+
+        stock = Path(lm_eval.__file__).parent / "tasks" / "mmlu" / "default"
+        try:
+            found = TaskManager(include_defaults=False, include_path=str(stock)).load(["mmlu"])
+        except Exception as error:
+            # The hub's clients raise many unrelated types; each message names the cause.
+            raise UserError(f"safety_utility: MMLU cannot be read: {str(error).splitlines()[0]}") from error
+        for task in found["tasks"].values():
+            task.config.test_split = self.part
+            task.config.num_fewshot = self.shots
+        return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """lm-eval without bars and reports on what it is doing; what it raises is raised."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stderr(StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

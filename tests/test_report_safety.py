@@ -1,0 +1,132 @@
+"""The table of safety and utility, and its figure, from records with known outcomes."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from abench.report import write_report
+
+SITE = "blocks.18.hook_resid_post"
+
+
+def outcome(utility: float, safety: float, *, degenerate: float = 0.0) -> dict[str, Any]:
+    def share(value: float) -> list[float]:
+        return [value, value - 0.05, value + 0.05, 100]
+
+    return {
+        "utility": share(utility),
+        "safety": share(safety),
+        "refusal": share(safety),
+        "degenerate": share(degenerate),
+        "over_refusal": share(0.0),
+        "invalid": 0,
+    }
+
+
+def method(candidate: dict[str, Any], strength: float, chosen: dict[str, Any]) -> dict[str, Any]:
+    sweep = [{"strength": -1.0}, {"strength": 1.0, **chosen}]
+    return {"candidate": candidate, "strength": strength, "chosen": chosen, "sweep": sweep}
+
+
+def record(variant: str, seed: int, chosen: dict[str, Any], *, status: str = "done") -> dict[str, Any]:
+    latent = {"method": "clamping", "pooling": "last", "latent": 7, "pole": "−", "unit": 12.0}
+    direction = {"method": "activation addition", "pooling": "mean"}
+    details = {
+        "judge": "<judge>",
+        "max_loss": 0.02,
+        "original": outcome(0.7, 0.2),
+        "dim": method(direction, 1.0, outcome(0.69, 0.8)),
+        "sae": method(latent, 1.0, chosen),
+    }
+    labels = {"model": "qwen3-4b", "site": SITE, "variant": variant, "k": 256, "width": 40960, "seed": seed}
+    names = ("utility", "safety")
+    return {
+        "key": f"{variant}{seed}",
+        "status": status,
+        "labels": {**labels, "task": "safety_utility", "task_version": "1", "view": "native"},
+        "metrics": [
+            {
+                "name": n,
+                "higher_is_better": True,
+                "title": n,
+                "headline": True,
+                "description": "",
+                "paper": None,
+            }
+            for n in names
+        ],
+        "scores": {n: chosen[n][0] for n in names} if status == "done" else {},
+        "details": {"steering": details} if status == "done" else {},
+        "reason": None if status == "done" else "it broke",
+        "limited": False,
+        "sae_key": f"{variant}{seed}",
+        "provenance": {},
+    }
+
+
+CELLS = [
+    record("abstopk", 0, outcome(0.68, 0.8)),
+    record("abstopk", 1, outcome(0.66, 0.9)),
+    record("topk", 0, outcome(0.69, 1.0, degenerate=0.9)),
+]
+
+
+def lines(cells: list[dict[str, Any]], folder: Path) -> list[str]:
+    report = write_report(cells, {}, folder / "report", title="t")
+    return report.text(400).splitlines()
+
+
+def row(text: list[str], title: str) -> str:
+    (found,) = [line for line in text if f" {title} " in f" {' '.join(line.split())} ".replace("  ", " ")][:1]
+    return " ".join(found.split())
+
+
+def test_every_method_stands_with_its_change_against_the_original(tmp_path: Path) -> None:
+    text = lines(CELLS, tmp_path)
+    assert "70.0 [65.0, 75.0]" in row(text, "Original")
+    assert "69.0 [64.0, 74.0] -1.0 80.0 [75.0, 85.0] +60.0" in row(text, "DiM")
+    assert "67.0 ± 1.4 -3.0 85.0 ± 7.1 +65.0" in row(text, "AbsTopK")
+    assert "69.0 [64.0, 74.0] -1.0 100.0 [95.0, 105.0] +80.0" in row(text, "TopK")
+
+
+def test_the_papers_own_rows_stand_beside(tmp_path: Path) -> None:
+    text = lines(CELLS, tmp_path)
+    assert row(text, "AbsTopK (paper)").split()[-2:] == ["75.9", "81.3"]
+    assert row(text, "Original (paper)").split()[-2:] == ["77.3", "17.0"]
+    assert row(text, "DiM (paper)").split()[-2:] == ["75.8", "80.6"]
+
+
+def test_choices_and_what_safety_means_are_told(tmp_path: Path) -> None:
+    text = " ".join(" ".join(lines(CELLS, tmp_path)).split())
+    assert "DiM: difference in means over all tokens, strength 1." in text
+    assert "seed 1: latent 7 (chosen at the last token), clamped to −12, strength 1." in text
+    assert "no longer makes sense" in text
+    few = " ".join(lines(CELLS[:2], tmp_path))
+    assert "no longer makes sense" not in few
+
+
+def test_a_method_that_was_not_steered_says_so(tmp_path: Path) -> None:
+    cell = record("topk", 0, outcome(0.7, 0.2))
+    cell["details"]["steering"]["sae"]["strength"] = 0.0
+    assert "TopK, k = 256, seed 0: not steered" in " ".join(" ".join(lines([cell], tmp_path)).split())
+
+
+def test_a_failed_cell_is_shown_with_its_reason(tmp_path: Path) -> None:
+    text = lines([*CELLS, record("jumprelu", 0, outcome(0, 0), status="failed")], tmp_path)
+    assert any("JumpReLU" in line and "—" in line for line in text)
+    assert any("it broke" in line for line in text)
+
+
+def test_the_figure_has_its_points_beside_it(tmp_path: Path) -> None:
+    report = write_report(CELLS, {}, tmp_path / "report", title="t")
+    points = pd.read_csv(report.folder / "tradeoff.csv")
+    assert (report.folder / "tradeoff.png").stat().st_size > 10_000
+    # The unsteered model and DiM once; the setting without finite logits nowhere.
+    assert points["method"].value_counts().to_dict() == {"abstopk": 2, "original": 1, "dim": 1, "topk": 1}
+    assert points.set_index("method").loc["dim", "safety_low"] == pytest.approx(75)
+    html = (report.folder / "index.html").read_text()
+    assert "Utility against safety" in html
+    assert "&lt;judge&gt;" in html
+    assert "<judge>" not in html
