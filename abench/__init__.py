@@ -1,7 +1,7 @@
 """abench: train sparse autoencoders, score them, compare them. Signed latents included.
 
-The names listed here are the public API; tasks are written against it alone. They are imported when first
-used, so that `import abench` costs nothing.
+The names listed here are the public API, together with those of `abench.judges` and `abench.tinyworld`; tasks
+are written against it alone. They are imported when first used, so that `import abench` costs nothing.
 """
 
 from importlib import import_module
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from abench.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
     from abench.errors import UserError
     from abench.few_latents import latent_codes
+    from abench.kept import Kept
     from abench.library import TrainedSAE, train
     from abench.models import LanguageModel, site_name
+    from abench.rows import load_file, load_hub_files, load_hub_split
     from abench.steering import (
         AblateDirection,
         AblateLatents,
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
         ScaleLatent,
         steered,
     )
-    from abench.synthetic import SyntheticModel
+    from abench.synthetic import SyntheticModel, SyntheticSample
     from abench.task import Context, Metric, ModelKind, Scores, Skip, Task, View
     from abench.variants import Variant
     from abench.views import SplitSAE
@@ -41,6 +43,7 @@ _HOME = {
     "Context": "task",
     "Excerpt": "contexts",
     "Intervention": "steering",
+    "Kept": "kept",
     "LanguageModel": "models",
     "LatentContexts": "contexts",
     "LatentDifferences": "concepts",
@@ -54,6 +57,7 @@ _HOME = {
     "Skip": "task",
     "SplitSAE": "views",
     "SyntheticModel": "synthetic",
+    "SyntheticSample": "synthetic",
     "Task": "task",
     "TokenRows": "activations",
     "TopContexts": "contexts",
@@ -64,6 +68,9 @@ _HOME = {
     "firing_rates": "codes",
     "latent_codes": "few_latents",
     "latent_differences": "concepts",
+    "load_file": "rows",
+    "load_hub_files": "rows",
+    "load_hub_split": "rows",
     "mean_difference": "concepts",
     "ordinary": "activations",
     "pool": "codes",
@@ -84,6 +91,7 @@ __all__ = [
     "Context",
     "Excerpt",
     "Intervention",
+    "Kept",
     "LanguageModel",
     "LatentContexts",
     "LatentDifferences",
@@ -97,6 +105,7 @@ __all__ = [
     "Skip",
     "SplitSAE",
     "SyntheticModel",
+    "SyntheticSample",
     "Task",
     "TokenRows",
     "TopContexts",
@@ -107,6 +116,9 @@ __all__ = [
     "firing_rates",
     "latent_codes",
     "latent_differences",
+    "load_file",
+    "load_hub_files",
+    "load_hub_split",
     "mean_difference",
     "ordinary",
     "pool",
