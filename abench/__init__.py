@@ -11,15 +11,25 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from abench.activations import TokenRows, ordinary
-    from abench.codes import PoleCodes, PoleRates, Pooled, firing_rates, pool, right_padded, token_rows
+    from abench.codes import (
+        PoleCodes,
+        PoleRates,
+        Pooled,
+        firing_rates,
+        pool,
+        right_padded,
+        sparse_codes,
+        token_rows,
+    )
     from abench.concepts import Concept, LatentDifferences, latent_differences, mean_difference
     from abench.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
+    from abench.decoding import output_gain
     from abench.errors import UserError
     from abench.few_latents import latent_codes
     from abench.kept import Kept
     from abench.library import TrainedSAE, train
+    from abench.loading import load_file, load_hub_files, load_hub_split
     from abench.models import LanguageModel, site_name
-    from abench.rows import load_file, load_hub_files, load_hub_split
     from abench.steering import (
         AblateDirection,
         AblateLatents,
@@ -32,7 +42,7 @@ if TYPE_CHECKING:
     from abench.synthetic import SyntheticModel, SyntheticSample
     from abench.task import Context, Metric, ModelKind, Scores, Skip, Task, View
     from abench.variants import Variant
-    from abench.views import SplitSAE
+    from abench.views import SplitSAE, base_of
 
 _HOME = {
     "AblateDirection": "steering",
@@ -65,17 +75,20 @@ _HOME = {
     "UserError": "errors",
     "Variant": "variants",
     "View": "task",
+    "base_of": "views",
     "firing_rates": "codes",
     "latent_codes": "few_latents",
     "latent_differences": "concepts",
-    "load_file": "rows",
-    "load_hub_files": "rows",
-    "load_hub_split": "rows",
+    "load_file": "loading",
+    "load_hub_files": "loading",
+    "load_hub_split": "loading",
     "mean_difference": "concepts",
     "ordinary": "activations",
+    "output_gain": "decoding",
     "pool": "codes",
     "right_padded": "codes",
     "site_name": "models",
+    "sparse_codes": "codes",
     "steered": "steering",
     "token_rows": "codes",
     "top_contexts": "contexts",
@@ -113,6 +126,7 @@ __all__ = [
     "UserError",
     "Variant",
     "View",
+    "base_of",
     "firing_rates",
     "latent_codes",
     "latent_differences",
@@ -121,9 +135,11 @@ __all__ = [
     "load_hub_split",
     "mean_difference",
     "ordinary",
+    "output_gain",
     "pool",
     "right_padded",
     "site_name",
+    "sparse_codes",
     "steered",
     "token_rows",
     "top_contexts",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from abench import hub
 from abench.config import DataSpec
 from abench.errors import UserError
-from abench.rows import load_file, load_hub_split
+from abench.loading import load_file, load_hub_split
 
 Part = Literal["train", "held_out"]
 
