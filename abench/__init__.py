@@ -1,7 +1,7 @@
 """abench: train sparse autoencoders, score them, compare them. Signed latents included.
 
-The names listed here are the public API; tasks are written against it alone. They are imported when first
-used, so that `import abench` costs nothing.
+The names listed here are the public API, together with those of `abench.judges` and `abench.tinyworld`; tasks
+are written against it alone. They are imported when first used, so that `import abench` costs nothing.
 """
 
 from importlib import import_module
@@ -11,12 +11,24 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from abench.activations import TokenRows, ordinary
-    from abench.codes import PoleCodes, PoleRates, Pooled, firing_rates, pool, right_padded, token_rows
+    from abench.codes import (
+        PoleCodes,
+        PoleRates,
+        Pooled,
+        firing_rates,
+        pool,
+        right_padded,
+        sparse_codes,
+        token_rows,
+    )
     from abench.concepts import Concept, LatentDifferences, latent_differences, mean_difference
     from abench.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
+    from abench.decoding import output_gain
     from abench.errors import UserError
     from abench.few_latents import latent_codes
+    from abench.kept import Kept
     from abench.library import TrainedSAE, train
+    from abench.loading import load_file, load_hub_files, load_hub_split
     from abench.models import LanguageModel, site_name
     from abench.steering import (
         AblateDirection,
@@ -27,10 +39,10 @@ if TYPE_CHECKING:
         ScaleLatent,
         steered,
     )
-    from abench.synthetic import SyntheticModel
+    from abench.synthetic import SyntheticModel, SyntheticSample
     from abench.task import Context, Metric, ModelKind, Scores, Skip, Task, View
     from abench.variants import Variant
-    from abench.views import SplitSAE
+    from abench.views import SplitSAE, base_of
 
 _HOME = {
     "AblateDirection": "steering",
@@ -41,6 +53,7 @@ _HOME = {
     "Context": "task",
     "Excerpt": "contexts",
     "Intervention": "steering",
+    "Kept": "kept",
     "LanguageModel": "models",
     "LatentContexts": "contexts",
     "LatentDifferences": "concepts",
@@ -54,6 +67,7 @@ _HOME = {
     "Skip": "task",
     "SplitSAE": "views",
     "SyntheticModel": "synthetic",
+    "SyntheticSample": "synthetic",
     "Task": "task",
     "TokenRows": "activations",
     "TopContexts": "contexts",
@@ -61,14 +75,20 @@ _HOME = {
     "UserError": "errors",
     "Variant": "variants",
     "View": "task",
+    "base_of": "views",
     "firing_rates": "codes",
     "latent_codes": "few_latents",
     "latent_differences": "concepts",
+    "load_file": "loading",
+    "load_hub_files": "loading",
+    "load_hub_split": "loading",
     "mean_difference": "concepts",
     "ordinary": "activations",
+    "output_gain": "decoding",
     "pool": "codes",
     "right_padded": "codes",
     "site_name": "models",
+    "sparse_codes": "codes",
     "steered": "steering",
     "token_rows": "codes",
     "top_contexts": "contexts",
@@ -84,6 +104,7 @@ __all__ = [
     "Context",
     "Excerpt",
     "Intervention",
+    "Kept",
     "LanguageModel",
     "LatentContexts",
     "LatentDifferences",
@@ -97,6 +118,7 @@ __all__ = [
     "Skip",
     "SplitSAE",
     "SyntheticModel",
+    "SyntheticSample",
     "Task",
     "TokenRows",
     "TopContexts",
@@ -104,14 +126,20 @@ __all__ = [
     "UserError",
     "Variant",
     "View",
+    "base_of",
     "firing_rates",
     "latent_codes",
     "latent_differences",
+    "load_file",
+    "load_hub_files",
+    "load_hub_split",
     "mean_difference",
     "ordinary",
+    "output_gain",
     "pool",
     "right_padded",
     "site_name",
+    "sparse_codes",
     "steered",
     "token_rows",
     "top_contexts",

@@ -24,11 +24,11 @@ from abench import (
     Scores,
     Skip,
     Task,
-    TokenRows,
     top_contexts,
 )
 from abench.judges import Endpoint, share
 
+from .held_out import held_out_rows
 from .labelled import is_tiny
 from .pole_judges import KINDS, PoleJudge, Verdict, kappa
 from .pole_openai import OpenAIPoles
@@ -97,7 +97,7 @@ class Bidirectionality(Task):
         )
         found = top_contexts(
             lm,
-            _held_out_rows(lm, ctx),
+            held_out_rows(lm, ctx),
             ctx,
             latents=lambda sae: drawn(sae.W_dec, ctx.evaluation.seed)[: _CANDIDATES * self.latents],
             most=self.latents,
@@ -170,17 +170,6 @@ def drawn(decoder: Tensor, seed: int) -> list[int]:
     marks = (decoder.detach().cpu().double() * direction).sum(1).abs().numpy()
     digests = [blake2b(np.float32(mark).tobytes(), digest_size=8).digest() for mark in marks]
     return sorted(range(len(digests)), key=lambda latent: (digests[latent], latent))
-
-
-def _held_out_rows(lm: LanguageModel, ctx: Context) -> Tensor:
-    """Token rows [rows, context] of held-out text; fewer than asked for only where the text ends."""
-    wanted = -(-ctx.evaluation.tokens // ctx.context_size)
-    if ctx.evaluation.limit is not None:
-        wanted = min(wanted, ctx.evaluation.limit)
-    rows = TokenRows(lm, ctx.data, "held_out", ctx.context_size, seed=ctx.evaluation.seed).batch(wanted)
-    if len(rows) == 0:
-        raise ValueError("the held-out text does not fill one context")
-    return rows
 
 
 def _agreement(

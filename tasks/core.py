@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from abench import Context, LanguageModel, Metric, Scores, Task, TokenRows, ordinary, site_name
+from abench import Context, LanguageModel, Metric, Scores, Task, ordinary, site_name
+
+from .held_out import held_out_rows
 
 TWO_SIDED_SHARE = 0.05
 """Each sign's least share of the firings of a latent that counts as two-sided."""
@@ -85,7 +87,7 @@ class Core(Task):
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> "Clean":
         """The clean pass and the two ablated ones; they do not depend on the SAE."""
-        tokens = _held_out_rows(lm, ctx)
+        tokens = held_out_rows(lm, ctx)
         batches = torch.split(tokens, ctx.evaluation.batch_size)
         top_site = site_name(lm.n_layers - 1)
         passes = [lm.residuals(batch, [ctx.site, top_site]) for batch in batches]
@@ -119,17 +121,6 @@ class Core(Task):
             clean_logits = lm.logits_from(top, tokens, site_name(lm.n_layers - 1))
             sums.add_predictions(lm, tokens, mask, sae_logits, clean_logits)
         return sums.scores(prepared.ce) | _latent_use(sums, sae.W_dec.detach().float())
-
-
-def _held_out_rows(lm: LanguageModel, ctx: Context) -> Tensor:
-    """Token rows [rows, context] of held-out text; fewer than asked for only where the text ends."""
-    wanted = -(-ctx.evaluation.tokens // ctx.context_size)
-    if ctx.evaluation.limit is not None:
-        wanted = min(wanted, ctx.evaluation.limit)
-    rows = TokenRows(lm, ctx.data, "held_out", ctx.context_size, seed=ctx.evaluation.seed).batch(wanted)
-    if len(rows) == 0:
-        raise ValueError("the held-out text does not fill one context")
-    return rows
 
 
 def _patched(residual: Tensor, mask: Tensor, values: Tensor) -> Tensor:

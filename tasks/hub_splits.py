@@ -1,51 +1,13 @@
-"""Splits of hub data sets: opened with their failures as sentences, and texts picked by their labels."""
+"""Whole splits of hub data sets, and texts picked from them by their labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from abench import UserError
-from abench.hub import offline_reason
+from abench import UserError, load_hub_split
 
 Texts = tuple[str, ...]
-
-_SCRIPTED = {"codeparrot/github-code": "data/train-*.parquet"}
-"""Repositories whose loading script only renames columns -> the files it reads, to be read without it."""
-
-
-def load_hub_split(
-    repository: str,
-    split: str,
-    config: str | None = None,
-    revision: str | None = None,
-    *,
-    streaming: bool = False,
-) -> Any:
-    """A split of a hub data set as a datasets.Dataset, or as an IterableDataset if `streaming`.
-
-    Whole splits come from the cache of this machine where HF_HUB_OFFLINE is set. Raises UserError, at once,
-    where the hub cannot be reached, and for whatever else keeps the data set from being opened.
-    """
-    import datasets
-
-    reason = offline_reason()
-    if reason is not None and (streaming or not datasets.config.HF_HUB_OFFLINE):
-        raise UserError(f"the data set {repository} cannot be read: {reason}")
-    source: dict[str, Any] = {"path": repository, "name": config, "revision": revision}
-    if repository in _SCRIPTED:
-        at = "" if revision is None else f"@{revision}"
-        files = f"hf://datasets/{repository}{at}/{_SCRIPTED[repository]}"
-        source = {"path": "parquet", "data_files": {split: files}}
-    try:
-        return datasets.load_dataset(**source, split=split, streaming=streaming)
-    except Exception as error:
-        # The hub's client raises a dozen unrelated types here; each message, but one, names the cause.
-        hidden = isinstance(error, datasets.exceptions.DatasetGenerationError)
-        lines = str(error.__cause__ if hidden else error).strip().splitlines() or [type(error).__name__]
-        cause = f"{lines[0]} … {lines[-1]}" if hidden and len(lines) > 1 else lines[0]
-        also = "" if reason is None else f", and {reason}"
-        raise UserError(f"the data set {repository} cannot be read: {cause}{also}") from error
 
 
 class LabelledSplit:

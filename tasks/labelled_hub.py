@@ -9,15 +9,18 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from abench import UserError
+from abench import UserError, load_hub_split
 
-from .hub_splits import LabelledSplit, Texts, check_columns, load_hub_split, without_empty
+from .hub_splits import LabelledSplit, Texts, check_columns, without_empty
 
 ByClass = Mapping[str, Texts]
 Corners = Mapping[tuple[int, int], Texts]
 
 _AMAZON, _NEWS = "canrager/amazon_reviews_mcauley_1and5", "fancyzhx/ag_news"
 _CODE, _EUROPARL = "codeparrot/github-code", "Helsinki-NLP/europarl"
+
+_CODE_FILES = "data/train-*.parquet"
+"""What the repository's loading script, which only renames columns, reads."""
 
 _EUROPARL_CONFIGS = {"en": "en-fr", "fr": "fr-it", "de": "de-en", "es": "es-fr", "nl": "nl-pt"}
 """Language -> the pair of languages from which sae-bench takes it."""
@@ -140,7 +143,7 @@ def _speeches(wanted: int) -> Iterator[tuple[str, str]]:
 def _programs(languages: Sequence[str], wanted: int) -> Iterator[tuple[str, str]]:
     """Language and code without its licence, until there is more than wanted of every language."""
     counts = dict.fromkeys(languages, 0)
-    for row in load_hub_split(_CODE, "train", streaming=True):
+    for row in load_hub_split(_CODE, "train", parquet=_CODE_FILES, streaming=True):
         language, code = _language_and_code(row)
         if language not in counts:
             continue

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 
-from abench import Excerpt, LatentContexts
+from abench import Excerpt, Kept, LatentContexts
 from abench.judges import Asker, Endpoint, Estimate
-from abench.kept import Kept
 
 from .pole_judges import Kind, Verdict
 

@@ -15,9 +15,7 @@ from typing import Any
 
 from abench import Context, Excerpt, LatentContexts
 from abench.judges import share
-from abench.tinyworld import World
-from abench.tinyworld.axes import AXES
-from abench.tinyworld.document import Document
+from abench.tinyworld import AXES, Document, World
 
 from .pole_judges import Kind, PoleJudge
 from .pole_oracle import labels_of

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
 
-from abench import Context, LanguageModel, UserError
+from abench import Context, LanguageModel, UserError, load_hub_split
 from abench.tinyworld import World
 
 from .choices import has_chat
-from .hub_splits import load_hub_split
 from .labelled import is_tiny
 
 Part = Literal["train", "validation", "test"]

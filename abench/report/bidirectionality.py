@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
-from statistics import fmean, stdev
 from typing import Any
 
+from abench.report.cells import share_cell
 from abench.report.frame import Record
 from abench.report.style import Styles, variant_order, variant_style
 from abench.report.tables import Cell, Column, Row, Section, Table
@@ -71,19 +71,9 @@ def _rows(model: str, site: str, cells: Sequence[Record], styles: Styles) -> Ite
         shares = [_poles(cell)["shares"] for cell in same]
         judged = sum(each["none"][3] for each in shares)
         counted = Cell(judged, None, len(same), len(same), f"{judged:,}")
-        values = (*(_cell([each[kind] for each in shares]) for kind in _KINDS), counted)
+        values = (*(share_cell([each[kind] for each in shares]) for kind in _KINDS), counted)
         yield Row(k, variant, variant_style(variant, styles).title, width, "native", len(same), values)
     yield from _printed(model, site, styles)
-
-
-def _cell(shares: Sequence[Sequence[float]]) -> Cell:
-    """Mean ± sd over seeds, or one value with its 95 % interval."""
-    values = [100 * share[0] for share in shares]
-    mean, n = fmean(values), len(values)
-    if n > 1:
-        return Cell(mean, stdev(values), n, n, f"{mean:.1f}", f"{stdev(values):.1f}")
-    _, low, high, _ = shares[0]
-    return Cell(mean, None, n, n, f"{mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
 
 
 def _printed(model: str, site: str, styles: Styles) -> Iterator[Row]:

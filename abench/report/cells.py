@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from abench.report.tables import Cell, Column, ColumnKey, RowKey
@@ -27,6 +28,19 @@ def stats_of(summary: pd.DataFrame, columns: Sequence[Column]) -> Stats:
             found[key, column.key] = _cell(mean, row.sd, row.n, row.N, decimals)
     best = {key for column in columns if column.higher_is_better is not None for key in _best(found, column)}
     return {key: replace(cell, bold=key in best) for key, cell in found.items()}
+
+
+def share_cell(shares: Sequence[Sequence[float]]) -> Cell:
+    """A share in percent: mean ± sd over seeds, or one seed's value with its 95 % interval.
+
+    A share is [value, low, high, n], as tasks keep it in their details.
+    """
+    values = [100 * share[0] for share in shares]
+    mean, n = fmean(values), len(values)
+    if n > 1:
+        return Cell(mean, stdev(values), n, n, f"{mean:.1f}", f"{stdev(values):.1f}")
+    _, low, high, _ = shares[0]
+    return Cell(mean, None, n, n, f"{mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
 
 
 def _cell(mean: float, sd: float, n: int, of: int, decimals: int) -> Cell:

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
+from abench.report.cells import share_cell
 from abench.report.frame import Record
 from abench.report.style import Styles, variant_order, variant_style
 from abench.report.tables import Cell, Column, Row, Section, Table
@@ -91,22 +92,12 @@ def _row(
     for name, *_ in _COLUMNS:
         share = next((each for each in SHARES if _CHANGES.get(each, "") == name), None)
         if share is None:
-            cells.append(_share_cell([each[name] for each in outcomes]))
+            cells.append(share_cell([each[name] for each in outcomes]))
         elif title == "Original":
             cells.append(Cell())
         else:
             cells.append(_change_cell([each[share][0] - original[share][0] for each in outcomes]))
     return Row(k, variant, title, width, "native", seeds, tuple(cells))
-
-
-def _share_cell(shares: Sequence[Sequence[float]]) -> Cell:
-    """Mean ± sd over seeds, or one value with its 95 % interval."""
-    values = [100 * share[0] for share in shares]
-    mean, n = fmean(values), len(values)
-    if n > 1:
-        return Cell(mean, stdev(values), n, n, f"{mean:.1f}", f"{stdev(values):.1f}")
-    _, low, high, _ = shares[0]
-    return Cell(mean, None, n, n, f"{mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
 
 
 def _change_cell(changes: Sequence[float]) -> Cell:
