@@ -248,7 +248,7 @@ def test_saes_of_one_pass_get_what_each_gets_alone(
         prepared = task.prepare(lm, replace(CONTEXT, saes=saes))
         for sae in (saes[0], saes[2]):
             assert checked(task, task.score(sae, prepared, lm, CONTEXT)) == score(sae)
-        with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        with pytest.raises(RuntimeError, match="must match"):
             task.score(narrow, prepared, lm, CONTEXT)
 
 
