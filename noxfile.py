@@ -8,7 +8,21 @@ nox.options.error_on_missing_interpreters = True
 nox.options.reuse_existing_virtualenvs = True
 
 PINNED = ("-c", "constraints.txt")
-BENCHMARKS = ("startup", "default_run", "group_overhead", "memory", "steering", "train_step")
+BENCHMARKS = (
+    "startup",
+    "default_run",
+    "group_overhead",
+    "memory",
+    "train_step",
+    "steering",
+    "core",
+    "sparse_probing",
+    "scr_tpp",
+    "absorption",
+    "ravel",
+    "unlearning",
+    "six_tasks",
+)
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
