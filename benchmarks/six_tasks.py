@@ -1,9 +1,9 @@
-"""The six feature tasks at their defaults on the bundled model: one SAE, eight SAEs, and what a further one costs.
+"""The six feature tasks at their defaults on the bundled model: one SAE, eight, and what a further one costs.
 
     python benchmarks/six_tasks.py [--width 2048] [--layer 1] [--tasks all six]
 
-The SAEs are trained first, on little text, and not timed: two seeds of four variants, one of them signed, which
-is scored in both views. Every task is timed as a whole process, `abench run`, on its own.
+The SAEs are trained first, on little text, and not timed: two seeds of four variants, one of them signed,
+which is scored in both views. Every task is timed as a whole process, `abench run`, on its own.
 """
 
 import argparse
