@@ -11,7 +11,7 @@ A reply that makes no sense does no harm either, so safety has to be read beside
 The unsteered model and DiM do not depend on SAEs: they are measured once a model and once a site, and kept.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
@@ -49,6 +49,11 @@ class SafetyUtility(Task):
     )
 
     in_all: ClassVar[bool] = False
+    check_options: ClassVar[Mapping[str, Any]] = {
+        "strengths": (0.5,),
+        "test_requests": 8,
+        "validation_requests": 8,
+    }
 
     strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field((0.125, 0.25, 0.5, 1.0, 2.0), min_length=1)
     """How far the residual stream is moved, in units of its mean norm; each is tried both ways."""
