@@ -71,6 +71,8 @@ class Bidirectionality(Task):
     judge_url: str = "https://api.openai.com/v1"
     judge_key: str = "OPENAI_API_KEY"
     """Environment variable that holds the endpoint's key."""
+    judge_parallel: int = Field(8, ge=1, exclude=True)
+    """Questions that the endpoint is asked at once; it changes no answer, so it is in no key."""
     validation: int = Field(120, ge=0)
     """Made-up latents on which the judge is tested; 0 tests it not."""
     examples: int = Field(3, ge=0)
@@ -145,7 +147,9 @@ class Bidirectionality(Task):
         kind, _, model = name.partition(":")
         if kind == "oracle":
             return TinyWorldPoles()
-        endpoint = Endpoint(model or str(self.judge_model), self.judge_url, self.judge_key)
+        endpoint = Endpoint(
+            model or str(self.judge_model), self.judge_url, self.judge_key, parallel=self.judge_parallel
+        )
         return OpenAIPoles(endpoint, ctx.kept, ctx.say)
 
 

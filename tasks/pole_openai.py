@@ -71,7 +71,7 @@ class OpenAIPoles:
         estimate = self._estimate(questions)
         if estimate.requests:
             self._say(estimate.sentence(self.asker.endpoint))
-        return [Verdict(self._kind(each)) for each in questions]
+        return [Verdict(kind) for kind in self.asker.each(self._kind, questions)]
 
     def _estimate(self, questions: Sequence[Messages]) -> Estimate:
         texts = {q[0]["content"] for q in questions if self.asker.kept_answer(q) is None}

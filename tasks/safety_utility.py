@@ -79,6 +79,8 @@ class SafetyUtility(Task):
     judge_url: str = "https://api.openai.com/v1"
     judge_key: str = "OPENAI_API_KEY"
     """Environment variable that holds the endpoint's key."""
+    judge_parallel: int = Field(8, ge=1, exclude=True)
+    """Questions that the endpoint is asked at once; it changes no answer, so it is in no key."""
     harmful: str | None = None
     """Harmful requests: a file with HarmBench's columns or a hub id; null takes the model's."""
     harmless: str | None = None
@@ -186,7 +188,7 @@ class SafetyUtility(Task):
             return HarmBenchClassifier(self.judge_model or HARMBENCH_CLASSIFIER, device=ctx.device)
         if self.judge_model is None:
             raise UserError("safety_utility: set judge_model, the endpoint's model that is to judge")
-        endpoint = Endpoint(self.judge_model, self.judge_url, self.judge_key)
+        endpoint = Endpoint(self.judge_model, self.judge_url, self.judge_key, parallel=self.judge_parallel)
         return OpenAIJudge(endpoint, ctx.kept, say=ctx.say)
 
     def _spec(self, ctx: Context, judge: Judge) -> dict[str, Any]:

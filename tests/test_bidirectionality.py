@@ -237,6 +237,27 @@ def test_an_endpoint_s_model_judges_a_task_and_invalid_answers_are_counted(bench
     assert -1 <= other.get("kappa", 0) < 1
 
 
+def test_several_latents_are_asked_about_at_once_and_verdicts_keep_their_order() -> None:
+    words = ("dog", "fox", "cat", "key", "cup", "hat")
+    latents = [LatentContexts(n, side(word), ()) for n, word in enumerate(words)]
+
+    def answer(request: dict[str, Any], n: int) -> Says:
+        fox = "<<fox|" in request["messages"][0]["content"]
+        return Says("OPPOSITES" if fox else "NONE", seconds=0.4 - 0.05 * n)
+
+    with chat_server(answer) as server:
+        judge = OpenAIPoles(Endpoint("m", server.base_url, parallel=3), MemoryKept(), lambda _: None)
+        kinds = [verdict.kind for verdict in judge.judge(latents)]
+    assert kinds == ["none", "opposites", *["none"] * 4]
+    assert (server.most_under_way, len(server.asked)) == (3, 6)
+
+
+def test_how_many_are_asked_at_once_is_in_no_key() -> None:
+    assert Bidirectionality(judge_parallel=1).model_dump() == Bidirectionality(judge_parallel=9).model_dump()
+    with pytest.raises(ValueError, match="judge_parallel"):
+        Bidirectionality(judge_parallel=0)
+
+
 def test_a_judge_that_cannot_be_had_is_a_reason(bench: Bench) -> None:
     ctx = bench.context(())
     elsewhere = replace(ctx, data=ctx.data.model_copy(update={"source": "file", "dataset": "x.txt"}))
