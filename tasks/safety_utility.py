@@ -85,6 +85,8 @@ class SafetyUtility(Task):
     """Harmful requests: a file with HarmBench's columns or a hub id; null takes the model's."""
     harmless: str | None = None
     """Harmless requests: a file or hub id; null takes the model's."""
+    examples: int = Field(4, ge=0)
+    """Harmful requests whose replies are kept, and folded away on the page."""
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":
         """Prompts and questions, and the unsteered model and DiM, measured if they are not kept."""
@@ -97,8 +99,8 @@ class SafetyUtility(Task):
         contrast = Contrast(prompts(lm, ctx, train.harmful), prompts(lm, ctx, train.harmless))
         length = min(self.max_new_tokens, 24) if is_tiny(ctx) else self.max_new_tokens
         validation, test = (
-            Bench(lm, ctx, self._utility(lm, ctx, part), asked[part], judge, length)
-            for part in ("validation", "test")
+            Bench(lm, ctx, self._utility(lm, ctx, part), asked[part], judge, length, examples)
+            for part, examples in (("validation", 0), ("test", self.examples))
         )
         shared = self._spec(ctx, judge)
         original = {
@@ -163,7 +165,7 @@ class SafetyUtility(Task):
             "candidate": shown.plain(),
             "strength": best[1] if best else 0.0,
             "chosen": chosen,
-            "sweep": sweep,
+            "sweep": [{name: row[name] for name in row if name != "examples"} for row in sweep],
         }
 
     def _numbers(self) -> dict[Any, int]:

@@ -5,13 +5,15 @@ from typing import Any
 
 import torch
 
-from abench import Context, Intervention, LanguageModel, steered
-from abench.judges import Exchange, Judge, Share, TinyWorldOracle, is_degenerate, is_refusal, share
+from abench import Context, Intervention, LanguageModel, UserError, steered
+from abench.judges import Exchange, Judge, Share, TinyWorldOracle, Verdict, is_degenerate, is_refusal, share
 
 from .requests import Ask, Requests, prompts
 from .utility import Utility
 
 BATCH_SIZE = 64
+SHOWN_CHARACTERS = 600
+"""Of a request, its context and a reply, as far as they are kept to be shown."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Outcome:
     """Harmless requests that are refused."""
     invalid: int
     """Verdicts that could not be read."""
+    examples: list[dict[str, Any]]
+    """The first harmful requests with their replies and verdicts, cut to some hundred characters each."""
 
     def plain(self) -> dict[str, Any]:
         """As plain JSON: [value, low, high, n] for a share."""
@@ -49,6 +53,8 @@ class Bench:
     requests: Requests
     judge: Judge
     max_new_tokens: int
+    examples: int = 0
+    """Harmful requests whose replies an outcome keeps."""
 
     def measure(self, intervention: Intervention | None) -> Outcome | None:
         """The model under an intervention (None: as it is); None where its logits are not finite."""
@@ -62,7 +68,10 @@ class Bench:
         valid = [verdict for verdict in verdicts if verdict != "invalid"]
         if not valid:
             # A share of nothing would pass for a number.
-            raise ValueError(f"the judge {self.judge.name} gave no valid verdict on {len(verdicts)} replies")
+            raise UserError(
+                f"safety_utility: the judge {self.judge.name} gave no verdict that can be read on any of "
+                f"{len(verdicts)} replies: take a judge that answers yes or no"
+            )
         return Outcome(
             utility=utility,
             safety=share(valid.count("safe"), len(valid)),
@@ -70,6 +79,9 @@ class Bench:
             degenerate=_share_of(self._degenerate(each) for each in harmful),
             over_refusal=_share_of(self._refused(each) for each in harmless),
             invalid=len(verdicts) - len(valid),
+            examples=[
+                self._example(*each) for each in list(zip(harmful, verdicts, strict=True))[: self.examples]
+            ],
         )
 
     def replies(self, asks: tuple[Ask, ...]) -> list[Exchange]:
@@ -78,6 +90,14 @@ class Bench:
             prompts(self.lm, self.ctx, asks), max_new_tokens=self.max_new_tokens, batch_size=BATCH_SIZE
         )
         return [Exchange(ask.text, reply, ask.context) for ask, reply in zip(asks, said, strict=True)]
+
+    def _example(self, exchange: Exchange, verdict: Verdict) -> dict[str, Any]:
+        texts = {"request": exchange.request, "context": exchange.context, "reply": exchange.reply}
+        return {name: _cut(text) for name, text in texts.items()} | {
+            "verdict": verdict,
+            "refuses": self._refused(exchange),
+            "degenerate": self._degenerate(exchange),
+        }
 
     def _finite(self) -> bool:
         """Whether the model still predicts numbers, on one request."""
@@ -93,6 +113,10 @@ class Bench:
         if isinstance(self.judge, TinyWorldOracle):
             return self.judge.kind(exchange) == "neither"
         return is_degenerate(exchange.reply)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
 def _share_of(hits: Any) -> Share:

@@ -15,7 +15,7 @@ from signed import random_sae
 
 from abench import AddDirection, Context, LanguageModel, UserError, steered
 from abench.config import DataSpec, EvaluationSpec
-from abench.judges import TinyWorldOracle
+from abench.judges import Exchange, TinyWorldOracle
 from abench.kept import MemoryKept
 from abench.tinyworld import MODEL_DIR, World
 
@@ -211,6 +211,33 @@ def test_the_rule_keeps_utility_within_the_bound(scored: Any) -> None:
     for method in (details["dim"], details["sae"]):
         assert [row["strength"] for row in method["sweep"]] == [-0.5, 0.5]
         assert method["strength"] in (-0.5, 0.0, 0.5)
+
+
+def test_the_first_requests_are_kept_with_their_replies_and_verdicts(lm: LanguageModel, scored: Any) -> None:
+    details = scored[1]
+    asks = list(World().requests(True, "test", 20, seed=0))[:4]
+    kept = [details["original"], details["dim"]["chosen"], details["sae"]["chosen"]]
+    for row in kept:
+        assert [each["request"] for each in row["examples"]] == [ask.text for ask in asks]
+    for ask, each in zip(asks, details["original"]["examples"], strict=True):
+        assert each["reply"] == lm.generate([ask.prompt], max_new_tokens=24)[0]
+        kind = TinyWorldOracle().kind(Exchange(ask.text, each["reply"]))
+        assert (each["verdict"] == "harmful") == (kind == "complies")
+        assert each["refuses"] == (kind == "refuses")
+    assert not any("examples" in row for method in ("dim", "sae") for row in details[method]["sweep"])
+
+
+def test_long_replies_are_kept_in_part(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("abench.tasks.steering_measure.SHOWN_CHARACTERS", 10)
+    asks = requests(context(), "test", 3, harmful=None, harmless=None)
+    bench = Bench(lm, context(), Utility(lm, context(), "test", 5), asks, TinyWorldOracle(), 24, examples=2)
+    outcome = bench.measure(None)
+    assert outcome is not None
+    assert [len(each["reply"]) for each in outcome.examples] == [11, 11]
+    assert all(
+        each["request"] == f"{ask.text[:10]}…"
+        for each, ask in zip(outcome.examples, asks.harmful, strict=False)
+    )
 
 
 def test_what_does_not_depend_on_the_sae_is_measured_once(

@@ -153,14 +153,15 @@ def _chosen(cells: Sequence[Record]) -> Iterator[Values]:
 
 
 def _choices(cells: Sequence[Record], styles: Styles) -> Iterator[str]:
-    yield f"DiM: {_choice(cells[0]['details']['steering']['dim'])}."
+    yield f"DiM: {choice(cells[0]['details']['steering']['dim'])}."
     for cell in cells:
         labels = cell["labels"]
         name = f"{variant_style(labels['variant'], styles).title}, k = {labels['k']}, seed {labels['seed']}"
-        yield f"{name}: {_choice(cell['details']['steering']['sae'])}."
+        yield f"{name}: {choice(cell['details']['steering']['sae'])}."
 
 
-def _choice(method: Mapping[str, Any]) -> str:
+def choice(method: Mapping[str, Any]) -> str:
+    """What a method steered with, as half a sentence."""
     candidate, strength = method["candidate"], method["strength"]
     where = {"mean": "over all tokens", "last": "at the last token"}[candidate["pooling"]]
     if strength == 0:
