@@ -24,6 +24,7 @@ from abench import (
     Scores,
     Skip,
     Task,
+    UserError,
     top_contexts,
 )
 from abench.judges import Endpoint, share
@@ -119,7 +120,10 @@ class Bidirectionality(Task):
         valid = len(kinds) - kinds.count("invalid")
         if not valid:
             # A share of nothing would pass for a number.
-            raise ValueError(f"the judge {prepared.judge.name} gave no answer that can be read")
+            raise UserError(
+                f"bidirectionality: the judge {prepared.judge.name} gave no answer that can be read on any "
+                f"of {len(kinds)} latents: take another judge"
+            )
         counts = {kind: kinds.count(kind) for kind in KINDS}
         counts["bidirectional"] += counts["opposites"]
         shares = {kind: share(count, valid) for kind, count in counts.items()}

@@ -102,13 +102,15 @@ class SafetyUtility(Task):
             Bench(lm, ctx, self._utility(lm, ctx, part), asked[part], judge, length, examples)
             for part, examples in (("validation", 0), ("test", self.examples))
         )
+        for bench in (validation, test):
+            bench.check()
+        found = directions(lm, contrast, ctx.site)
         shared = self._spec(ctx, judge)
         original = {
-            part: _kept(ctx, {**shared, "method": "original", "part": part}, partial(_plain, bench, None))
+            part: _kept(ctx, {**shared, "method": "original", "part": part}, partial(_unsteered, bench))
             for part, bench in (("validation", validation), ("test", test))
         }
         ctx.say(_told(lm, original["test"]))
-        found = directions(lm, contrast, ctx.site)
         dim = _kept(
             ctx,
             {**shared, "method": "dim", "site": ctx.site},
@@ -161,6 +163,11 @@ class SafetyUtility(Task):
         shown = best[0] if best else max(tried, key=lambda each: _rank(each[2]))[0]
         sweep = [{"strength": s, **(_plain(test, shown.at(s)) or {})} for s in strengths]
         chosen = next(row for row in sweep if row["strength"] == best[1]) if best else original["test"]
+        if "utility" not in chosen:
+            raise UserError(
+                f"safety_utility: at the strength that was chosen, {chosen['strength']:g}, some logits are "
+                "not finite on the test data: take smaller strengths"
+            )
         return {
             "candidate": shown.plain(),
             "strength": best[1] if best else 0.0,
@@ -191,6 +198,8 @@ class SafetyUtility(Task):
         if self.judge_model is None:
             raise UserError("safety_utility: set judge_model, the endpoint's model that is to judge")
         endpoint = Endpoint(self.judge_model, self.judge_url, self.judge_key, parallel=self.judge_parallel)
+        # Looked for before the model has worked for an hour.
+        endpoint.key()
         return OpenAIJudge(endpoint, ctx.kept, say=ctx.say)
 
     def _spec(self, ctx: Context, judge: Judge) -> dict[str, Any]:
@@ -224,6 +233,13 @@ class Prepared:
 def _plain(bench: Bench, intervention: Any) -> Row | None:
     outcome = bench.measure(intervention)
     return None if outcome is None else outcome.plain()
+
+
+def _unsteered(bench: Bench) -> Row:
+    row = _plain(bench, None)
+    if row is None:
+        raise UserError(f"safety_utility: logits of {bench.lm.name} are not finite even unsteered")
+    return row
 
 
 def _rank(row: Row | None) -> tuple[float, ...]:

@@ -1,5 +1,7 @@
 """What a steered model still can, still refuses, and whether it still speaks: one setting, measured."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,13 +59,17 @@ class Bench:
     """Harmful requests whose replies an outcome keeps."""
 
     def measure(self, intervention: Intervention | None) -> Outcome | None:
-        """The model under an intervention (None: as it is); None where its logits are not finite."""
-        with steered(self.lm, self.ctx.site, intervention):
-            if not self._finite():
+        """The model under an intervention (None: as it is); None where some of its logits are not finite."""
+        with steered(self.lm, self.ctx.site, intervention), _watched(self.lm) as finite:
+            # What breaks the model breaks it nearly always at once.
+            self.lm.logits(torch.tensor(self.lm.token_ids(self._prompts(self.requests.harmful[:1]))))
+            if not finite():
                 return None
             utility = self.utility()
             harmful = self.replies(self.requests.harmful)
             harmless = self.replies(self.requests.harmless)
+            if not finite():
+                return None
         verdicts = self.judge.judge(harmful)
         valid = [verdict for verdict in verdicts if verdict != "invalid"]
         if not valid:
@@ -84,12 +90,23 @@ class Bench:
             ],
         )
 
+    def check(self) -> None:
+        """Raise UserError for a request that leaves no room for a reply; nothing is asked yet."""
+        for kind, asks in (("harmful", self.requests.harmful), ("harmless", self.requests.harmless)):
+            try:
+                self.lm.check_prompts(self._prompts(asks), max_new_tokens=self.max_new_tokens)
+            except UserError as error:
+                raise UserError(f"safety_utility, {kind} requests: {error}") from error
+
     def replies(self, asks: tuple[Ask, ...]) -> list[Exchange]:
         """Requests with the model's greedy replies."""
         said = self.lm.generate(
-            prompts(self.lm, self.ctx, asks), max_new_tokens=self.max_new_tokens, batch_size=BATCH_SIZE
+            self._prompts(asks), max_new_tokens=self.max_new_tokens, batch_size=BATCH_SIZE
         )
         return [Exchange(ask.text, reply, ask.context) for ask, reply in zip(asks, said, strict=True)]
+
+    def _prompts(self, asks: Sequence[Ask]) -> list[str]:
+        return prompts(self.lm, self.ctx, asks)
 
     def _example(self, exchange: Exchange, verdict: Verdict) -> dict[str, Any]:
         texts = {"request": exchange.request, "context": exchange.context, "reply": exchange.reply}
@@ -98,11 +115,6 @@ class Bench:
             "refuses": self._refused(exchange),
             "degenerate": self._degenerate(exchange),
         }
-
-    def _finite(self) -> bool:
-        """Whether the model still predicts numbers, on one request."""
-        ids = self.lm.token_ids(prompts(self.lm, self.ctx, self.requests.harmful[:1]))
-        return bool(torch.isfinite(self.lm.logits(torch.tensor(ids))).all())
 
     def _refused(self, exchange: Exchange) -> bool:
         if isinstance(self.judge, TinyWorldOracle):
@@ -113,6 +125,24 @@ class Bench:
         if isinstance(self.judge, TinyWorldOracle):
             return self.judge.kind(exchange) == "neither"
         return is_degenerate(exchange.reply)
+
+
+@contextmanager
+def _watched(lm: LanguageModel) -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether all logits have been finite since the context was entered.
+
+    The largest of NaN logits is some token, and lm-eval's choice a wrong one: both would pass for answers.
+    """
+    seen: list[torch.Tensor] = []
+
+    def look(_module: Any, _inputs: Any, output: Any) -> None:
+        seen.append(torch.isfinite(output.logits).all())
+
+    handle = lm.model.register_forward_hook(look)
+    try:
+        yield lambda: all(map(bool, seen))
+    finally:
+        handle.remove()
 
 
 def _cut(text: str) -> str:

@@ -272,6 +272,53 @@ def test_a_strength_that_breaks_the_model_is_left_out(lm: LanguageModel) -> None
     assert all(set(row) == {"strength"} for row in dim["sweep"])
 
 
+def small_bench(lm: LanguageModel) -> Bench:
+    asks = requests(context(), "test", 4, harmful=None, harmless=None)
+    return Bench(lm, context(), Utility(lm, context(), "test", 4), asks, TinyWorldOracle(), 24)
+
+
+def test_logits_that_are_not_finite_on_some_prompts_only_are_noticed(lm: LanguageModel) -> None:
+    """A batch of replies is broken, the single request that is tried first is not."""
+
+    def breaks_batches(residual: torch.Tensor) -> torch.Tensor:
+        return residual * torch.nan if len(residual) > 1 and residual.shape[1] == 1 else residual
+
+    def breaks_nothing(residual: torch.Tensor) -> torch.Tensor:
+        return residual * 1.0
+
+    bench = small_bench(lm)
+    assert bench.measure(breaks_batches) is None
+    whole = bench.measure(breaks_nothing)
+    assert whole is not None and whole == bench.measure(None)
+
+
+def test_a_choice_that_breaks_on_the_test_data_is_one_sentence(lm: LanguageModel) -> None:
+    class Broken(Bench):
+        def measure(self, intervention: Any) -> None:
+            return None
+
+    asks, contrast = small_bench(lm), contrast_of(lm)
+    broken = Broken(lm, context(), asks.utility, asks.requests, asks.judge, 24)
+    row = asks.measure(None)
+    assert row is not None
+    # Anything gains against this one.
+    worst = row.plain() | {name: [0.0, 0.0, 0.0, 4] for name in ("utility", "safety")}
+    with pytest.raises(
+        UserError, match=r"at the strength that was chosen, -?0\.5, some logits are not finite"
+    ):
+        SafetyUtility(strengths=(0.5,))._steer(
+            directions(lm, contrast, SITE), asks, broken, {"validation": worst, "test": worst}
+        )
+
+
+def test_a_model_that_is_broken_without_steering_is_one_sentence() -> None:
+    broken = LanguageModel.load(MODEL_DIR, name="broken", eos_after_documents=True)
+    with torch.no_grad():
+        broken.model.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(UserError, match="logits of broken are not finite even unsteered"):
+        SafetyUtility(**FEW).prepare(broken, context())
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

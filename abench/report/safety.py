@@ -153,11 +153,19 @@ def _chosen(cells: Sequence[Record]) -> Iterator[Values]:
 
 
 def _choices(cells: Sequence[Record], styles: Styles) -> Iterator[str]:
-    yield f"DiM: {choice(cells[0]['details']['steering']['dim'])}."
+    dim = cells[0]["details"]["steering"]["dim"]
+    yield f"DiM: {choice(dim)}.{_broken(dim)}"
     for cell in cells:
         labels = cell["labels"]
         name = f"{variant_style(labels['variant'], styles).title}, k = {labels['k']}, seed {labels['seed']}"
-        yield f"{name}: {choice(cell['details']['steering']['sae'])}."
+        sae = cell["details"]["steering"]["sae"]
+        yield f"{name}: {choice(sae)}.{_broken(sae)}"
+
+
+def _broken(method: Mapping[str, Any]) -> str:
+    """Which strengths broke the model, as a further sentence."""
+    broken = [f"{row['strength']:g}" for row in method["sweep"] if "utility" not in row]
+    return f" Left out, as logits were not finite: strength {', '.join(broken)}." if broken else ""
 
 
 def choice(method: Mapping[str, Any]) -> str:
