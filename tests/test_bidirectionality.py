@@ -331,6 +331,39 @@ def test_over_seeds_the_table_has_mean_and_sd_and_the_figure_the_same(tmp_path: 
     assert (parts["latents"] == 300).all()
 
 
+def test_two_seeds_are_averaged_with_their_spread_and_the_judge_s_accuracy_stands_below(
+    tmp_path: Path,
+) -> None:
+    site = {"model": "gemma-2-2b", "site": "blocks.12.hook_resid_post", "variant": "abstopk"}
+    report = write_report(
+        [judged(share, seed=seed, **site) for seed, share in enumerate((0.2, 0.3))],
+        {},
+        tmp_path / "r",
+        title="t",
+    )
+    text = report.text(160)
+    (row,) = (line.split() for line in text.splitlines() if " AbsTopK  " in line)
+    assert row[:3] == ["8", "AbsTopK", "2"]
+    # 20 and 30: mean 25, sample standard deviation √50.
+    assert "25.0 ± 7.1 12.5 ± 3.5 50.0 ± 0.0 25.0 ± 7.1 200" in " ".join(row)
+    assert "sample standard deviation over seeds" in text
+    assert text.count("On 120 made-up latents") == 1 and "96.0 % [90.0, 99.0]" in text
+    assert "In brackets" not in text and "(paper)" in text
+    assert "25.0" in (report.folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_row_that_lacks_a_seed_has_no_mean(tmp_path: Path) -> None:
+    cells = [judged(0.2, seed=0), judged(0.3, seed=1), judged(0.1, variant="abstopk")]
+    cells[1] |= {"status": "failed", "details": {}, "reason": "the judge is ill"}
+    report = write_report(cells, {}, tmp_path / "r", title="t")
+    text = report.text(160)
+    (row,) = (line.split() for line in text.splitlines() if " TopK  " in line)
+    assert row == ["8", "TopK", "1", "1/2", "1/2", "1/2", "1/2", "100"]
+    assert "no mean is taken over fewer seeds than planned" in text
+    bars = (report.folder / "bidirectionality.csv").read_text()
+    assert "abstopk" in bars and ",topk," not in bars
+
+
 def test_the_page_escapes_tokens_and_shades_by_sign(tmp_path: Path) -> None:
     report = write_report([judged(0.2)], {}, tmp_path / "r", title="t")
     page = report.index.read_text(encoding="utf-8")

@@ -119,6 +119,14 @@ def test_a_failed_cell_is_shown_with_its_reason(tmp_path: Path) -> None:
     assert any("it broke" in line for line in text)
 
 
+def test_a_row_that_lacks_a_seed_has_no_mean(tmp_path: Path) -> None:
+    failed = record("abstopk", 1, outcome(0, 0), status="failed")
+    text = lines([CELLS[0], failed, CELLS[2]], tmp_path)
+    assert row(text, "AbsTopK").split().count("1/2") == 7
+    assert any("no mean is taken over fewer seeds than planned" in " ".join(line.split()) for line in text)
+    assert "69.0 [64.0, 74.0]" in row(text, "TopK")
+
+
 def test_the_figure_has_its_points_beside_it(tmp_path: Path) -> None:
     report = write_report(CELLS, {}, tmp_path / "report", title="t")
     points = pd.read_csv(report.folder / "tradeoff.csv")
