@@ -1,6 +1,6 @@
 """A general language model as judge of a latent's two sides."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
@@ -46,7 +46,7 @@ _ANSWERS: dict[str, Kind] = {
 _CHARACTERS_PER_TOKEN = 4
 _ANSWER_TOKENS = 4
 
-Messages = list[dict[str, str]]
+Messages = Sequence[Mapping[str, str]]
 
 
 class OpenAIPoles:

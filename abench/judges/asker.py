@@ -58,7 +58,7 @@ class Asker:
         only one question is under way, so that a wrong key or address costs one request. After a fault
         nothing more is begun, and what is under way is still kept. Raises the fault of the earliest question.
         """
-        keys = [canonical_json([dict(message) for message in question]) for question in questions]
+        keys = [canonical_json(self._spec(question)) for question in questions]
         distinct = dict(zip(keys, questions, strict=True))
         waiting, answers = deque(distinct.values()), []
         while waiting and not self._answered:
