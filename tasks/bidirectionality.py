@@ -24,6 +24,7 @@ from abench import (
     Scores,
     Skip,
     Task,
+    UserError,
     top_contexts,
 )
 from abench.judges import Endpoint, share
@@ -71,6 +72,8 @@ class Bidirectionality(Task):
     judge_url: str = "https://api.openai.com/v1"
     judge_key: str = "OPENAI_API_KEY"
     """Environment variable that holds the endpoint's key."""
+    judge_parallel: int = Field(8, ge=1, exclude=True)
+    """Questions that the endpoint is asked at once; it changes no answer, so it is in no key."""
     validation: int = Field(120, ge=0)
     """Made-up latents on which the judge is tested; 0 tests it not."""
     examples: int = Field(3, ge=0)
@@ -117,7 +120,10 @@ class Bidirectionality(Task):
         valid = len(kinds) - kinds.count("invalid")
         if not valid:
             # A share of nothing would pass for a number.
-            raise ValueError(f"the judge {prepared.judge.name} gave no answer that can be read")
+            raise UserError(
+                f"bidirectionality: the judge {prepared.judge.name} gave no answer that can be read on any "
+                f"of {len(kinds)} latents: take another judge"
+            )
         counts = {kind: kinds.count(kind) for kind in KINDS}
         counts["bidirectional"] += counts["opposites"]
         shares = {kind: share(count, valid) for kind, count in counts.items()}
@@ -145,7 +151,9 @@ class Bidirectionality(Task):
         kind, _, model = name.partition(":")
         if kind == "oracle":
             return TinyWorldPoles()
-        endpoint = Endpoint(model or str(self.judge_model), self.judge_url, self.judge_key)
+        endpoint = Endpoint(
+            model or str(self.judge_model), self.judge_url, self.judge_key, parallel=self.judge_parallel
+        )
         return OpenAIPoles(endpoint, ctx.kept, ctx.say)
 
 
