@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from abench.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
     from abench.errors import UserError
     from abench.few_latents import latent_codes
+    from abench.inputs import InputFile
     from abench.library import TrainedSAE, train
     from abench.models import LanguageModel, site_name
     from abench.steering import (
@@ -40,6 +41,7 @@ _HOME = {
     "Concept": "concepts",
     "Context": "task",
     "Excerpt": "contexts",
+    "InputFile": "inputs",
     "Intervention": "steering",
     "LanguageModel": "models",
     "LatentContexts": "contexts",
@@ -83,6 +85,7 @@ __all__ = [
     "Concept",
     "Context",
     "Excerpt",
+    "InputFile",
     "Intervention",
     "LanguageModel",
     "LatentContexts",

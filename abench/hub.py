@@ -1,6 +1,7 @@
 """The Hugging Face hub, with its failures as sentences: what is missing, and how to get it."""
 
 import os
+import re
 import socket
 from pathlib import Path
 from urllib.parse import urlparse
@@ -81,6 +82,39 @@ def fetch_model(repository: str, revision: str | None) -> Path:
         )
         raise UserError(sentence) from error
     return Path(folder)
+
+
+def refusal(error: Exception, repository: str, revision: str | None) -> str | None:
+    """What the hub said to a request for a data set, as a clause; None if it did not refuse or was not asked.
+
+    The clients wrap the hub's answers in errors of their own, so the errors behind `error` count as well.
+    """
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, GatedRepoError):
+            return "it is gated: accept its terms on the hub and set HF_TOKEN to your token"
+        if isinstance(seen, RevisionNotFoundError):
+            return f"the hub has no revision '{revision}' of it"
+        if isinstance(seen, RepositoryNotFoundError):
+            return f"the hub has no data set '{repository}', or your token may not see it"
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def cached_commit(repository: str, revision: str | None) -> str | None:
+    """The commit of a data set that a revision (None: `main`) stood for when the hub was last asked.
+
+    A whole hash is a commit by itself. None if this machine does not know.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    # Of every data set that is opened the card is fetched first, under the name of the revision.
+    card = try_to_load_from_cache(repository, "README.md", revision=revision, repo_type="dataset")
+    return Path(card).parent.name if isinstance(card, str) else None
 
 
 def cause_of(error: Exception) -> str:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from abench import UserError
-from abench.hub import offline_reason
+from abench.hub import cached_commit, offline_reason, refusal
 
 Texts = tuple[str, ...]
+
+Revisions = Mapping[str, str]
+"""Hub id of a data set -> commit, tag or branch that is read."""
+AS_THEY_ARE: Revisions = MappingProxyType({})
+"""No data set is held at a revision: each is read as it is now."""
 
 _SCRIPTED = {"codeparrot/github-code": "data/train-*.parquet"}
 """Repositories whose loading script only renames columns -> the files it reads, to be read without it."""
@@ -24,8 +31,9 @@ def load_hub_split(
 ) -> Any:
     """A split of a hub data set as a datasets.Dataset, or as an IterableDataset if `streaming`.
 
-    Whole splits come from the cache of this machine where HF_HUB_OFFLINE is set. Raises UserError, at once,
-    where the hub cannot be reached, and for whatever else keeps the data set from being opened.
+    `revision` is a commit, a tag or a branch; None is the data set as it is now. Whole splits come from the
+    cache of this machine where HF_HUB_OFFLINE is set. Raises UserError, at once, where the hub cannot be
+    reached, and for whatever else keeps the data set from being opened.
     """
     import datasets
 
@@ -38,21 +46,47 @@ def load_hub_split(
         files = f"hf://datasets/{repository}{at}/{_SCRIPTED[repository]}"
         source = {"path": "parquet", "data_files": {split: files}}
     try:
-        return datasets.load_dataset(**source, split=split, streaming=streaming)
+        opened = datasets.load_dataset(**source, split=split, streaming=streaming)
     except Exception as error:
-        # The hub's client raises a dozen unrelated types here; each message, but one, names the cause.
-        hidden = isinstance(error, datasets.exceptions.DatasetGenerationError)
-        lines = str(error.__cause__ if hidden else error).strip().splitlines() or [type(error).__name__]
-        cause = f"{lines[0]} … {lines[-1]}" if hidden and len(lines) > 1 else lines[0]
+        # The hub's client raises a dozen unrelated types here.
+        cause = refusal(error, repository, revision) or _cause(error)
         also = "" if reason is None else f", and {reason}"
         raise UserError(f"the data set {repository} cannot be read: {cause}{also}") from error
+    if reason is not None:
+        check_commit(opened, repository, revision)
+    return opened
+
+
+def _cause(error: Exception) -> str:
+    """What an error of datasets says; each message, but one, names the cause."""
+    from datasets.exceptions import DatasetGenerationError
+
+    hidden = isinstance(error, DatasetGenerationError)
+    lines = str(error.__cause__ if hidden else error).strip().splitlines() or [type(error).__name__]
+    return f"{lines[0]} … {lines[-1]}" if hidden and len(lines) > 1 else lines[0]
+
+
+def check_commit(opened: Any, repository: str, revision: str | None) -> None:
+    """UserError if a split (datasets.Dataset) that was opened without the hub is of another commit.
+
+    Without the hub datasets takes the state that was prepared last, whatever revision it is asked for.
+    """
+    wanted = cached_commit(repository, revision)
+    found = Path(opened.cache_files[0]["filename"]).parent.name if opened.cache_files else None
+    if found != wanted and (revision is not None or wanted is not None):
+        raise UserError(
+            f"the data set {repository} cannot be read: what this machine has of it is not revision "
+            f"'{revision or 'main'}'; run once where the hub can be reached"
+        )
 
 
 class LabelledSplit:
     """A whole split: a column of texts, and columns of labels as text (`0`, `1.0`), like sae-bench."""
 
-    def __init__(self, repository: str, half: str, text: str, labels: Sequence[str]) -> None:
-        dataset = load_hub_split(repository, half)
+    def __init__(
+        self, repository: str, half: str, text: str, labels: Sequence[str], revision: str | None = None
+    ) -> None:
+        dataset = load_hub_split(repository, half, None, revision)
         self.labels = tuple(labels)
         self.name = f"the {half} split of {repository}"
         check_columns(self.name, [text, *labels], dataset.column_names)

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from abench import Context, UserError
+from abench.hub import cause_of, offline_reason, refusal
 from abench.tinyworld import World
 from abench.tinyworld.entities import TEMPLATES
 
@@ -48,14 +49,17 @@ class Prompt:
 
 
 def prompts_by_kind(
-    attributes: Mapping[str, tuple[str, ...]], ctx: Context, most: int | None
+    attributes: Mapping[str, tuple[str, ...]],
+    ctx: Context,
+    most: int | None,
+    revision: str | None = None,
 ) -> dict[str, list[Prompt]]:
     """All prompts of each kind of entity, entity by entity; of each attribute at most `most`, drawn by seed.
 
     Raises UserError for unknown kinds and attributes, files that are missing or lack something, and for the
     hub's prompts where they are neither cached nor to be had.
     """
-    folder = None if is_tiny(ctx) else hub_folder()
+    folder = None if is_tiny(ctx) else hub_folder(revision)
     found = {}
     for kind, names in attributes.items():
         prompts = tiny_prompts(kind, names) if folder is None else folder_prompts(folder, kind, names)
@@ -132,21 +136,24 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def hub_folder() -> Path:
-    """The folder with sae-bench's copy of RAVEL; UserError where it is neither cached nor reachable."""
+def hub_folder(revision: str | None = None) -> Path:
+    """The folder with sae-bench's copy of RAVEL; UserError where it is neither cached nor to be had."""
     from huggingface_hub import snapshot_download
-
-    from abench.hub import cause_of, offline_reason
 
     reason = offline_reason()
     try:
         folder = snapshot_download(
-            REPOSITORY, repo_type="dataset", allow_patterns="*.json", local_files_only=reason is not None
+            REPOSITORY,
+            repo_type="dataset",
+            revision=revision,
+            allow_patterns="*.json",
+            local_files_only=reason is not None,
         )
     except Exception as error:
         # Which errors come depends on the client's version and on the HTTP library beneath it.
+        cause = refusal(error, REPOSITORY, revision) or reason or cause_of(error)
         raise UserError(
-            f"ravel: its prompts ({REPOSITORY}) are not on this machine and {reason or cause_of(error)}. "
+            f"ravel: its prompts ({REPOSITORY}) are not on this machine and {cause}. "
             "Run once where the hub can be reached; they are kept for later."
         ) from error
     return Path(folder)

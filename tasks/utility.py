@@ -5,6 +5,7 @@ lm-eval as it is, so whatever intervention holds while it is asked is in the ans
 (lm-eval's `use_cache` would give the unsteered ones).
 """
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -12,13 +13,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from abench import Context, LanguageModel, UserError
+from abench.hub import cause_of, offline_reason, refusal
 from abench.judges import Share, share
 from abench.tinyworld import World
 
+from .hub_splits import check_commit
 from .labelled import is_tiny
+
+MMLU = "cais/mmlu"
 
 Part = Literal["validation", "test"]
 """On the validation part settings are chosen, on the test part they are reported."""
@@ -45,6 +51,8 @@ class Utility:
     questions: int | None
     """Questions at most: of MMLU for each of its 57 subjects, of the tiny world in all; None asks all."""
     shots: int = 0
+    revision: str | None = None
+    """Commit, tag or branch of MMLU's data set; None is the data set as it is now."""
 
     def __call__(self) -> Share:
         """Share of questions answered right now, under whatever intervention holds."""
@@ -89,19 +97,47 @@ class Utility:
         return {"tasks": {_TINY["task"]: task}}
 
     def _mmlu(self) -> Any:
-        import lm_eval
-        from lm_eval.tasks import TaskManager
-
-        stock = Path(lm_eval.__file__).parent / "tasks" / "mmlu" / "default"
-        try:
-            found = TaskManager(include_defaults=False, include_path=str(stock)).load(["mmlu"])
-        except Exception as error:
-            # The hub's clients raise many unrelated types; each message names the cause.
-            raise UserError(f"safety_utility: MMLU cannot be read: {str(error).splitlines()[0]}") from error
+        found = _stock_mmlu(self.revision)
         for task in found["tasks"].values():
             task.config.test_split = self.part
             task.config.num_fewshot = self.shots
         return found
+
+
+def _stock_mmlu(revision: str | None) -> Any:
+    """lm-eval's own group of 57 subjects; UserError for data that cannot be read."""
+    import datasets
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    reason = offline_reason()
+    if reason is not None and not datasets.config.HF_HUB_OFFLINE:
+        # The clients would try for minutes, 57 times.
+        raise UserError(f"safety_utility: MMLU ({MMLU}) cannot be read: {reason}")
+    stock = Path(lm_eval.__file__).parent / "tasks" / "mmlu" / "default"
+    try:
+        with TemporaryDirectory() as folder:
+            name = _held_at(revision, Path(folder)) if revision is not None else "mmlu"
+            manager = TaskManager(include_defaults=False, include_path=[str(stock), folder])
+            found = manager.load([name])
+    except Exception as error:
+        # The hub's clients raise many unrelated types.
+        cause = refusal(error, MMLU, revision) or cause_of(error)
+        also = "" if reason is None else f", and {reason}"
+        raise UserError(f"safety_utility: MMLU ({MMLU}) cannot be read: {cause}{also}") from error
+    if reason is not None:
+        for task in found["tasks"].values():
+            check_commit(task.dataset["test"], MMLU, revision)
+    return found
+
+
+def _held_at(revision: str, folder: Path) -> str:
+    """The name of a group, written to a folder, that is `mmlu` on a revision of its data set."""
+    member = {"group": "mmlu", "dataset_kwargs": {"revision": revision}}
+    group = {"group": "mmlu_held", "task": [member], "aggregate_metric_list": [{"metric": "acc"}]}
+    # JSON is YAML, too.
+    (folder / "mmlu_held.yaml").write_text(json.dumps(group), encoding="utf-8")
+    return "mmlu_held"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,25 @@ from hub.files import write_card, write_parquet
 from hub.repository import Commit, Repository
 from hub.texts import text_about, topic_words
 
-MMLU_SUBJECTS = (
+ASKED_SUBJECTS = (
     "high_school_us_history",
     "college_computer_science",
     "high_school_geography",
     "human_aging",
     "college_biology",
 )
-"""The subjects that sae-bench's unlearning asks about, and one of the forget topic's field."""
-QUESTIONS = 24
+"""The subjects of MMLU that sae-bench's unlearning asks about, and one of the forget topic's field."""
+QUESTIONS, FEW_QUESTIONS = 24, 3
+"""Questions of a subject that is asked about, and of MMLU's others."""
+
+
+def mmlu_subjects() -> tuple[str, ...]:
+    """All subjects of MMLU, as lm-eval's stock group names them."""
+    import lm_eval
+
+    stock = Path(lm_eval.__file__).parent / "tasks" / "mmlu" / "default"
+    text = "".join(file.read_text(encoding="utf-8") for file in sorted(stock.glob("mmlu_*.yaml")))
+    return tuple(re.findall(r"^.?dataset_name.?: \W?(\w+)", text, re.MULTILINE))
 
 
 def wmdp(folder: Path) -> Repository:
@@ -31,7 +42,7 @@ def wmdp(folder: Path) -> Repository:
 
 
 def mmlu(folder: Path) -> Repository:
-    """Questions of several subjects, a configuration a subject."""
+    """Questions of 57 subjects, a configuration a subject."""
     from datasets import ClassLabel, Features, Sequence, Value
 
     features = Features(
@@ -43,8 +54,9 @@ def mmlu(folder: Path) -> Repository:
         }
     )
     configs = {}
-    for subject in MMLU_SUBJECTS:
-        for split, number in {"test": QUESTIONS, "validation": 5, "dev": 5}.items():
+    for subject in mmlu_subjects():
+        tested = QUESTIONS if subject in ASKED_SUBJECTS else FEW_QUESTIONS
+        for split, number in {"test": tested, "validation": 5, "dev": 5}.items():
             rows = [row | {"subject": subject} for row in _questions(subject, split, number)]
             write_parquet(folder / subject / f"{split}-00000-of-00001.parquet", rows, features)
         configs[subject] = {split: f"{subject}/{split}-*" for split in ("test", "validation", "dev")}
