@@ -11,6 +11,8 @@ from abench.errors import UserError
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """What a model folder needs. Pickled weights are never fetched."""
 
+_TIMEOUT = 60.0
+
 
 def offline_reason() -> str | None:
     """Why the hub cannot be asked, or None if it answers. Never waits longer than three seconds.
@@ -93,7 +95,8 @@ def refusal(error: Exception, repository: str, revision: str | None) -> str | No
 
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, GatedRepoError):
+        # datasets hides the hub's answer and leaves a text.
+        if isinstance(seen, GatedRepoError) or "is a gated dataset" in str(seen):
             return "it is gated: accept its terms on the hub and set HF_TOKEN to your token"
         if isinstance(seen, RevisionNotFoundError):
             return f"the hub has no revision '{revision}' of it"
@@ -101,6 +104,31 @@ def refusal(error: Exception, repository: str, revision: str | None) -> str | No
             return f"the hub has no data set '{repository}', or your token may not see it"
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def data_set_commit(repository: str, revision: str | None) -> str | None:
+    """The commit of a data set that a revision (None: `main`) is now.
+
+    Without the hub, the one that it was when the hub was last asked; None where this machine does not know
+    and no revision was asked for. Raises UserError where the hub refuses or a revision is not known.
+    """
+    from huggingface_hub import HfApi
+
+    reason = offline_reason()
+    if reason is not None:
+        commit = cached_commit(repository, revision)
+        if commit is None and revision is not None:
+            raise UserError(
+                f"the data set {repository} cannot be read: {reason}, and this machine does not know its "
+                f"revision '{revision}'"
+            )
+        return commit
+    try:
+        return str(HfApi().dataset_info(repository, revision=revision, timeout=_TIMEOUT).sha)
+    except Exception as error:
+        # Which errors come depends on the client's version and on the HTTP library beneath it.
+        cause = refusal(error, repository, revision) or cause_of(error)
+        raise UserError(f"the data set {repository} cannot be read: {cause}") from error
 
 
 def cached_commit(repository: str, revision: str | None) -> str | None:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from abench import UserError
-from abench.hub import cached_commit, offline_reason, refusal
+from abench.hub import data_set_commit, offline_reason, refusal
 
 Texts = tuple[str, ...]
 
@@ -40,9 +40,10 @@ def load_hub_split(
     reason = offline_reason()
     if reason is not None and (streaming or not datasets.config.HF_HUB_OFFLINE):
         raise UserError(f"the data set {repository} cannot be read: {reason}")
+    commit = data_set_commit(repository, revision)
     source: dict[str, Any] = {"path": repository, "name": config, "revision": revision}
     if repository in _SCRIPTED:
-        at = "" if revision is None else f"@{revision}"
+        at = "" if commit is None else f"@{commit}"
         files = f"hf://datasets/{repository}{at}/{_SCRIPTED[repository]}"
         source = {"path": "parquet", "data_files": {split: files}}
     try:
@@ -52,8 +53,8 @@ def load_hub_split(
         cause = refusal(error, repository, revision) or _cause(error)
         also = "" if reason is None else f", and {reason}"
         raise UserError(f"the data set {repository} cannot be read: {cause}{also}") from error
-    if reason is not None:
-        check_commit(opened, repository, revision)
+    if not streaming:
+        check_commit(opened, commit, repository, revision)
     return opened
 
 
@@ -63,17 +64,17 @@ def _cause(error: Exception) -> str:
 
     hidden = isinstance(error, DatasetGenerationError)
     lines = str(error.__cause__ if hidden else error).strip().splitlines() or [type(error).__name__]
-    return f"{lines[0]} … {lines[-1]}" if hidden and len(lines) > 1 else lines[0]
+    said = f"{lines[0]} … {lines[-1]}" if hidden and len(lines) > 1 else lines[0]
+    return said.rstrip(" .")
 
 
-def check_commit(opened: Any, repository: str, revision: str | None) -> None:
-    """UserError if a split (datasets.Dataset) that was opened without the hub is of another commit.
+def check_commit(opened: Any, commit: str | None, repository: str, revision: str | None) -> None:
+    """UserError if a split (datasets.Dataset) is of another commit; None is any.
 
-    Without the hub datasets takes the state that was prepared last, whatever revision it is asked for.
+    Where the hub does not answer or knows no such revision, datasets takes the state that was prepared last.
     """
-    wanted = cached_commit(repository, revision)
-    found = Path(opened.cache_files[0]["filename"]).parent.name if opened.cache_files else None
-    if found != wanted and (revision is not None or wanted is not None):
+    found = Path(opened.cache_files[0]["filename"]).parent.name
+    if commit not in (None, found):
         raise UserError(
             f"the data set {repository} cannot be read: what this machine has of it is not revision "
             f"'{revision or 'main'}'; run once where the hub can be reached"

@@ -112,7 +112,8 @@ def forget_documents(ctx: Context, file: str | None, revisions: Revisions = AS_T
         return documents
     except UserError as error:
         raise UserError(
-            f"{error}. Or give a file with the column 'text': --set task_options.unlearning.forget_text=PATH"
+            f"{error}. The corpus is gated and needs HF_TOKEN; or give a file with the column 'text': "
+            "--set task_options.unlearning.forget_text=PATH"
         ) from error
 
 

@@ -10,14 +10,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from abench import Context, LanguageModel, UserError
-from abench.hub import cause_of, offline_reason, refusal
+from abench.hub import cause_of, data_set_commit, offline_reason, refusal
 from abench.judges import Share, share
 from abench.tinyworld import World
 
@@ -78,11 +78,12 @@ class Utility:
                 max_length=longest,
             )
 
-    @cached_property
+    @property
     def _tasks(self) -> Any:
         with _quiet():
-            return self._tiny_tasks() if is_tiny(self.ctx) else self._mmlu()
+            return self._tiny_tasks if is_tiny(self.ctx) else self._mmlu()
 
+    @cached_property
     def _tiny_tasks(self) -> Any:
         from datasets import Dataset
         from lm_eval.api.task import ConfigurableTask
@@ -98,12 +99,14 @@ class Utility:
 
     def _mmlu(self) -> Any:
         found = _stock_mmlu(self.revision)
+        # The two parts share the group, which is read once.
         for task in found["tasks"].values():
             task.config.test_split = self.part
             task.config.num_fewshot = self.shots
         return found
 
 
+@lru_cache(maxsize=1)
 def _stock_mmlu(revision: str | None) -> Any:
     """lm-eval's own group of 57 subjects; UserError for data that cannot be read."""
     import datasets
@@ -114,6 +117,7 @@ def _stock_mmlu(revision: str | None) -> Any:
     if reason is not None and not datasets.config.HF_HUB_OFFLINE:
         # The clients would try for minutes, 57 times.
         raise UserError(f"safety_utility: MMLU ({MMLU}) cannot be read: {reason}")
+    commit = data_set_commit(MMLU, revision)
     stock = Path(lm_eval.__file__).parent / "tasks" / "mmlu" / "default"
     try:
         with TemporaryDirectory() as folder:
@@ -125,9 +129,8 @@ def _stock_mmlu(revision: str | None) -> Any:
         cause = refusal(error, MMLU, revision) or cause_of(error)
         also = "" if reason is None else f", and {reason}"
         raise UserError(f"safety_utility: MMLU ({MMLU}) cannot be read: {cause}{also}") from error
-    if reason is not None:
-        for task in found["tasks"].values():
-            check_commit(task.dataset["test"], MMLU, revision)
+    for task in found["tasks"].values():
+        check_commit(task.dataset["test"], commit, MMLU, revision)
     return found
 
 

@@ -1,8 +1,8 @@
-"""The six named models as their repositories are laid out, with random weights; of real depth and width, or small.
+"""The six named models as their repositories are laid out, with random weights: of real size, or small.
 
 Depth and width are those of configs/models, because abench takes them from there. Attention heads,
 feed-forward layers and vocabulary are tiny, so that most have less than 30 MB (GPT-2, with its square
-attention, 56 MB). The small ones are of four blocks; a copy of the model's file has to say so (`small_config`).
+attention, 56 MB). Small ones have four blocks, which a copy of the model's file has to say (`small_config`).
 """
 
 from collections.abc import Mapping
@@ -79,7 +79,7 @@ def model_repository(name: str, folder: Path, *, small: bool = False) -> Reposit
 
 
 def small_config(name: str, folder: Path) -> Path:
-    """A copy of a model's file in configs/models, for the small stand-in, in arithmetic that any CPU is fast at."""
+    """A copy of a model's file in configs/models for the small stand-in, in float32: fast on any CPU."""
     from abench.config import model_config
 
     values = model_config(name).model_dump(mode="json", exclude_defaults=True)
