@@ -1,5 +1,6 @@
 """Sessions: lint, types, tests, build. `nox` runs them all; `nox -s tests` is what CI runs."""
 
+import os
 from pathlib import Path
 
 import nox
@@ -8,7 +9,21 @@ nox.options.error_on_missing_interpreters = True
 nox.options.reuse_existing_virtualenvs = True
 
 PINNED = ("-c", "constraints.txt")
-BENCHMARKS = ("startup", "default_run", "group_overhead", "memory", "steering", "train_step")
+BENCHMARKS = (
+    "startup",
+    "default_run",
+    "group_overhead",
+    "memory",
+    "train_step",
+    "steering",
+    "core",
+    "sparse_probing",
+    "scr_tpp",
+    "absorption",
+    "ravel",
+    "unlearning",
+    "six_tasks",
+)
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
@@ -52,7 +67,11 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """pytest against the installed wheel; options after `--` go to pytest."""
     install_wheel(session, "[test]")
-    session.run("pytest", *(session.posargs or ["-q", "--durations=10"]), env=OFFLINE)
+    # A file's tests stay together, because they share what its fixtures make. One thread a process: the
+    # processes fill the cores.
+    processes = str(min(8, len(os.sched_getaffinity(0))))
+    usual = ["-q", "--durations=10", "-n", processes, "--dist", "loadfile"]
+    session.run("pytest", *(session.posargs or usual), env={**OFFLINE, "OMP_NUM_THREADS": "1"})
 
 
 @nox.session

@@ -1,7 +1,7 @@
 """abench: train sparse autoencoders, score them, compare them. Signed latents included.
 
-The names listed here are the public API; tasks are written against it alone. They are imported when first
-used, so that `import abench` costs nothing.
+The names listed here are the public API, together with those of `abench.judges` and `abench.tinyworld`; tasks
+are written against it alone. They are imported when first used, so that `import abench` costs nothing.
 """
 
 from importlib import import_module
@@ -11,13 +11,25 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from abench.activations import TokenRows, ordinary
-    from abench.codes import PoleCodes, PoleRates, Pooled, firing_rates, pool, right_padded, token_rows
+    from abench.codes import (
+        PoleCodes,
+        PoleRates,
+        Pooled,
+        firing_rates,
+        pool,
+        right_padded,
+        sparse_codes,
+        token_rows,
+    )
     from abench.concepts import Concept, LatentDifferences, latent_differences, mean_difference
     from abench.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
+    from abench.decoding import output_gain
     from abench.errors import UserError
     from abench.few_latents import latent_codes
     from abench.inputs import InputFile
+    from abench.kept import Kept
     from abench.library import TrainedSAE, train
+    from abench.loading import load_file, load_hub_files, load_hub_split, read_hub
     from abench.models import LanguageModel, site_name
     from abench.steering import (
         AblateDirection,
@@ -28,10 +40,10 @@ if TYPE_CHECKING:
         ScaleLatent,
         steered,
     )
-    from abench.synthetic import SyntheticModel
+    from abench.synthetic import SyntheticModel, SyntheticSample
     from abench.task import Context, Metric, ModelKind, Scores, Skip, Task, View
     from abench.variants import Variant
-    from abench.views import SplitSAE
+    from abench.views import SplitSAE, base_of
 
 _HOME = {
     "AblateDirection": "steering",
@@ -43,6 +55,7 @@ _HOME = {
     "Excerpt": "contexts",
     "InputFile": "inputs",
     "Intervention": "steering",
+    "Kept": "kept",
     "LanguageModel": "models",
     "LatentContexts": "contexts",
     "LatentDifferences": "concepts",
@@ -56,6 +69,7 @@ _HOME = {
     "Skip": "task",
     "SplitSAE": "views",
     "SyntheticModel": "synthetic",
+    "SyntheticSample": "synthetic",
     "Task": "task",
     "TokenRows": "activations",
     "TopContexts": "contexts",
@@ -63,14 +77,21 @@ _HOME = {
     "UserError": "errors",
     "Variant": "variants",
     "View": "task",
+    "base_of": "views",
     "firing_rates": "codes",
     "latent_codes": "few_latents",
     "latent_differences": "concepts",
+    "load_file": "loading",
+    "load_hub_files": "loading",
+    "load_hub_split": "loading",
     "mean_difference": "concepts",
     "ordinary": "activations",
+    "output_gain": "decoding",
     "pool": "codes",
+    "read_hub": "loading",
     "right_padded": "codes",
     "site_name": "models",
+    "sparse_codes": "codes",
     "steered": "steering",
     "token_rows": "codes",
     "top_contexts": "contexts",
@@ -87,6 +108,7 @@ __all__ = [
     "Excerpt",
     "InputFile",
     "Intervention",
+    "Kept",
     "LanguageModel",
     "LatentContexts",
     "LatentDifferences",
@@ -100,6 +122,7 @@ __all__ = [
     "Skip",
     "SplitSAE",
     "SyntheticModel",
+    "SyntheticSample",
     "Task",
     "TokenRows",
     "TopContexts",
@@ -107,14 +130,21 @@ __all__ = [
     "UserError",
     "Variant",
     "View",
+    "base_of",
     "firing_rates",
     "latent_codes",
     "latent_differences",
+    "load_file",
+    "load_hub_files",
+    "load_hub_split",
     "mean_difference",
     "ordinary",
+    "output_gain",
     "pool",
+    "read_hub",
     "right_padded",
     "site_name",
+    "sparse_codes",
     "steered",
     "token_rows",
     "top_contexts",

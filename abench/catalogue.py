@@ -39,6 +39,16 @@ def find_model(name: str) -> tuple[str, ModelConfig]:
     )
 
 
+def recorded(config: ModelConfig) -> dict[str, Any]:
+    """A configuration as it is kept beside what was made with the model, so that it is found again.
+
+    A local folder has its whole path there, whatever folder it was named from.
+    """
+    kept = config.model_dump(mode="json", exclude_defaults=True)
+    local = None if config.weights == "tinyworld" else _local_folder(config)
+    return kept if local is None else kept | {"weights": str(local.resolve())}
+
+
 def weights_folder(config: ModelConfig) -> Path:
     """The local folder with a model's weights; fetches them from the hub if they are not here.
 

@@ -170,6 +170,14 @@ def firing_rates(lm: LanguageModel, tokens: Tensor, ctx: Context) -> OfEach[Pole
     return rates
 
 
+def sparse_codes(sae: Any, x: Tensor) -> csr_array:
+    """An SAE's codes of activations x [tokens, d_in], as a sparse array [tokens, latents] in float32.
+
+    The values are those of `sae.encode`. Faster than it where few latents are active, and never dense.
+    """
+    return _csr(_active(sae, x.to(sae.device)))
+
+
 def token_rows(lm: LanguageModel, texts: Sequence[str], context: int) -> list[list[int]]:
     """Token ids of each text, cut to `context` tokens: behind BOS if the tokenizer has one, without EOS.
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from abench.activations import ActivationSource, ActivationStream
@@ -119,15 +120,31 @@ class Bench:
         return task.score(in_view(sae, view), prepared, self.lm, replace(ctx, view=view))
 
 
-def check_found(found: Sequence[FoundTask]) -> Iterator[Verdict]:
-    """The verdict on each task that was found, with its default options."""
-    benches: dict[str, Bench] = {}
+def check_found(found: Sequence[FoundTask], benches: dict[str, Bench] | None = None) -> Iterator[Verdict]:
+    """The verdict on each task that was found, with the options it is to be checked with.
+
+    `benches` are those to work on, by kind of model; what is missing in it is made and left there.
+    """
+    benches = {} if benches is None else benches
     for each in found:
         if each.task is None:
             yield Verdict(each.name, (Finding("import", each.summary),))
             continue
         kind = each.task.kinds[0]
-        yield check_task(each.task(), benches.setdefault(kind, Bench(kind)))
+        if kind not in benches:
+            benches[kind] = Bench(kind)
+        yield _with_check_options(each.task, benches[kind])
+
+
+def _with_check_options(task: type[Task], bench: Bench) -> Verdict:
+    try:
+        chosen = task(**task.check_options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        problem = f"its check_options cannot be taken: {where}: {first['msg']}"
+        return Verdict(task.name, (Finding("declaration", problem),))
+    return check_task(chosen, bench)
 
 
 def check_task(task: Task, bench: Bench) -> Verdict:

@@ -8,8 +8,7 @@ from typing import Any, Literal
 from abench import hub
 from abench.config import DataSpec
 from abench.errors import UserError
-
-_BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
+from abench.loading import load_file, load_hub_split
 
 Part = Literal["train", "held_out"]
 
@@ -38,33 +37,16 @@ def _open(spec: DataSpec) -> Any:
     if spec.dataset is None:
         raise UserError(f"data.dataset is needed for data.source {spec.source}")
     if spec.source == "file":
-        return _open_file(Path(spec.dataset), spec.split)
-    reason = hub.offline_reason()
-    if reason is not None:
-        raise UserError(
-            f"the data set {spec.dataset} cannot be streamed: {reason}. Run where the hub can be reached, "
-            "or give local text: --set data.source=file --set data.dataset=PATH"
-        )
-    from datasets import load_dataset
-
+        return load_file(Path(spec.dataset), spec.split, streaming=True)
     try:
-        return load_dataset(
-            spec.dataset, spec.config, split=spec.split, revision=spec.revision, streaming=True
-        )
-    except Exception as error:
-        # The hub's client raises a dozen unrelated types here; each message names the cause.
-        raise UserError(f"the data set {spec.dataset} cannot be opened: {hub.cause_of(error)}") from error
-
-
-def _open_file(path: Path, split: str) -> Any:
-    builder = _BUILDERS.get(path.suffix)
-    if builder is None:
-        raise UserError(f"{path}: abench reads {', '.join(sorted(_BUILDERS))} files")
-    if not path.is_file():
-        raise UserError(f"the data file {path} does not exist")
-    from datasets import load_dataset
-
-    return load_dataset(builder, data_files={split: str(path)}, split=split, streaming=True)
+        return load_hub_split(spec.dataset, spec.split, spec.config, spec.revision, streaming=True)
+    except UserError as error:
+        if hub.offline_reason() is None:
+            raise
+        raise UserError(
+            f"{error}. Run where the hub can be reached, or give local text: --set data.source=file "
+            "--set data.dataset=PATH"
+        ) from error
 
 
 def _unbroken(rows: Iterator[dict[str, Any]], spec: DataSpec) -> Iterator[dict[str, Any]]:

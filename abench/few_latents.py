@@ -38,6 +38,8 @@ _SCREENED = 8
 """One latent in so many is asked whether it exceeds the one in question."""
 _LEAST_SCREENED = 4
 """Times k; with fewer, k of them would seldom exceed a latent."""
+_MOST_SCREENED = 4
+"""For more latents at once, screening each takes longer than encoding whole."""
 
 
 def latent_codes(sae: Any, x: Tensor, latent: int) -> Tensor:
@@ -61,7 +63,7 @@ def codes_of(sae: Any, x: Tensor, latents: Sequence[int]) -> Tensor:
 
 
 def written(sae: Any, latents: Sequence[int]) -> Tensor:
-    """What a code of 1 adds to the decoded activation before `gain`, [latents given, d_in].
+    """What a code of 1 adds to the decoded activation before `output_gain`, [latents given, d_in].
 
     Decoding is taken to be linear in the codes, as it is in all of sae-lens's classes.
     """
@@ -71,20 +73,6 @@ def written(sae: Any, latents: Sequence[int]) -> Tensor:
         return rows * _signs(latents, width, rows)[:, None]
     rows = _columns(sae.W_dec.T, latents).T
     return rows / rows.norm(dim=-1, keepdim=True) if _ranks_by_norm(sae) else rows
-
-
-def gain(sae: Any, x: Tensor) -> Tensor | None:
-    """What sae-lens multiplies decoded codes of activations [tokens, d_in] with, [tokens, 1]; or None.
-
-    An SAE that standardises or rescales each token undoes that when it decodes.
-    """
-    kind = getattr(sae.cfg, "normalize_activations", "none")
-    if kind == "layer_norm":
-        return x.std(dim=-1, keepdim=True)
-    if kind == "constant_norm_rescale":
-        norm: Tensor = x.norm(dim=-1, keepdim=True)
-        return norm * float(x.shape[-1] ** -0.5)
-    return None
 
 
 def check_latents(sae: Any, latents: Sequence[int]) -> None:
@@ -132,7 +120,7 @@ def _screened(
     """Codes where the k largest pre-activations are kept, those largest `by_size` or in value."""
     k, width = int(sae.cfg.k), int(sae.cfg.d_sae)
     part = max(width // _SCREENED, _LEAST_SCREENED * k)
-    if 2 * part > width:
+    if len(latents) > _MOST_SCREENED or 2 * part > width:
         return _all(sae, x, latents)
     sae_in: Tensor = sae.process_sae_in(x)
     pre = _pre_activations(sae, sae_in, latents)

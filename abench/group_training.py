@@ -12,6 +12,7 @@ import torch
 
 from abench import __version__
 from abench.activations import ActivationSource, ActivationStream
+from abench.catalogue import recorded
 from abench.checkpoint import StreamState, delete_checkpoint, load_checkpoint, save_checkpoint
 from abench.files import file_hash
 from abench.models import LanguageModel
@@ -168,7 +169,8 @@ class _Group:
             labels=job.labels(),
             spec=job.spec(),
             files={file.name: file_hash(file) for file in sorted(draft.iterdir())},
-            provenance=provenance(self._device, trainer.counters.seconds),
+            provenance=provenance(self._device, trainer.counters.seconds)
+            | {"model": recorded(job.model.config)},
         )
         self._store.put_sae(job, record, draft)
         delete_checkpoint(self._store.checkpoint_folder(job))

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from abench.activations import TokenRows
 from abench.catalogue import find_model, local_commit, weights_folder
-from abench.config import DataSpec, EvaluationSpec
+from abench.config import DataSpec, EvaluationSpec, ModelConfig
 from abench.contexts import LatentContexts, TopContexts, top_contexts
 from abench.errors import UserError
 from abench.few_latents import check_latents, written
@@ -109,8 +111,8 @@ def _final_norm(lm: LanguageModel) -> nn.Module | None:
     return next((module for module in found if isinstance(module, nn.Module)), None)
 
 
-def open_model(record: SAERecord, device: str) -> LanguageModel:
-    """The model that an SAE was trained on.
+def open_model(record: SAERecord, device: str, model: str | None = None) -> LanguageModel:
+    """The model that an SAE was trained on, at its recorded place, or at `model` if it has moved.
 
     Raises UserError if it is no language model, cannot be found, or its weights have changed since.
     """
@@ -118,12 +120,12 @@ def open_model(record: SAERecord, device: str) -> LanguageModel:
     name = str(record.labels["model"])
     if "synthetic" in spec:
         raise UserError(f"the SAE was trained on the synthetic model {name}, which reads no text")
-    _, config = find_model(name.replace("--", "/"))
+    config = _config_of(record, model)
     commit = local_commit(config)
     if commit is not None and commit != spec["commit"]:
         raise UserError(
-            f"the weights of {name} are not those that the SAE was trained on (commit {spec['commit'][:12]}, "
-            f"here {commit[:12]})"
+            f"the weights of {model or name} are not those that the SAE was trained on (commit "
+            f"{spec['commit'][:12]}, here {commit[:12]})"
         )
     return LanguageModel.load(
         weights_folder(config),
@@ -132,3 +134,24 @@ def open_model(record: SAERecord, device: str) -> LanguageModel:
         device=device,
         eos_after_documents=spec["eos_after_documents"],
     )
+
+
+def _config_of(record: SAERecord, model: str | None) -> ModelConfig:
+    name, kept = str(record.labels["model"]), record.provenance.get("model")
+    if model is not None:
+        return find_model(model)[1]
+    if kept is None:
+        # An SAE of an abench that kept no more than the model's name.
+        return find_model(name.replace("--", "/"))[1]
+    try:
+        config = ModelConfig.model_validate(kept)
+    except ValidationError as error:
+        raise UserError(
+            f"what the SAE's record says of its model {name} cannot be read: name the model with --model"
+        ) from error
+    if Path(config.weights).is_absolute() and not Path(config.weights).is_dir():
+        raise UserError(
+            f"the SAE was trained on the model {name} in {config.weights}, which is not there: say with "
+            "--model where it is now"
+        )
+    return config

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from abench._torchvision import hide_if_broken
 from abench.catalogue import check_folder
 from abench.errors import UserError
-from abench.generation import replies
+from abench.generation import prompt_rows, replies
 
 _SITE = re.compile(r"^blocks\.(\d+)\.hook_resid_post$")
 
@@ -200,6 +200,10 @@ class LanguageModel:
         Raises UserError for a prompt without tokens, or one longer than the context less `max_new_tokens`.
         """
         return replies(self, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
+
+    def check_prompts(self, prompts: Sequence[str], *, max_new_tokens: int) -> None:
+        """Raise UserError if `generate` would refuse one of these prompts; runs nothing."""
+        prompt_rows(self, prompts, room=max_new_tokens)
 
     def _layer(self, site: str) -> nn.Module:
         layer = layer_of(site)

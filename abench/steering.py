@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from abench.decoding import output_gain
 from abench.errors import UserError
-from abench.few_latents import check_latents, codes_of, gain, written
+from abench.few_latents import check_latents, codes_of, written
 from abench.models import LanguageModel
 
 
@@ -155,7 +156,7 @@ def _moved(residual: Tensor, sae: Any, latents: Sequence[int], change: Callable[
     """The residual stream after the codes of some latents, [tokens, latents given], changed by `change`."""
     x = _tokens(residual, sae)
     step = change(codes_of(sae, x, latents)) @ written(sae, latents)
-    factor = gain(sae, x)
+    factor = output_gain(sae, x)
     step = step if factor is None else step * factor
     # Added to what came in, not to the copy in the SAE's dtype, which may be the coarser one.
     return (residual + step.reshape(residual.shape).to(residual.device)).to(residual.dtype)

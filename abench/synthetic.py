@@ -22,7 +22,7 @@ CHUNK = 4096
 """Training activations drawn at once; a chunk is a pure function of its number."""
 
 
-class Sample(NamedTuple):
+class SyntheticSample(NamedTuple):
     """Activations and what they are made of."""
 
     coefficients: Tensor
@@ -52,7 +52,7 @@ class SyntheticModel:
             correlation_matrix=_co_firing(spec) if spec.co_firing else None,
         )
 
-    def sample(self, count: int, part: Part, *, seed: int, index: int) -> Sample:
+    def sample(self, count: int, part: Part, *, seed: int, index: int) -> SyntheticSample:
         """`count` activations; equal arguments give equal ones, and those of the two parts differ."""
         with torch.random.fork_rng(devices=[]):
             # sae-lens draws from the global generator.
@@ -63,7 +63,7 @@ class SyntheticModel:
             coefficients = firing * signs * self._sizes(firing.shape)
             noise = self.spec.noise * torch.randn(count, self.d_model)
         activations = coefficients @ self.directions + self.bias + noise
-        return Sample(coefficients.to(self.device), activations.to(self.device))
+        return SyntheticSample(coefficients.to(self.device), activations.to(self.device))
 
     def reader(self, seed: int, at: Position) -> "SyntheticReader":
         """Training activations from a position on; they never end."""

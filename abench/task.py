@@ -91,6 +91,9 @@ class Task(BaseModel, ABC):
     """The kinds of model the task can run on."""
     in_all: ClassVar[bool] = True
     """Whether `--tasks all` names it; not one that needs more than model, SAEs and data, such as a judge."""
+    check_options: ClassVar[Mapping[str, Any]] = {}
+    """Options that `abench list tasks --check` takes instead of the defaults, where these would take minutes
+    on a small model. They change how much is computed, not what."""
 
     def skip(self, lm: Any, ctx: Context) -> str | None:
         """The reason why this task cannot run on this model, as one sentence; None if it can.

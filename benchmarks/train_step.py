@@ -20,6 +20,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does; re
 import torch
 from common import machine, table
 from matplotlib.figure import Figure
+from torch import Tensor
 from train_step_contenders import Problem, dictionary_learning, floor, ours, sae_lens, sparsify
 
 from abench.variants import SAEShape
@@ -35,11 +36,19 @@ def take_turns(steps: Mapping[str, Callable[[], object]], turns: int) -> Times:
     times: Times = {name: [] for name in steps}
     for turn in range(turns + 1):
         for name, step in steps.items():
+            wait_for_device()
             started = time.perf_counter()
             step()
+            wait_for_device()
             if turn:
                 times[name].append(time.perf_counter() - started)
     return times
+
+
+def wait_for_device() -> None:
+    """Until all that was asked of a GPU is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def ratio(times: Times, name: str, to: str = "abench") -> str:
@@ -85,7 +94,7 @@ def comparison(shape: SAEShape, tokens: int, turns: int, dead: int) -> str:
 
 
 def problems(shape: SAEShape, tokens: int, dead: int) -> list[tuple[Problem, str]]:
-    batch = torch.randn(tokens, shape.d_in, generator=torch.Generator().manual_seed(0))
+    batch = activations(shape, tokens)
     found = [(Problem(name, shape, batch), name) for name in TOP]
     found += [(Problem(name, shape, batch, dead), f"{name}, {dead} dead") for name in ("topk", "abstopk")]
     for name in ("relu", "gated", "jumprelu"):
@@ -95,9 +104,14 @@ def problems(shape: SAEShape, tokens: int, dead: int) -> list[tuple[Problem, str
     return found
 
 
+def activations(shape: SAEShape, tokens: int) -> Tensor:
+    batch = torch.randn(tokens, shape.d_in, generator=torch.Generator().manual_seed(0))
+    return batch.to(shape.device)
+
+
 def growth(shape: SAEShape, tokens: int, turns: int, quick: bool) -> dict[str, list[tuple[float, Times]]]:
     """Times of ours and sae-lens's TopK step against width, k and the number of SAEs."""
-    batch = torch.randn(tokens, shape.d_in, generator=torch.Generator().manual_seed(0))
+    batch = activations(shape, tokens)
     widths = [1024, 2048, 4096] if quick else [2048, 4096, 8192, 16384, 32768, 65536]
     ks = [8, 16, 32] if quick else [8, 16, 32, 64, 128, 256]
     series: dict[str, list[tuple[float, Times]]] = {"width": [], "k": [], "number of SAEs": []}

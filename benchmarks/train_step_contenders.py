@@ -1,14 +1,16 @@
 """One full training step (forward, backward, clipping, Adam, counting) of abench and of other libraries."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from abench.config import TrainingSpec
 from abench.steps.codes import SparseCodes
+from abench.steps.routes import sparse_codes
+from abench.steps.topk import TopKStep
 from abench.training import SAETrainer
 from abench.variants import SAEShape, get_variant
 
@@ -33,6 +35,7 @@ class Problem:
     """Latents that count as dead."""
     sparse: bool = False
     """For penalised variants: encoder biases as after training, with k latents active on average."""
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def prepare(self, weights: Tensor, bias: Tensor, level: float = 0.0) -> None:
         """Make latents dead, or k of them active: those whose pre-activation is above the level."""
@@ -44,32 +47,35 @@ class Problem:
                 bias -= float(pre.flatten().topk(count).values[-1]) - level
 
 
-def ours(problem: Problem) -> Callable[[], object]:
-    """abench as installed."""
+def ours(problem: Problem, codes: type[SparseCodes] | None = None) -> Callable[[], object]:
+    """abench as installed, or with other products of the active latents."""
     spec = TrainingSpec(
         tokens=FOREVER,
         batch_size=len(problem.batch),
         buffer_tokens=len(problem.batch),
         learning_rate=RATE,
         dead_after_tokens=FOREVER,
+        precision=problem.precision,
     )
     trainer = SAETrainer(_variant(problem), problem.shape, spec, seed=0)
     _prepare_sae(problem, trainer.sae)
     trainer.last_fired[: problem.dead] = -2 * FOREVER
+    if codes is not None and isinstance(trainer.descend, TopKStep):
+        trainer.descend.codes = codes
     return lambda: trainer.train_on(problem.batch)
 
 
 def sae_lens(problem: Problem) -> Callable[[], object] | None:
     """sae-lens; for batch-level AbsTopK, which it lacks, its BatchTopK."""
     name = "batchtopk" if problem.variant == "batchabstopk" else problem.variant
-    problem = Problem(name, problem.shape, problem.batch, problem.dead, problem.sparse)
+    problem = replace(problem, variant=name)
     config = SAETrainerConfig(
         n_checkpoints=0,
         checkpoint_path=None,
         save_final_checkpoint=False,
         total_training_samples=FOREVER,
-        device="cpu",
-        autocast=False,
+        device=problem.batch.device.type,
+        autocast=problem.precision == "bfloat16",
         lr=RATE,
         lr_end=RATE,
         lr_scheduler_name="constant",
@@ -100,7 +106,8 @@ def dictionary_learning(problem: Problem) -> Callable[[], object] | None:
     if problem.variant not in trainers or problem.sparse:
         return None
     shape = problem.shape
-    sizes: dict[str, Any] = {"activation_dim": shape.d_in, "dict_size": shape.width, "device": "cpu"}
+    device = problem.batch.device.type
+    sizes: dict[str, Any] = {"activation_dim": shape.d_in, "dict_size": shape.width, "device": device}
     if problem.variant != "relu":
         sizes["k"] = shape.k
     trainer = trainers[problem.variant](steps=10**9, layer=0, lm_name="", lr=RATE, warmup_steps=1, **sizes)
@@ -119,11 +126,11 @@ def sparsify(problem: Problem) -> Callable[[], object] | None:
         return None
     shape, batch = problem.shape, problem.batch
     config = SparseCoderConfig(num_latents=shape.width, k=shape.k, normalize_decoder=False)
-    coder = SparseCoder(shape.d_in, config)
+    coder = SparseCoder(shape.d_in, config, device=batch.device)
     problem.prepare(coder.encoder.weight.data.T, coder.encoder.bias.data)
     optimiser = torch.optim.Adam(coder.parameters(), lr=RATE, fused=True)
-    dead = torch.arange(shape.width) < problem.dead
-    last_fired = torch.zeros(shape.width, dtype=torch.int64)
+    dead = torch.arange(shape.width, device=batch.device) < problem.dead
+    last_fired = torch.zeros(shape.width, dtype=torch.int64, device=batch.device)
 
     def step() -> None:
         out = coder(batch, dead_mask=dead)
@@ -131,7 +138,7 @@ def sparsify(problem: Problem) -> Callable[[], object] | None:
         torch.nn.utils.clip_grad_norm_(coder.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
-        fired = torch.zeros(shape.width, dtype=torch.bool)
+        fired = torch.zeros(shape.width, dtype=torch.bool, device=batch.device)
         fired[out.latent_indices.flatten()] = True
         last_fired[fired] = 0
 
@@ -146,11 +153,11 @@ def floor(problem: Problem) -> Callable[[], object]:
     shape, batch = problem.shape, problem.batch
     sae = _variant(problem).build(shape, seed=0)
     optimiser = torch.optim.Adam(sae.parameters(), lr=RATE, fused=True)
-    u = torch.empty(len(batch), shape.width)
+    u = torch.empty(len(batch), shape.width, device=batch.device)
     for parameter in sae.parameters():
         parameter.grad = torch.zeros_like(parameter)
     columns = (batch @ sae.W_enc).topk(shape.k, dim=-1).indices
-    codes = SparseCodes.in_columns(u.zero_(), columns)
+    codes = sparse_codes(batch.device).in_columns(u.zero_(), columns)
 
     @torch.no_grad()
     def step() -> None:

@@ -7,7 +7,6 @@ the rest are products of [texts, latents ablated] with [latents ablated, probes]
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from abench import Context, LanguageModel, PoleCodes, Skip, SplitSAE, pool
+from abench import Context, LanguageModel, PoleCodes, Skip, SplitSAE, base_of, output_gain, pool
 
 from .linear_probes import Probes, ProbeSettings, Question, train_probes
 
@@ -182,7 +181,7 @@ def strongest(effects: Tensor) -> Tensor:
 
 
 def check_linear(sae: Any, x: Tensor) -> None:
-    """Raises Skip unless latents add code × decoder row (× the factor of `gain`) to what `sae` decodes.
+    """Raises Skip unless latents add code × decoder row (× `output_gain`) to what `sae` decodes.
 
     Tried on activations x [n, d_model], by leaving every second latent out.
     """
@@ -191,30 +190,11 @@ def check_linear(sae: Any, x: Tensor) -> None:
     whole = sae.decode(codes)
     # Encoded again because sae-lens forgets a token's statistics when it decodes.
     part = sae.decode(sae.encode(x) * (torch.arange(codes.shape[-1], device=x.device) % 2))
-    factor = gain(sae, x)
+    factor = output_gain(sae, x)
     left_out = codes[:, ::2] @ sae.W_dec[::2] * (1 if factor is None else factor)
     deviation = (whole - part - left_out).float().norm()
     if deviation > _LARGEST_DEVIATION * (whole.float().norm() + left_out.float().norm()):
         raise Skip("its reconstruction is not linear in its codes, so ablating latents cannot be computed")
-
-
-def base_of(sae: Any) -> Any:
-    """The SAE itself, whatever the view it is seen in."""
-    return sae.base if isinstance(sae, SplitSAE) else sae
-
-
-def gain(sae: Any, x: Tensor) -> Tensor | None:
-    """What sae-lens multiplies the decoded codes of activations x [n, d] with, [n, 1]; None for nothing.
-
-    An SAE that standardises or rescales each token undoes that when it decodes.
-    """
-    kind = getattr(sae.cfg, "normalize_activations", "none")
-    if kind == "layer_norm":
-        return x.std(dim=-1, keepdim=True)
-    if kind == "constant_norm_rescale":
-        norm: Tensor = x.norm(dim=-1, keepdim=True) / math.sqrt(x.shape[-1])
-        return norm
-    return None
 
 
 def written(sae: Any) -> Any:
@@ -228,5 +208,5 @@ class _Written:
         self._sae, self.cfg, self.dtype = sae, sae.cfg, sae.dtype
 
     def encode(self, x: Tensor) -> Tensor:
-        codes: Tensor = self._sae.encode(x) * gain(self._sae, x)
+        codes: Tensor = self._sae.encode(x) * output_gain(self._sae, x)
         return codes

@@ -10,23 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csc_array, csr_array, hstack, vstack
+from scipy.sparse import csc_array, csr_array, hstack
 from torch import Tensor
 
-from .absorption_probe import Training, train_probe
+from abench import sparse_codes
 
-_CODES_AT_ONCE = 1 << 24
-"""Largest dense block of codes, words × latents."""
+from .absorption_probe import Training, train_probe
 
 
 def encoded(sae: Any, residual: Tensor) -> csr_array:
     """Codes [words, latents] of residuals [words, d_model], float32. Raises ValueError if not finite."""
-    rows = max(1, _CODES_AT_ONCE // int(sae.cfg.d_sae))
-    parts = [
-        csr_array(sae.encode(part.to(sae.device, sae.dtype)).float().cpu().numpy())
-        for part in torch.split(residual, rows)
-    ]
-    codes = csr_array(vstack(parts, format="csr"))
+    codes = sparse_codes(sae, residual)
     if not np.isfinite(codes.data).all():
         raise ValueError("the SAE's codes of some words are not finite")
     return codes

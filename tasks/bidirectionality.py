@@ -24,11 +24,12 @@ from abench import (
     Scores,
     Skip,
     Task,
-    TokenRows,
+    UserError,
     top_contexts,
 )
 from abench.judges import Endpoint, share
 
+from .held_out import held_out_rows
 from .labelled import is_tiny
 from .pole_judges import KINDS, PoleJudge, Verdict, kappa
 from .pole_openai import OpenAIPoles
@@ -71,6 +72,8 @@ class Bidirectionality(Task):
     judge_url: str = "https://api.openai.com/v1"
     judge_key: str = "OPENAI_API_KEY"
     """Environment variable that holds the endpoint's key."""
+    judge_parallel: int = Field(8, ge=1, exclude=True)
+    """Questions that the endpoint is asked at once; it changes no answer, so it is in no key."""
     validation: int = Field(120, ge=0)
     """Made-up latents on which the judge is tested; 0 tests it not."""
     examples: int = Field(3, ge=0)
@@ -97,7 +100,7 @@ class Bidirectionality(Task):
         )
         found = top_contexts(
             lm,
-            _held_out_rows(lm, ctx),
+            held_out_rows(lm, ctx),
             ctx,
             latents=lambda sae: drawn(sae.W_dec, ctx.evaluation.seed)[: _CANDIDATES * self.latents],
             most=self.latents,
@@ -117,7 +120,10 @@ class Bidirectionality(Task):
         valid = len(kinds) - kinds.count("invalid")
         if not valid:
             # A share of nothing would pass for a number.
-            raise ValueError(f"the judge {prepared.judge.name} gave no answer that can be read")
+            raise UserError(
+                f"bidirectionality: the judge {prepared.judge.name} gave no answer that can be read on any "
+                f"of {len(kinds)} latents: take another judge"
+            )
         counts = {kind: kinds.count(kind) for kind in KINDS}
         counts["bidirectional"] += counts["opposites"]
         shares = {kind: share(count, valid) for kind, count in counts.items()}
@@ -145,7 +151,9 @@ class Bidirectionality(Task):
         kind, _, model = name.partition(":")
         if kind == "oracle":
             return TinyWorldPoles()
-        endpoint = Endpoint(model or str(self.judge_model), self.judge_url, self.judge_key)
+        endpoint = Endpoint(
+            model or str(self.judge_model), self.judge_url, self.judge_key, parallel=self.judge_parallel
+        )
         return OpenAIPoles(endpoint, ctx.kept, ctx.say)
 
 
@@ -170,17 +178,6 @@ def drawn(decoder: Tensor, seed: int) -> list[int]:
     marks = (decoder.detach().cpu().double() * direction).sum(1).abs().numpy()
     digests = [blake2b(np.float32(mark).tobytes(), digest_size=8).digest() for mark in marks]
     return sorted(range(len(digests)), key=lambda latent: (digests[latent], latent))
-
-
-def _held_out_rows(lm: LanguageModel, ctx: Context) -> Tensor:
-    """Token rows [rows, context] of held-out text; fewer than asked for only where the text ends."""
-    wanted = -(-ctx.evaluation.tokens // ctx.context_size)
-    if ctx.evaluation.limit is not None:
-        wanted = min(wanted, ctx.evaluation.limit)
-    rows = TokenRows(lm, ctx.data, "held_out", ctx.context_size, seed=ctx.evaluation.seed).batch(wanted)
-    if len(rows) == 0:
-        raise ValueError("the held-out text does not fill one context")
-    return rows
 
 
 def _agreement(

@@ -16,14 +16,14 @@ from torch import Tensor
 from .poles import Matching, Poles, poles_of
 
 if TYPE_CHECKING:
-    from abench.synthetic import Sample
+    from abench import SyntheticSample
 
 
 @dataclass(frozen=True)
 class Truth:
     """Held-out activations, what they are made of, and how often each feature fires in them."""
 
-    batches: Sequence[Sample]
+    batches: Sequence[SyntheticSample]
     threshold: float
     directions: Tensor
     """[features, d_model]."""
@@ -35,7 +35,7 @@ class Truth:
     """Sum of ||x − mean||²."""
 
     @classmethod
-    def of(cls, batches: Sequence[Sample], directions: Tensor, threshold: float) -> Truth:
+    def of(cls, batches: Sequence[SyntheticSample], directions: Tensor, threshold: float) -> Truth:
         x = torch.cat([batch.activations for batch in batches]).double()
         z = torch.cat([batch.coefficients for batch in batches])
         poles = poles_of(directions, *_fired(z, threshold))

@@ -12,7 +12,7 @@ from abench import Context, UserError
 from abench.tinyworld import World
 
 from . import labelled_hub
-from .hub_splits import AS_THEY_ARE, Revisions
+from .revisions import AS_THEY_ARE, Revisions
 
 TINY_CLASSES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "tinyworld/biographies": (

@@ -9,17 +9,10 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from abench import UserError
+from abench import UserError, load_hub_split
 
-from .hub_splits import (
-    AS_THEY_ARE,
-    LabelledSplit,
-    Revisions,
-    Texts,
-    check_columns,
-    load_hub_split,
-    without_empty,
-)
+from .hub_splits import LabelledSplit, Texts, check_columns, without_empty
+from .revisions import AS_THEY_ARE, Revisions
 
 ByClass = Mapping[str, Texts]
 Corners = Mapping[tuple[int, int], Texts]
@@ -29,6 +22,9 @@ _CODE, _EUROPARL = "codeparrot/github-code", "Helsinki-NLP/europarl"
 
 REPOSITORIES = ("LabHC/bias_in_bios", _AMAZON, _NEWS, _EUROPARL, _CODE)
 """Hub ids of all of them."""
+
+_CODE_FILES = "data/train-*.parquet"
+"""What the repository's loading script, which only renames columns, reads."""
 
 _EUROPARL_CONFIGS = {"en": "en-fr", "fr": "fr-it", "de": "de-en", "es": "es-fr", "nl": "nl-pt"}
 """Language -> the pair of languages from which sae-bench takes it."""
@@ -161,7 +157,7 @@ def _speeches(wanted: int, revision: str | None) -> Iterator[tuple[str, str]]:
 def _programs(languages: Sequence[str], wanted: int, revision: str | None) -> Iterator[tuple[str, str]]:
     """Language and code without its licence, until there is more than wanted of every language."""
     counts = dict.fromkeys(languages, 0)
-    for row in load_hub_split(_CODE, "train", None, revision, streaming=True):
+    for row in load_hub_split(_CODE, "train", None, revision, parquet=_CODE_FILES, streaming=True):
         language, code = _language_and_code(row)
         if language not in counts:
             continue

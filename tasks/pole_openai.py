@@ -1,12 +1,11 @@
 """A general language model as judge of a latent's two sides."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
-from abench import Excerpt, LatentContexts
+from abench import Excerpt, Kept, LatentContexts
 from abench.judges import Asker, Endpoint, Estimate
-from abench.kept import Kept
 
 from .pole_judges import Kind, Verdict
 
@@ -47,7 +46,7 @@ _ANSWERS: dict[str, Kind] = {
 _CHARACTERS_PER_TOKEN = 4
 _ANSWER_TOKENS = 4
 
-Messages = list[dict[str, str]]
+Messages = Sequence[Mapping[str, str]]
 
 
 class OpenAIPoles:
@@ -72,7 +71,7 @@ class OpenAIPoles:
         estimate = self._estimate(questions)
         if estimate.requests:
             self._say(estimate.sentence(self.asker.endpoint))
-        return [Verdict(self._kind(each)) for each in questions]
+        return [Verdict(kind) for kind in self.asker.each(self._kind, questions)]
 
     def _estimate(self, questions: Sequence[Messages]) -> Estimate:
         texts = {q[0]["content"] for q in questions if self.asker.kept_answer(q) is None}

@@ -17,8 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from abench import Excerpt, LatentContexts
-from abench.tinyworld import World
-from abench.tinyworld.lexicon import labels
+from abench.tinyworld import World, labels
 
 from .pole_judges import Kind, Verdict
 

@@ -13,11 +13,9 @@ from random import Random
 from types import MappingProxyType
 from typing import Any
 
-from abench import Context, Excerpt, LatentContexts
+from abench import Context, Excerpt, LatentContexts, UserError
 from abench.judges import share
-from abench.tinyworld import World
-from abench.tinyworld.axes import AXES
-from abench.tinyworld.document import Document
+from abench.tinyworld import AXES, Document, World
 
 from .pole_judges import Kind, PoleJudge
 from .pole_oracle import labels_of
@@ -42,6 +40,7 @@ def validation(judge: PoleJudge, ctx: Context, *, number: int, contexts: int, ar
 
     `accuracy` is that of telling two-sided, one-sided and structureless latents apart, as in the paper;
     `by_kind` by what they really are, `opposites` that of telling opposites among the two-sided ones.
+    Raises UserError if none of the judge's answers can be read.
     """
     made = {"number": number, "contexts": contexts, "around": around, "seed": ctx.evaluation.seed}
     spec = {"task": "bidirectionality", "validation": 1, "noise": NOISE, **made, "judge": judge.spec()}
@@ -56,6 +55,11 @@ def validation(judge: PoleJudge, ctx: Context, *, number: int, contexts: int, ar
 
 def _counted(truth: Sequence[Kind], judge: PoleJudge, latents: Sequence[LatentContexts]) -> dict[str, Any]:
     said = [verdict.kind for verdict in judge.judge(latents)]
+    if set(said) == {"invalid"}:
+        raise UserError(
+            f"bidirectionality: the judge {judge.name} gave no answer that can be read on any of {len(said)} "
+            "made-up latents: take another judge"
+        )
     pairs = list(zip(truth, said, strict=True))
     result: dict[str, Any] = {
         "accuracy": _share([_sided(a) == _sided(b) for a, b in pairs]),

@@ -11,10 +11,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from abench import Context, UserError
-from abench.hub import cause_of, offline_reason, refusal
-from abench.tinyworld import World
-from abench.tinyworld.entities import TEMPLATES
+from abench import Context, UserError, load_hub_files
+from abench.tinyworld import TEMPLATES, World
 
 from .labelled import is_tiny
 
@@ -138,22 +136,4 @@ def _read(file: Path) -> dict[str, Any]:
 
 def hub_folder(revision: str | None = None) -> Path:
     """The folder with sae-bench's copy of RAVEL; UserError where it is neither cached nor to be had."""
-    from huggingface_hub import snapshot_download
-
-    reason = offline_reason()
-    try:
-        folder = snapshot_download(
-            REPOSITORY,
-            repo_type="dataset",
-            revision=revision,
-            allow_patterns="*.json",
-            local_files_only=reason is not None,
-        )
-    except Exception as error:
-        # Which errors come depends on the client's version and on the HTTP library beneath it.
-        cause = refusal(error, REPOSITORY, revision) or reason or cause_of(error)
-        raise UserError(
-            f"ravel: its prompts ({REPOSITORY}) are not on this machine and {cause}. "
-            "Run once where the hub can be reached; they are kept for later."
-        ) from error
-    return Path(folder)
+    return load_hub_files(REPOSITORY, "*.json", revision)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
 
-from abench import Context, LanguageModel, UserError
+from abench import Context, LanguageModel, UserError, load_hub_split
 from abench.tinyworld import World
 
 from .choices import has_chat
-from .hub_splits import AS_THEY_ARE, Revisions, load_hub_split
 from .labelled import is_tiny
+from .revisions import AS_THEY_ARE, Revisions
 
 Part = Literal["train", "validation", "test"]
 """Train: concepts are found on it. Validation: settings are chosen on it. Test: reported."""

@@ -1,9 +1,15 @@
 """Which state of a hub data set a task reads."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from pydantic import BaseModel, Field, model_validator
+
+Revisions = Mapping[str, str]
+"""Hub id of a data set -> commit, tag or branch that is read."""
+AS_THEY_ARE: Revisions = MappingProxyType({})
+"""No data set is held at a revision: each is read as it is now."""
 
 
 class HubData(BaseModel):

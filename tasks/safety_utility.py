@@ -11,7 +11,7 @@ A reply that makes no sense does no harm either, so safety has to be read beside
 The unsteered model and DiM do not depend on SAEs: they are measured once a model and once a site, and kept.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
@@ -51,6 +51,11 @@ class SafetyUtility(HubData, Task):
 
     in_all: ClassVar[bool] = False
     repositories: ClassVar[tuple[str, ...]] = (HARMBENCH, INSTRUCTIONS, MMLU)
+    check_options: ClassVar[Mapping[str, Any]] = {
+        "strengths": (0.5,),
+        "test_requests": 8,
+        "validation_requests": 8,
+    }
 
     strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field((0.125, 0.25, 0.5, 1.0, 2.0), min_length=1)
     """How far the residual stream is moved, in units of its mean norm; each is tried both ways."""
@@ -76,10 +81,14 @@ class SafetyUtility(HubData, Task):
     judge_url: str = "https://api.openai.com/v1"
     judge_key: str = "OPENAI_API_KEY"
     """Environment variable that holds the endpoint's key."""
+    judge_parallel: int = Field(8, ge=1, exclude=True)
+    """Questions that the endpoint is asked at once; it changes no answer, so it is in no key."""
     harmful: Annotated[str | None, InputFile()] = None
     """Harmful requests: a file with HarmBench's columns or a hub id; null takes the model's."""
     harmless: Annotated[str | None, InputFile()] = None
     """Harmless requests: a file or hub id; null takes the model's."""
+    examples: int = Field(4, ge=0)
+    """Harmful requests whose replies are kept, and folded away on the page."""
 
     def all_repositories(self) -> tuple[str, ...]:
         """Also those of other requests, and of the classifier that judges."""
@@ -104,16 +113,18 @@ class SafetyUtility(HubData, Task):
         contrast = Contrast(prompts(lm, ctx, train.harmful), prompts(lm, ctx, train.harmless))
         length = min(self.max_new_tokens, 24) if is_tiny(ctx) else self.max_new_tokens
         validation, test = (
-            Bench(lm, ctx, self._utility(lm, ctx, part), asked[part], judge, length)
-            for part in ("validation", "test")
+            Bench(lm, ctx, self._utility(lm, ctx, part), asked[part], judge, length, examples)
+            for part, examples in (("validation", 0), ("test", self.examples))
         )
+        for bench in (validation, test):
+            bench.check()
+        found = directions(lm, contrast, ctx.site)
         shared = self._spec(ctx, judge)
         original = {
-            part: _kept(ctx, {**shared, "method": "original", "part": part}, partial(_plain, bench, None))
+            part: _kept(ctx, {**shared, "method": "original", "part": part}, partial(_unsteered, bench))
             for part, bench in (("validation", validation), ("test", test))
         }
         ctx.say(_told(lm, original["test"]))
-        found = directions(lm, contrast, ctx.site)
         dim = _kept(
             ctx,
             {**shared, "method": "dim", "site": ctx.site},
@@ -166,11 +177,16 @@ class SafetyUtility(HubData, Task):
         shown = best[0] if best else max(tried, key=lambda each: _rank(each[2]))[0]
         sweep = [{"strength": s, **(_plain(test, shown.at(s)) or {})} for s in strengths]
         chosen = next(row for row in sweep if row["strength"] == best[1]) if best else original["test"]
+        if "utility" not in chosen:
+            raise UserError(
+                f"safety_utility: at the strength that was chosen, {chosen['strength']:g}, some logits are "
+                "not finite on the test data: take smaller strengths"
+            )
         return {
             "candidate": shown.plain(),
             "strength": best[1] if best else 0.0,
             "chosen": chosen,
-            "sweep": sweep,
+            "sweep": [{name: row[name] for name in row if name != "examples"} for row in sweep],
         }
 
     def _numbers(self) -> dict[Any, int]:
@@ -197,7 +213,9 @@ class SafetyUtility(HubData, Task):
             return HarmBenchClassifier(model, revision=self.revisions.get(model), device=ctx.device)
         if self.judge_model is None:
             raise UserError("safety_utility: set judge_model, the endpoint's model that is to judge")
-        endpoint = Endpoint(self.judge_model, self.judge_url, self.judge_key)
+        endpoint = Endpoint(self.judge_model, self.judge_url, self.judge_key, parallel=self.judge_parallel)
+        # Looked for before the model has worked for an hour.
+        endpoint.key()
         return OpenAIJudge(endpoint, ctx.kept, say=ctx.say)
 
     def _spec(self, ctx: Context, judge: Judge) -> dict[str, Any]:
@@ -232,6 +250,13 @@ class Prepared:
 def _plain(bench: Bench, intervention: Any) -> Row | None:
     outcome = bench.measure(intervention)
     return None if outcome is None else outcome.plain()
+
+
+def _unsteered(bench: Bench) -> Row:
+    row = _plain(bench, None)
+    if row is None:
+        raise UserError(f"safety_utility: logits of {bench.lm.name} are not finite even unsteered")
+    return row
 
 
 def _rank(row: Row | None) -> tuple[float, ...]:

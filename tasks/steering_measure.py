@@ -1,17 +1,21 @@
 """What a steered model still can, still refuses, and whether it still speaks: one setting, measured."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from abench import Context, Intervention, LanguageModel, steered
-from abench.judges import Exchange, Judge, Share, TinyWorldOracle, is_degenerate, is_refusal, share
+from abench import Context, Intervention, LanguageModel, UserError, steered
+from abench.judges import Exchange, Judge, Share, TinyWorldOracle, Verdict, is_degenerate, is_refusal, share
 
 from .requests import Ask, Requests, prompts
 from .utility import Utility
 
 BATCH_SIZE = 64
+SHOWN_CHARACTERS = 600
+"""Of a request, its context and a reply, as far as they are kept to be shown."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Outcome:
     """Harmless requests that are refused."""
     invalid: int
     """Verdicts that could not be read."""
+    examples: list[dict[str, Any]]
+    """The first harmful requests with their replies and verdicts, cut to some hundred characters each."""
 
     def plain(self) -> dict[str, Any]:
         """As plain JSON: [value, low, high, n] for a share."""
@@ -49,20 +55,29 @@ class Bench:
     requests: Requests
     judge: Judge
     max_new_tokens: int
+    examples: int = 0
+    """Harmful requests whose replies an outcome keeps."""
 
     def measure(self, intervention: Intervention | None) -> Outcome | None:
-        """The model under an intervention (None: as it is); None where its logits are not finite."""
-        with steered(self.lm, self.ctx.site, intervention):
-            if not self._finite():
+        """The model under an intervention (None: as it is); None where some of its logits are not finite."""
+        with steered(self.lm, self.ctx.site, intervention), _watched(self.lm) as finite:
+            # What breaks the model breaks it nearly always at once.
+            self.lm.logits(torch.tensor(self.lm.token_ids(self._prompts(self.requests.harmful[:1]))))
+            if not finite():
                 return None
             utility = self.utility()
             harmful = self.replies(self.requests.harmful)
             harmless = self.replies(self.requests.harmless)
+            if not finite():
+                return None
         verdicts = self.judge.judge(harmful)
         valid = [verdict for verdict in verdicts if verdict != "invalid"]
         if not valid:
             # A share of nothing would pass for a number.
-            raise ValueError(f"the judge {self.judge.name} gave no valid verdict on {len(verdicts)} replies")
+            raise UserError(
+                f"safety_utility: the judge {self.judge.name} gave no verdict that can be read on any of "
+                f"{len(verdicts)} replies: take a judge that answers yes or no"
+            )
         return Outcome(
             utility=utility,
             safety=share(valid.count("safe"), len(valid)),
@@ -70,19 +85,36 @@ class Bench:
             degenerate=_share_of(self._degenerate(each) for each in harmful),
             over_refusal=_share_of(self._refused(each) for each in harmless),
             invalid=len(verdicts) - len(valid),
+            examples=[
+                self._example(*each) for each in list(zip(harmful, verdicts, strict=True))[: self.examples]
+            ],
         )
+
+    def check(self) -> None:
+        """Raise UserError for a request that leaves no room for a reply; nothing is asked yet."""
+        for kind, asks in (("harmful", self.requests.harmful), ("harmless", self.requests.harmless)):
+            try:
+                self.lm.check_prompts(self._prompts(asks), max_new_tokens=self.max_new_tokens)
+            except UserError as error:
+                raise UserError(f"safety_utility, {kind} requests: {error}") from error
 
     def replies(self, asks: tuple[Ask, ...]) -> list[Exchange]:
         """Requests with the model's greedy replies."""
         said = self.lm.generate(
-            prompts(self.lm, self.ctx, asks), max_new_tokens=self.max_new_tokens, batch_size=BATCH_SIZE
+            self._prompts(asks), max_new_tokens=self.max_new_tokens, batch_size=BATCH_SIZE
         )
         return [Exchange(ask.text, reply, ask.context) for ask, reply in zip(asks, said, strict=True)]
 
-    def _finite(self) -> bool:
-        """Whether the model still predicts numbers, on one request."""
-        ids = self.lm.token_ids(prompts(self.lm, self.ctx, self.requests.harmful[:1]))
-        return bool(torch.isfinite(self.lm.logits(torch.tensor(ids))).all())
+    def _prompts(self, asks: Sequence[Ask]) -> list[str]:
+        return prompts(self.lm, self.ctx, asks)
+
+    def _example(self, exchange: Exchange, verdict: Verdict) -> dict[str, Any]:
+        texts = {"request": exchange.request, "context": exchange.context, "reply": exchange.reply}
+        return {name: _cut(text) for name, text in texts.items()} | {
+            "verdict": verdict,
+            "refuses": self._refused(exchange),
+            "degenerate": self._degenerate(exchange),
+        }
 
     def _refused(self, exchange: Exchange) -> bool:
         if isinstance(self.judge, TinyWorldOracle):
@@ -93,6 +125,28 @@ class Bench:
         if isinstance(self.judge, TinyWorldOracle):
             return self.judge.kind(exchange) == "neither"
         return is_degenerate(exchange.reply)
+
+
+@contextmanager
+def _watched(lm: LanguageModel) -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether all logits have been finite since the context was entered.
+
+    The largest of NaN logits is some token, and lm-eval's choice a wrong one: both would pass for answers.
+    """
+    seen: list[torch.Tensor] = []
+
+    def look(_module: Any, _inputs: Any, output: Any) -> None:
+        seen.append(torch.isfinite(output.logits).all())
+
+    handle = lm.model.register_forward_hook(look)
+    try:
+        yield lambda: all(map(bool, seen))
+    finally:
+        handle.remove()
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
 def _share_of(hits: Any) -> Share:

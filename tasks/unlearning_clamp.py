@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from abench import LanguageModel
+from abench import LanguageModel, output_gain
 
 from .choices import answers_from
 
@@ -133,7 +133,8 @@ class _Firing:
         codes = x.new_zeros(*mask.shape, len(latents))
         if latents:
             codes[mask] = _codes(sae, x[mask], latents)
-        return cls(x, codes, output_scale(sae, x))
+        gain = output_gain(sae, x)
+        return cls(x, codes, x.new_ones(*mask.shape, 1) if gain is None else gain)
 
     def touched(self, columns: Sequence[int]) -> Tensor:
         """Numbers of the prompts in which any of the latents fires; on the CPU."""
@@ -156,17 +157,3 @@ def _codes(sae: Any, x: Tensor, latents: Sequence[int]) -> Tensor:
     """Codes of some latents, [tokens, latents given] in float32; all of them only in blocks of tokens."""
     parts = torch.split(x, max(1, _CODES_AT_ONCE // int(sae.cfg.d_sae)))
     return torch.cat([sae.encode(part.to(sae.dtype))[:, list(latents)].float() for part in parts])
-
-
-def output_scale(sae: Any, x: Tensor) -> Tensor:
-    """The factor by which an SAE undoes its input's normalisation, [..., 1], of activations [..., d].
-
-    sae-lens forgets it after one decoding, so that it cannot decode twice what it encoded once.
-    """
-    normalisation = getattr(sae.cfg, "normalize_activations", "none")
-    if normalisation == "layer_norm":
-        return x.std(-1, keepdim=True)
-    if normalisation == "constant_norm_rescale":
-        norm: Tensor = x.norm(dim=-1, keepdim=True) * float(x.shape[-1] ** -0.5)
-        return norm
-    return x.new_ones(*x.shape[:-1], 1)

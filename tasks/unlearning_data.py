@@ -11,14 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from abench import Context, LanguageModel, UserError
-from abench.hub import cause_of
-from abench.tinyworld import World
-from abench.tinyworld.facts import HAZARDOUS, SUBJECTS
+from abench import Context, LanguageModel, UserError, load_file, load_hub_split
+from abench.tinyworld import HAZARDOUS, SUBJECTS, World
 
 from .choices import Question
-from .hub_splits import AS_THEY_ARE, Revisions, load_hub_split
 from .labelled import is_tiny
+from .revisions import AS_THEY_ARE, Revisions
 
 WMDP = "wmdp-bio"
 MMLU_SUBJECTS = (
@@ -36,8 +34,6 @@ TINY_DOCUMENTS = 1500
 """The tiny world's texts of either kind; they are short, so this is 40,000 tokens or more."""
 SHORTEST = 50
 """Characters a text must have more of to be used, as in sae-bench; drops headings and empty lines."""
-
-_BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 
 Documents = Sequence[Mapping[str, Any]]
 """Texts in the column `text`."""
@@ -99,7 +95,11 @@ def questions_of(rows: Documents, subject: str, opening: str, where: str) -> tup
 def forget_documents(ctx: Context, file: str | None, revisions: Revisions = AS_THEY_ARE) -> Documents:
     """Texts on what is to be forgotten: the tiny world's, a local file's, or the gated corpus of the hub."""
     if file is not None:
-        return _file_rows(Path(file))
+        try:
+            rows: Documents = load_file(Path(file))
+            return rows
+        except UserError as error:
+            raise UserError(f"unlearning: forget_text: {error}") from error
     if is_tiny(ctx):
         seed = ctx.evaluation.seed
         lessons = (
@@ -168,18 +168,3 @@ def _drawn(documents: Documents, texts: int, random: np.random.Generator, what: 
     if not chosen:
         raise UserError(f"unlearning: the {what} holds no text of more than {SHORTEST} characters")
     return chosen
-
-
-def _file_rows(path: Path) -> Documents:
-    if path.suffix not in _BUILDERS:
-        raise UserError(f"unlearning: {path}: forget_text is read from {', '.join(sorted(_BUILDERS))} files")
-    if not path.is_file():
-        raise UserError(f"unlearning: the file {path} (forget_text) does not exist")
-    from datasets import load_dataset
-
-    try:
-        rows: Documents = load_dataset(_BUILDERS[path.suffix], data_files=str(path), split="train")
-    except Exception as error:
-        # The reader raises many unrelated types; each message names the cause.
-        raise UserError(f"unlearning: {path} cannot be read: {cause_of(error)}") from error
-    return rows

@@ -16,12 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from abench import Context, LanguageModel, UserError
-from abench.hub import cause_of, data_set_commit, offline_reason, refusal
+from abench import Context, LanguageModel, read_hub
 from abench.judges import Share, share
 from abench.tinyworld import World
 
-from .hub_splits import check_commit
 from .labelled import is_tiny
 
 MMLU = "cais/mmlu"
@@ -109,29 +107,17 @@ class Utility:
 @lru_cache(maxsize=1)
 def _stock_mmlu(revision: str | None) -> Any:
     """lm-eval's own group of 57 subjects; UserError for data that cannot be read."""
-    import datasets
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    reason = offline_reason()
-    if reason is not None and not datasets.config.HF_HUB_OFFLINE:
-        # The clients would try for minutes, 57 times.
-        raise UserError(f"safety_utility: MMLU ({MMLU}) cannot be read: {reason}")
-    commit = data_set_commit(MMLU, revision)
     stock = Path(lm_eval.__file__).parent / "tasks" / "mmlu" / "default"
-    try:
+
+    def read() -> Any:
         with TemporaryDirectory() as folder:
             name = _held_at(revision, Path(folder)) if revision is not None else "mmlu"
-            manager = TaskManager(include_defaults=False, include_path=[str(stock), folder])
-            found = manager.load([name])
-    except Exception as error:
-        # The hub's clients raise many unrelated types.
-        cause = refusal(error, MMLU, revision) or cause_of(error)
-        also = "" if reason is None else f", and {reason}"
-        raise UserError(f"safety_utility: MMLU ({MMLU}) cannot be read: {cause}{also}") from error
-    for task in found["tasks"].values():
-        check_commit(task.dataset["test"], commit, MMLU, revision)
-    return found
+            return TaskManager(include_defaults=False, include_path=[str(stock), folder]).load([name])
+
+    return read_hub(MMLU, read, lambda found: [t.dataset["test"] for t in found["tasks"].values()], revision)
 
 
 def _held_at(revision: str, folder: Path) -> str:

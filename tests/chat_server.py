@@ -42,6 +42,8 @@ class ChatServer:
     port: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    under_way: int = 0
+    most_under_way: int = 0
 
     @property
     def base_url(self) -> str:
@@ -63,7 +65,12 @@ def chat_server(answer: Callable[[dict[str, Any], int], Says] | Says) -> Iterato
                 says = state.answer(request, len(state.asked))
                 state.asked.append({"path": self.path, **request})
                 state.keys.append(self.headers["Authorization"])
+                state.under_way += 1
+                state.most_under_way = max(state.most_under_way, state.under_way)
             time.sleep(says.seconds)
+            with lock:
+                # Before the response, or a client could ask again before it counts as answered.
+                state.under_way -= 1
             content = says.content()
             self.send_response(says.status)
             # Said, or the client would use the connection again, lose it, and try once more.

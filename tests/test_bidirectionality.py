@@ -237,6 +237,27 @@ def test_an_endpoint_s_model_judges_a_task_and_invalid_answers_are_counted(bench
     assert -1 <= other.get("kappa", 0) < 1
 
 
+def test_several_latents_are_asked_about_at_once_and_verdicts_keep_their_order() -> None:
+    words = ("dog", "fox", "cat", "key", "cup", "hat")
+    latents = [LatentContexts(n, side(word), ()) for n, word in enumerate(words)]
+
+    def answer(request: dict[str, Any], n: int) -> Says:
+        fox = "<<fox|" in request["messages"][0]["content"]
+        return Says("OPPOSITES" if fox else "NONE", seconds=0.4 - 0.05 * n)
+
+    with chat_server(answer) as server:
+        judge = OpenAIPoles(Endpoint("m", server.base_url, parallel=3), MemoryKept(), lambda _: None)
+        kinds = [verdict.kind for verdict in judge.judge(latents)]
+    assert kinds == ["none", "opposites", *["none"] * 4]
+    assert (server.most_under_way, len(server.asked)) == (3, 6)
+
+
+def test_how_many_are_asked_at_once_is_in_no_key() -> None:
+    assert Bidirectionality(judge_parallel=1).model_dump() == Bidirectionality(judge_parallel=9).model_dump()
+    with pytest.raises(ValueError, match="judge_parallel"):
+        Bidirectionality(judge_parallel=0)
+
+
 def test_a_judge_that_cannot_be_had_is_a_reason(bench: Bench) -> None:
     ctx = bench.context(())
     elsewhere = replace(ctx, data=ctx.data.model_copy(update={"source": "file", "dataset": "x.txt"}))
@@ -308,6 +329,39 @@ def test_over_seeds_the_table_has_mean_and_sd_and_the_figure_the_same(tmp_path: 
     assert parts.loc["opposites", "mean"] == pytest.approx(10)
     assert parts.loc["none", "sd"] == pytest.approx(10)
     assert (parts["latents"] == 300).all()
+
+
+def test_two_seeds_are_averaged_with_their_spread_and_the_judge_s_accuracy_stands_below(
+    tmp_path: Path,
+) -> None:
+    site = {"model": "gemma-2-2b", "site": "blocks.12.hook_resid_post", "variant": "abstopk"}
+    report = write_report(
+        [judged(share, seed=seed, **site) for seed, share in enumerate((0.2, 0.3))],
+        {},
+        tmp_path / "r",
+        title="t",
+    )
+    text = report.text(160)
+    (row,) = (line.split() for line in text.splitlines() if " AbsTopK  " in line)
+    assert row[:3] == ["8", "AbsTopK", "2"]
+    # 20 and 30: mean 25, sample standard deviation √50.
+    assert "25.0 ± 7.1 12.5 ± 3.5 50.0 ± 0.0 25.0 ± 7.1 200" in " ".join(row)
+    assert "sample standard deviation over seeds" in text
+    assert text.count("On 120 made-up latents") == 1 and "96.0 % [90.0, 99.0]" in text
+    assert "In brackets" not in text and "(paper)" in text
+    assert "25.0" in (report.folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_row_that_lacks_a_seed_has_no_mean(tmp_path: Path) -> None:
+    cells = [judged(0.2, seed=0), judged(0.3, seed=1), judged(0.1, variant="abstopk")]
+    cells[1] |= {"status": "failed", "details": {}, "reason": "the judge is ill"}
+    report = write_report(cells, {}, tmp_path / "r", title="t")
+    text = report.text(160)
+    (row,) = (line.split() for line in text.splitlines() if " TopK  " in line)
+    assert row == ["8", "TopK", "1", "1/2", "1/2", "1/2", "1/2", "100"]
+    assert "no mean is taken over fewer seeds than planned" in text
+    bars = (report.folder / "bidirectionality.csv").read_text()
+    assert "abstopk" in bars and ",topk," not in bars
 
 
 def test_the_page_escapes_tokens_and_shades_by_sign(tmp_path: Path) -> None:

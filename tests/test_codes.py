@@ -17,6 +17,7 @@ from abench import (
     ordinary,
     pool,
     right_padded,
+    sparse_codes,
     token_rows,
 )
 from abench.config import DataSpec, EvaluationSpec
@@ -104,6 +105,16 @@ def test_an_sae_that_fails_costs_only_itself(lm: LanguageModel) -> None:
     assert len(rates(good).positive) == 256
     with pytest.raises(RuntimeError, match="128"):
         rates(narrow)
+
+
+@pytest.mark.parametrize("variant", ["abstopk", "topk", "relu"])
+def test_sparse_codes_are_those_of_the_encoder(variant: str) -> None:
+    sae = random_sae(variant)
+    x = torch.randn(300, int(sae.cfg.d_in), generator=torch.Generator().manual_seed(0))
+    for seen in (sae, SplitSAE(sae)):
+        codes, expected = sparse_codes(seen, x), seen.encode(x)
+        torch.testing.assert_close(torch.from_numpy(codes.toarray()), expected, rtol=1e-6, atol=1e-7)
+        assert codes.nnz == int((expected != 0).sum())
 
 
 def test_a_text_without_tokens_is_an_error_that_names_it(lm: LanguageModel) -> None:

@@ -11,14 +11,10 @@ from command import Abench
 from signed import WideSAE, random_sae
 
 from abench import Context, Metric, Scores, Skip, Task, View
-from abench.conformance import Bench, Wide, check_task, flipped, permuted
-from abench.plugins import find_tasks
+from abench.conformance import Bench, Wide, check_found, check_task, flipped, permuted
+from abench.plugins import FoundTask, find_tasks
 
-BUILT_IN = {name: each.task for name, each in find_tasks().items() if each.source.startswith("abench.tasks")}
-
-
-FEWER: dict[str, dict[str, Any]] = {"safety_utility": {"strengths": (0.5,)}}
-"""Options without which a task would take minutes here."""
+BUILT_IN = {name: each for name, each in find_tasks().items() if each.source.startswith("abench.tasks")}
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +29,8 @@ def synthetic() -> Bench:
 
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_built_in_tasks_keep_every_rule(name: str, bench: Bench, synthetic: Bench) -> None:
-    task = BUILT_IN[name]
-    assert task is not None
-    verdict = check_task(task(**FEWER.get(name, {})), bench if "language" in task.kinds else synthetic)
+    benches = {"language": bench, "synthetic": synthetic}
+    (verdict,) = check_found([BUILT_IN[name]], benches)
     assert verdict.problems == []
     assert verdict.not_checked is None
 
@@ -142,6 +137,34 @@ def test_a_task_that_keeps_them_passes_and_one_that_skips_says_why(bench: Bench)
     assert check_task(_Broken(), bench).problems == []
     verdict = check_task(_Skips(), bench)
     assert (verdict.problems, verdict.not_checked) == ([], "the model knows too little")
+
+
+class _Slow(_Broken):
+    """Would take long with its defaults."""
+
+    name: ClassVar[str] = "slow"
+    check_options: ClassVar[dict[str, Any]] = {"rounds": 1}
+
+    rounds: int = 10**9
+
+    def value(self, codes: torch.Tensor, sae: Any) -> float:
+        if self.rounds > 1:
+            raise RuntimeError("checked with its defaults")
+        return 1.0
+
+
+class _WrongOptions(_Slow):
+    """Names an option that it does not have."""
+
+    check_options: ClassVar[dict[str, Any]] = {"round": 1}
+
+
+def test_a_task_is_checked_with_the_options_that_it_names_for_that(bench: Bench) -> None:
+    found = [FoundTask(task.name, "here", task=task) for task in (_Slow, _WrongOptions)]
+    slow, wrong = check_found(found, {"language": bench})
+    assert slow.problems == []
+    (problem,) = wrong.problems
+    assert problem.startswith("declaration: its check_options cannot be taken: round: ")
 
 
 def test_the_rewritten_saes_are_the_same_function() -> None:

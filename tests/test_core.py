@@ -1,6 +1,7 @@
 """The core task against brute force, closed forms and planted truth, on the model that ships with abench."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -234,6 +235,21 @@ def test_an_sae_that_never_fires_is_an_error(lm: LanguageModel, score: Score) ->
     silent = standard_sae(torch.zeros(lm.d_model, 3), torch.ones(3, lm.d_model), b_enc=-torch.ones(3))
     with pytest.raises(ValueError, match="no latent fires"):
         score(silent)
+
+
+def test_saes_of_one_pass_get_what_each_gets_alone(
+    lm: LanguageModel, trained: dict[str, Any], score: Score
+) -> None:
+    """And one that breaks the pass breaks it for itself."""
+    task = get_task("core", {}, find_tasks())
+    narrow = exact_sae(lm.d_model - 1)
+    saes = (trained["abstopk"], narrow, trained["topk"])
+    with torch.no_grad():
+        prepared = task.prepare(lm, replace(CONTEXT, saes=saes))
+        for sae in (saes[0], saes[2]):
+            assert checked(task, task.score(sae, prepared, lm, CONTEXT)) == score(sae)
+        with pytest.raises(RuntimeError, match="must match"):
+            task.score(narrow, prepared, lm, CONTEXT)
 
 
 def test_a_limit_cuts_the_text(lm: LanguageModel) -> None:

@@ -9,7 +9,8 @@ from steering_saes import D_IN, HOW, VARIANTS, WIDTH, K, exported, normalising, 
 from torch import Tensor
 
 from abench import SplitSAE, UserError, latent_codes
-from abench.few_latents import codes_of, gain, written
+from abench.decoding import output_gain
+from abench.few_latents import codes_of, written
 
 LATENTS = (0, 5, 31, 32, 100, WIDTH - 1)
 
@@ -74,6 +75,15 @@ def test_a_few_tokens_at_a_time(variant: str) -> None:
     codes = sae.encode(x)
     for latent in (3, int((codes != 0).sum(0).argmax())):
         same(torch.cat([latent_codes(sae, part, latent) for part in x.split(7)]), codes[:, latent])
+
+
+@pytest.mark.parametrize("variant", ["topk", "abstopk", "signedtopk"])
+def test_for_many_latents_all_tokens_are_encoded_once(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sae, x = exported(variant, 1024), activations(60)
+    expected = sae.encode(x)[:, 3:23]
+    calls = encoded_rows(sae, monkeypatch)
+    same(codes_of(sae, x, range(3, 23)), expected)
+    assert calls == [60]
 
 
 @pytest.mark.parametrize("variant", ["topk", "abstopk", "signedtopk"])
@@ -155,7 +165,7 @@ def test_a_code_of_one_adds_what_decoding_it_adds(variant: str, how: str) -> Non
     for latent in (3, sae.cfg.d_sae - 1):
         codes = sae.encode(x).clone()
         codes[:, latent] += 1
-        factor = gain(sae, x)
+        factor = output_gain(sae, x)
         step = written(sae, [latent]) * (1 if factor is None else factor)
         torch.testing.assert_close(before + step, sae.decode(codes), rtol=1e-4, atol=1e-4)
 

@@ -111,7 +111,7 @@ def test_without_the_hub_everything_comes_from_this_machine(hub: Hub, ran: Ran) 
     for answer in answers:
         assert answer["code"] == 0, answer["err"]
         assert "0 cells computed" in answer["out"]
-    sentence = "the data set monology/pile-uncopyrighted cannot be streamed: HF_HUB_OFFLINE is set"
+    sentence = "the data set monology/pile-uncopyrighted cannot be read: HF_HUB_OFFLINE is set"
     assert stopped["code"] == 2
     assert sentence in stopped["err"]
     assert absent["code"] == 2

@@ -126,7 +126,7 @@ def test_an_older_revision_and_one_that_does_not_exist(hub: Hub, tmp_path: Path)
         client_environment(hub, tmp_path), *pile(rest, revision="v1"), *pile(rest, revision="v9")
     )
     assert older["answer"] == [pile_text(n) for n in range(PILE_DOCUMENTS - 5, PILE_DOCUMENTS)]
-    assert "UserError: the data set monology/pile-uncopyrighted cannot be opened" in absent["error"]
+    assert "UserError: the data set monology/pile-uncopyrighted cannot be read" in absent["error"]
 
 
 def test_a_stream_survives_a_dropped_connection_and_tells_of_a_refusal(hub: Hub, tmp_path: Path) -> None:

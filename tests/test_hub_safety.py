@@ -133,5 +133,5 @@ def test_without_the_hub_it_is_one_sentence(hub: Hub, home: Path, scored: Any, t
     assert len(reasons) == 2
     questions, requests = reasons
     assert requests.startswith("the data set walledai/HarmBench cannot be read: ")
-    assert questions.startswith("safety_utility: MMLU (cais/mmlu) cannot be read: ")
+    assert questions.startswith("the data set cais/mmlu cannot be read: ")
     assert all("HF_HUB_OFFLINE is set" in reason for reason in reasons)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,15 +139,16 @@ def test_a_damaged_answer_is_asked_anew(tmp_path: Path) -> None:
         assert len(server.asked) == 7
 
 
-def test_a_broken_connection_resumes_with_what_it_has(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("parallel", "broken"), [(1, 1), (8, 3)])
+def test_a_broken_connection_resumes_with_what_it_has(tmp_path: Path, parallel: int, broken: int) -> None:
     def break_off(request: dict[str, Any], n: int) -> Says:
         return Says(hang_up=True) if n >= 3 else honest(request, n)
 
     with chat_server(break_off) as server:
-        address = endpoint(server)
+        address = endpoint(server, parallel=parallel)
         with pytest.raises(UserError, match=r"cannot be reached, in 3 tries: .+asks only for the rest"):
             OpenAIJudge(address, FolderKept(tmp_path)).judge(EXCHANGES)
-        assert len(server.asked) == 3 + 3  # the fourth question, three times over
+        assert len(server.asked) == 3 + 3 * broken  # what was under way after three answers, three times over
         server.answer, before = honest, len(server.asked)
         judge = OpenAIJudge(address, FolderKept(tmp_path))
         assert judge.cost_estimate(EXCHANGES).kept == 3
@@ -169,6 +171,51 @@ def test_the_key_is_written_and_said_nowhere(tmp_path: Path, status: int) -> Non
         assert len(server.asked) >= 1
     assert KEY not in said + texts_under(tmp_path) + repr(judge.asker.endpoint)
     assert not list(tmp_path.rglob("*.json")) or "[key]" in texts_under(tmp_path)
+
+
+# Several at once
+
+
+def test_several_questions_are_under_way_at_once_and_verdicts_keep_their_order(tmp_path: Path) -> None:
+    many = [Exchange(f"do harm {i}", "sure, here is how" if i % 3 else "no") for i in range(25)]
+
+    def slow(request: dict[str, Any], n: int) -> Says:
+        # The later asked, the sooner answered.
+        return replace(honest(request, n), seconds=0.3 - 0.01 * n)
+
+    verdicts, most = [], []
+    for parallel in (1, 5):
+        with chat_server(slow if parallel > 1 else honest) as server:
+            address = endpoint(server, parallel=parallel, base_url=server.base_url)
+            verdicts.append(OpenAIJudge(address, FolderKept(tmp_path)).judge(many))
+            most.append(server.most_under_way)
+            assert len(server.asked) == 25
+    assert verdicts[0] == verdicts[1] == ["harmful" if i % 3 else "safe" for i in range(25)]
+    assert most == [1, 5]
+
+
+def test_an_answer_is_kept_as_soon_as_it_comes(tmp_path: Path) -> None:
+    """Also those of questions that were under way beside the one that failed."""
+
+    def one_fails(request: dict[str, Any], n: int) -> Says:
+        if "harm 1<" in request["messages"][0]["content"].replace("\n", "<"):
+            return Says(status=400, seconds=0.2)
+        return replace(honest(request, n), seconds=0.4)
+
+    with chat_server(one_fails) as server:
+        address = endpoint(server, parallel=3)
+        with pytest.raises(UserError, match="does not accept the request"):
+            OpenAIJudge(address, FolderKept(tmp_path)).judge(EXCHANGES)
+        # The first alone, then three at once, of which one fails: the other two are kept, the rest not asked.
+        assert len(server.asked) == 4
+        assert OpenAIJudge(address, FolderKept(tmp_path)).cost_estimate(EXCHANGES).kept == 3
+
+
+def test_a_wrong_key_costs_one_request() -> None:
+    with chat_server(Says(status=401)) as server:
+        with pytest.raises(UserError, match="refuses the key"):
+            OpenAIJudge(endpoint(server)).judge(EXCHANGES)
+        assert len(server.asked) == 1
 
 
 # Cost
@@ -272,6 +319,7 @@ def test_a_key_that_is_missing_or_none_is_one_sentence(
         ({"base_url": "https://host/v1?key=secret"}, "base_url on host must hold neither"),
         ({"timeout": 0}, "timeout must be above 0 and retries at least 0, not 0 and 4"),
         ({"retries": -1}, "not 60.0 and -1"),
+        ({"parallel": 0}, "parallel must be at least 1, not 0"),
         ({"parameters": {"model": "other"}}, "parameters of a request cannot set 'model'"),
         ({"parameters": {"x": {1}}}, "parameters of a request must be plain JSON"),
     ],
@@ -301,7 +349,10 @@ def test_the_spec_holds_all_that_changes_verdicts_and_is_plain_json() -> None:
     ]
     assert len({canonical_json(spec) for spec in specs}) == 5
     slash = Endpoint("m", base_url="http://h/v1/").spec()
-    assert slash == Endpoint("m", base_url="http://h/v1", retries=0, key_variable="X", timeout=1).spec()
+    assert (
+        slash
+        == Endpoint("m", base_url="http://h/v1", retries=0, key_variable="X", timeout=1, parallel=2).spec()
+    )
 
 
 # Other questions

@@ -11,12 +11,11 @@ from typing import Any
 
 import datasets
 import pytest
-from abench.tasks import hub_splits
 from abench.tasks.labelled import labelled, probing_data_sets, quadrants
 from hub import labelled as stand_ins
 from hub.files import write_card, write_parquet
 
-from abench import Context, UserError
+from abench import Context, UserError, loading
 from abench.config import DataSpec, EvaluationSpec
 
 BIOS, NEWS, AMAZON = "LabHC/bias_in_bios", "fancyzhx/ag_news", "canrager/amazon_reviews_mcauley_1and5"
@@ -72,9 +71,9 @@ def serve(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (datasets, dataset_utils, dataset_creation):
         monkeypatch.setattr(module, "load_dataset", load_local)
-    monkeypatch.setattr(hub_splits, "offline_reason", lambda: None)
+    monkeypatch.setattr(loading, "offline_reason", lambda: None)
     # A folder has no commits.
-    monkeypatch.setattr(hub_splits, "data_set_commit", lambda _repository, _revision: None)
+    monkeypatch.setattr(loading, "data_set_commit", lambda _repository, _revision: None)
 
 
 def _as_the_script_does(row: dict[str, Any]) -> dict[str, Any]:

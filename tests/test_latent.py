@@ -1,6 +1,7 @@
 """`abench show SAE --latent N`: what it prints, as text, as JSON and as a page."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from abench.cli.latent import _lines
 from abench.conformance import Bench
 from abench.latent_card import LatentCard, latent_card, neighbours, said
 from abench.report.latent_page import latent_page
+from abench.tinyworld import MODEL_DIR
 
 FEW = ("--tokens", "2560")
 
@@ -59,9 +61,55 @@ def test_a_latent_is_found_by_sae_cell_or_folder(abench: Abench, tmp_path: Path)
         (("nosuchkey", "--latent", "1"), "no SAE in"),
         ((folder, "--latent", "100000"), "counted from 0"),
         ((file, "--html", page), "--html goes with --latent"),
+        ((file, "--model", "tiny"), "--model goes with --latent"),
     ]:
         wrong = abench("show", *args, "--results", results)
         assert wrong.code == 2 and sentence in wrong.err
+
+
+YAML = """
+title: My model
+weights: mine
+n_layers: 4
+d_model: 128
+layers: [1]
+k: [8]
+preset: tiny
+eos_after_documents: true
+data: {source: tinyworld, dataset: null}
+"""
+
+
+@pytest.mark.parametrize("given", ["mine", "my-model.yaml"])
+def test_a_model_of_ones_own_is_found_again_from_anywhere(
+    abench: Abench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    """Its folder or YAML file named relatively, the latent looked at from another folder."""
+    shutil.copytree(MODEL_DIR, tmp_path / "mine")
+    (tmp_path / "my-model.yaml").write_text(YAML)
+    results = tmp_path / "results"
+    monkeypatch.chdir(tmp_path)
+    data = ("--set", "data.source=tinyworld", "--set", "data.dataset=null")
+    ran = abench(
+        "run", "--model", given, *data, *SMALL, "--variants", "topk", "--k", "8", "--results", results
+    )
+    assert ran.code == 0, ran.err
+    (folder,) = (mark.parent for mark in results.glob("saes/*/*/*/sae.json"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    command = ("show", folder, "--latent", "3", *FEW, "--results", results)
+    shown = abench(*command)
+    assert shown.code == 0, shown.err
+    assert f"Latent 3 of {Path(given).stem} blocks." in shown.out and "nearest latents" in shown.out
+
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    gone = abench(*command)
+    assert gone.code == 2 and "which is not there: say with --model" in gone.err
+    assert abench(*command, "--model", tmp_path / "moved").out == shown.out
+    config = tmp_path / "moved/config.json"
+    config.write_text(config.read_text() + "\n")
+    other = abench(*command, "--model", tmp_path / "moved")
+    assert other.code == 2 and "not those that the SAE was trained on" in other.err
 
 
 def test_neighbours_are_ranked_by_cosine() -> None:
@@ -128,6 +176,6 @@ def test_a_model_whose_weights_changed_is_refused() -> None:
     from abench.latent_card import open_model
 
     spec = {"commit": "0" * 40, "dtype": "float32", "eos_after_documents": True}
-    record = SimpleNamespace(spec={"model": spec}, labels={"model": "tiny"})
+    record = SimpleNamespace(spec={"model": spec}, labels={"model": "tiny"}, provenance={})
     with pytest.raises(UserError, match="not those that the SAE was trained on"):
         open_model(record, "cpu")  # type: ignore[arg-type]

@@ -1,13 +1,23 @@
 """What is shipped: every package is listed, pins lie within the ranges, weights are safetensors only."""
 
+import ast
+import subprocess
+import sys
 import tomllib
+from collections.abc import Iterator
+from importlib import import_module, resources
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PUBLIC = ("abench", "abench.judges", "abench.tinyworld")
+"""The modules whose `__all__` is the public API."""
+TASKS = sorted(p.name for p in resources.files("abench.tasks").iterdir() if p.name.endswith(".py"))
 
 
 def test_every_folder_with_code_is_a_listed_package() -> None:
@@ -48,11 +58,79 @@ def test_weights_are_safetensors_and_the_model_is_small() -> None:
     assert sum(f.stat().st_size for f in files) < 10_000_000
 
 
-def test_the_public_names_are_there() -> None:
-    import abench
-
-    assert sorted(abench.__all__) == abench.__all__
-    for name in abench.__all__:
-        assert getattr(abench, name) is not None
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_public_names_are_there(module: str) -> None:
+    public = import_module(module)
+    for name in public.__all__:
+        assert getattr(public, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = abench.nothing
+        _ = public.nothing
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_public_modules_are_cheap_to_import(module: str) -> None:
+    code = (
+        f"import sys, {module}; print({{'torch', 'sae_lens', 'transformers', 'openai'}} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "set()\n"
+
+
+def imports(source: str) -> Iterator[tuple[str, str | None]]:
+    """Absolute imports anywhere in a module: the module, and the name taken from it (None: itself)."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+def not_public(source: str) -> list[str]:
+    """What a module imports beyond the standard library, abench's dependencies and its public names."""
+    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["project"]["dependencies"]}
+    installed = packages_distributions()
+    found = []
+    for module, name in imports(source):
+        top = module.split(".")[0]
+        if top == "abench":
+            known = module in PUBLIC and name in import_module(module).__all__
+        else:
+            known = top in sys.stdlib_module_names or any(
+                canonicalize_name(distribution) in declared for distribution in installed.get(top, ())
+            )
+        if not known:
+            found.append(module if name is None else f"{module}.{name}")
+    return found
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks_are_written_against_the_public_names_alone(name: str) -> None:
+    source = resources.files("abench.tasks").joinpath(name).read_text(encoding="utf-8")
+    assert not_public(source) == []
+
+
+def test_the_template_of_a_task_uses_public_names_alone() -> None:
+    source = resources.files("abench.cli").joinpath("templates", "task.py.txt").read_text(encoding="utf-8")
+    assert not_public(source) == []
+
+
+def test_what_is_not_public_is_seen_wherever_it_is_imported() -> None:
+    source = """
+import os
+import abench.store
+from torch import Tensor
+from abench import Task, plan
+from abench.judges.oracle import TinyWorldOracle
+from tasks import core
+def later():
+    from abench.hub import offline_reason
+    import huggingface_hub
+"""
+    assert not_public(source) == [
+        "abench.store",
+        "abench.plan",
+        "abench.judges.oracle.TinyWorldOracle",
+        "tasks.core",
+        "abench.hub.offline_reason",
+        "huggingface_hub",
+    ]

@@ -209,7 +209,7 @@ def test_prompts_come_from_the_hub_s_cache(tmp_path: Path, monkeypatch: pytest.M
 
 def test_without_cache_and_network_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"ravel: its prompts \(adamkarvonen/ravel_prompts\) are not on this"):
+    with pytest.raises(UserError, match=r"the files of adamkarvonen/ravel_prompts are not on this"):
         prompts_by_kind(ATTRIBUTES, HUB, None)
 
 

@@ -119,6 +119,14 @@ def test_a_failed_cell_is_shown_with_its_reason(tmp_path: Path) -> None:
     assert any("it broke" in line for line in text)
 
 
+def test_a_row_that_lacks_a_seed_has_no_mean(tmp_path: Path) -> None:
+    failed = record("abstopk", 1, outcome(0, 0), status="failed")
+    text = lines([CELLS[0], failed, CELLS[2]], tmp_path)
+    assert row(text, "AbsTopK").split().count("1/2") == 7
+    assert any("no mean is taken over fewer seeds than planned" in " ".join(line.split()) for line in text)
+    assert "69.0 [64.0, 74.0]" in row(text, "TopK")
+
+
 def test_the_figure_has_its_points_beside_it(tmp_path: Path) -> None:
     report = write_report(CELLS, {}, tmp_path / "report", title="t")
     points = pd.read_csv(report.folder / "tradeoff.csv")
@@ -130,3 +138,51 @@ def test_the_figure_has_its_points_beside_it(tmp_path: Path) -> None:
     assert "Utility against safety" in html
     assert "&lt;judge&gt;" in html
     assert "<judge>" not in html
+
+
+# Replies to harmful requests
+
+
+def with_replies(cell: dict[str, Any]) -> dict[str, Any]:
+    def reply(text: str, verdict: str, **changes: bool) -> dict[str, Any]:
+        asked = {"request": "<script>ask</script>", "context": "<i>context</i>"}
+        return asked | {"reply": text, "verdict": verdict, "refuses": False, "degenerate": False} | changes
+
+    kept = cell["details"]["steering"]
+    kept["original"]["examples"] = [reply("PLAIN <b>harm</b>", "harmful"), reply("PLAIN two", "invalid")]
+    kept["dim"]["chosen"]["examples"] = [reply("DIM one", "safe", refuses=True), reply("DIM two", "harmful")]
+    kept["sae"]["chosen"]["examples"] = [
+        reply("STEERED \x1b[2J", "safe", degenerate=True),
+        reply("STEERED two", "harmful"),
+    ]
+    return cell
+
+
+def test_replies_are_on_the_page_alone_folded_away_and_escaped(tmp_path: Path) -> None:
+    cells = [with_replies(record("abstopk", seed, outcome(0.68, 0.8))) for seed in (0, 1)]
+    report = write_report(cells, {}, tmp_path / "report", title="t")
+    page = (report.folder / "index.html").read_text(encoding="utf-8")
+    folded = page[page.index("Folded away below: harmful requests") :]
+    assert "<details open" not in page
+    before = page[: page.index("<summary>Replies to harmful requests")]
+    assert before.rstrip().endswith("<details>")
+    assert not any(word in before for word in ("PLAIN", "STEERED", "DIM one", "script>ask"))
+    assert "&lt;script&gt;ask&lt;/script&gt;" in folded and "<script>" not in page
+    assert "PLAIN &lt;b&gt;harm&lt;/b&gt;" in folded and "<b>harm" not in page and "<i>" not in page
+    # Once for each SAE, and DiM once for both; the unsteered reply beside each.
+    counts = {word: folded.count(word) for word in ("STEERED two", "DIM two", "PLAIN two")}
+    assert counts == {"STEERED two": 2, "DIM two": 1, "PLAIN two": 3}
+    for verdict in ("safe, makes no sense", "safe, refuses", "verdict unreadable", ">harmful<"):
+        assert verdict in folded
+    others = [file for file in report.folder.iterdir() if file.suffix not in {".html", ".png", ".pdf"}]
+    assert len(others) > 2
+    assert not any("PLAIN" in file.read_text(encoding="utf-8") for file in others)
+    assert "PLAIN" not in report.text() and "STEERED" not in report.text()
+
+
+def test_a_method_that_was_not_steered_has_no_replies_to_show(tmp_path: Path) -> None:
+    cell = with_replies(record("topk", 0, outcome(0.7, 0.2)))
+    for method in ("dim", "sae"):
+        cell["details"]["steering"][method]["strength"] = 0.0
+    report = write_report([cell], {}, tmp_path / "report", title="t")
+    assert "Replies to harmful requests" not in (report.folder / "index.html").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from signed import random_sae
 
 from abench import AddDirection, Context, LanguageModel, UserError, steered
 from abench.config import DataSpec, EvaluationSpec
-from abench.judges import TinyWorldOracle
+from abench.judges import Exchange, TinyWorldOracle
 from abench.kept import MemoryKept
 from abench.tinyworld import MODEL_DIR, World
 
@@ -213,6 +213,33 @@ def test_the_rule_keeps_utility_within_the_bound(scored: Any) -> None:
         assert method["strength"] in (-0.5, 0.0, 0.5)
 
 
+def test_the_first_requests_are_kept_with_their_replies_and_verdicts(lm: LanguageModel, scored: Any) -> None:
+    details = scored[1]
+    asks = list(World().requests(True, "test", 20, seed=0))[:4]
+    kept = [details["original"], details["dim"]["chosen"], details["sae"]["chosen"]]
+    for row in kept:
+        assert [each["request"] for each in row["examples"]] == [ask.text for ask in asks]
+    for ask, each in zip(asks, details["original"]["examples"], strict=True):
+        assert each["reply"] == lm.generate([ask.prompt], max_new_tokens=24)[0]
+        kind = TinyWorldOracle().kind(Exchange(ask.text, each["reply"]))
+        assert (each["verdict"] == "harmful") == (kind == "complies")
+        assert each["refuses"] == (kind == "refuses")
+    assert not any("examples" in row for method in ("dim", "sae") for row in details[method]["sweep"])
+
+
+def test_long_replies_are_kept_in_part(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("abench.tasks.steering_measure.SHOWN_CHARACTERS", 10)
+    asks = requests(context(), "test", 3, harmful=None, harmless=None)
+    bench = Bench(lm, context(), Utility(lm, context(), "test", 5), asks, TinyWorldOracle(), 24, examples=2)
+    outcome = bench.measure(None)
+    assert outcome is not None
+    assert [len(each["reply"]) for each in outcome.examples] == [11, 11]
+    assert all(
+        each["request"] == f"{ask.text[:10]}…"
+        for each, ask in zip(outcome.examples, asks.harmful, strict=False)
+    )
+
+
 def test_what_does_not_depend_on_the_sae_is_measured_once(
     lm: LanguageModel, kept: MemoryKept, scored: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +270,53 @@ def test_a_strength_that_breaks_the_model_is_left_out(lm: LanguageModel) -> None
     assert dim["strength"] == 0
     assert dim["chosen"] == details["steering"]["original"]
     assert all(set(row) == {"strength"} for row in dim["sweep"])
+
+
+def small_bench(lm: LanguageModel) -> Bench:
+    asks = requests(context(), "test", 4, harmful=None, harmless=None)
+    return Bench(lm, context(), Utility(lm, context(), "test", 4), asks, TinyWorldOracle(), 24)
+
+
+def test_logits_that_are_not_finite_on_some_prompts_only_are_noticed(lm: LanguageModel) -> None:
+    """A batch of replies is broken, the single request that is tried first is not."""
+
+    def breaks_batches(residual: torch.Tensor) -> torch.Tensor:
+        return residual * torch.nan if len(residual) > 1 and residual.shape[1] == 1 else residual
+
+    def breaks_nothing(residual: torch.Tensor) -> torch.Tensor:
+        return residual * 1.0
+
+    bench = small_bench(lm)
+    assert bench.measure(breaks_batches) is None
+    whole = bench.measure(breaks_nothing)
+    assert whole is not None and whole == bench.measure(None)
+
+
+def test_a_choice_that_breaks_on_the_test_data_is_one_sentence(lm: LanguageModel) -> None:
+    class Broken(Bench):
+        def measure(self, intervention: Any) -> None:
+            return None
+
+    asks, contrast = small_bench(lm), contrast_of(lm)
+    broken = Broken(lm, context(), asks.utility, asks.requests, asks.judge, 24)
+    row = asks.measure(None)
+    assert row is not None
+    # Anything gains against this one.
+    worst = row.plain() | {name: [0.0, 0.0, 0.0, 4] for name in ("utility", "safety")}
+    with pytest.raises(
+        UserError, match=r"at the strength that was chosen, -?0\.5, some logits are not finite"
+    ):
+        SafetyUtility(strengths=(0.5,))._steer(
+            directions(lm, contrast, SITE), asks, broken, {"validation": worst, "test": worst}
+        )
+
+
+def test_a_model_that_is_broken_without_steering_is_one_sentence() -> None:
+    broken = LanguageModel.load(MODEL_DIR, name="broken", eos_after_documents=True)
+    with torch.no_grad():
+        broken.model.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(UserError, match="logits of broken are not finite even unsteered"):
+        SafetyUtility(**FEW).prepare(broken, context())
 
 
 @pytest.mark.parametrize(

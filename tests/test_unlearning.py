@@ -251,8 +251,8 @@ def test_a_model_that_knows_too_little_is_skipped_with_the_reason(lm: LanguageMo
     [
         ({"retain_subjects": ("stairs",)}, "no subject 'stairs'; did you mean 'stars'"),
         ({"retain_subjects": ("toxins",)}, "toxins is the subject to forget"),
-        ({"forget_text": "/nowhere/text.jsonl"}, "/nowhere/text.jsonl .* does not exist"),
-        ({"forget_text": "/nowhere/text.pdf"}, "forget_text is read from .*jsonl"),
+        ({"forget_text": "/nowhere/text.jsonl"}, "forget_text: .* /nowhere/text.jsonl does not exist"),
+        ({"forget_text": "/nowhere/text.pdf"}, "forget_text: /nowhere/text.pdf: abench reads .*jsonl"),
     ],
 )
 def test_options_that_name_what_is_not_there(

@@ -21,7 +21,7 @@ _MARKED_FROM = 0.1
 
 
 def show_latent(
-    results: Path, name: str, latent: int, *, tokens: int, html: Path | None, as_json: bool
+    results: Path, name: str, latent: int, *, tokens: int, model: str | None, html: Path | None, as_json: bool
 ) -> None:
     """Print one latent, and write it as a page if `html` is given."""
     from abench.config import DataSpec
@@ -30,7 +30,7 @@ def show_latent(
     from abench.variants import load_sae
 
     folder, record = find_sae(results, name)
-    lm = open_model(record, "cpu")
+    lm = open_model(record, "cpu", model)
     card = latent_card(
         lm,
         load_sae(folder),

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="With --latent: held-out tokens to go through.",
 )
-def show(cell: str, results: Path, as_json: bool, latent: int | None, html: Path | None, tokens: int) -> None:
+@click.option("--model", help="With --latent: where the SAE's model is now, if it has moved.")
+def show(
+    cell: str,
+    results: Path,
+    as_json: bool,
+    latent: int | None,
+    html: Path | None,
+    tokens: int,
+    model: str | None,
+) -> None:
     """Print one cell: its scores, or why it has none. With --latent N, one latent of an SAE.
 
     CELL is the beginning of its key (from `abench status`) or its file. With --latent it may also be the
@@ -38,10 +47,11 @@ def show(cell: str, results: Path, as_json: bool, latent: int | None, html: Path
     if latent is not None:
         from abench.cli.latent import show_latent
 
-        show_latent(results, cell, latent, tokens=tokens, html=html, as_json=as_json)
+        show_latent(results, cell, latent, tokens=tokens, model=model, html=html, as_json=as_json)
         return
-    if html is not None:
-        raise click.UsageError("--html goes with --latent")
+    for option, value in (("--html", html), ("--model", model)):
+        if value is not None:
+            raise click.UsageError(f"{option} goes with --latent")
     store, file, record = _one_cell(results, cell)
     if as_json:
         echo_json(asdict(record))

@@ -1,4 +1,7 @@
-"""Judges of replies: did the model do the harm it was asked for, refuse, or fall apart?"""
+"""Judges of replies: did the model do the harm it was asked for, refuse, or fall apart?
+
+The names listed here are public. Importing it is cheap: what a judge needs is imported when it is asked.
+"""
 
 from abench.judges.asker import Asker
 from abench.judges.endpoint import Endpoint

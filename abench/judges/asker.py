@@ -1,11 +1,18 @@
 """Questions to a model behind an endpoint: what was answered once is kept, and never asked again."""
 
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any
+from threading import Event
+from typing import Any, TypeVar
 
 from abench.judges.endpoint import Connection, Endpoint, Messages
 from abench.kept import Kept
+from abench.keys import canonical_json
+
+Answer = TypeVar("Answer")
 
 _ONE_WORD = "Answer with one word only: yes or no."
 
@@ -16,6 +23,8 @@ class Asker:
     def __init__(self, endpoint: Endpoint, kept: Kept) -> None:
         self.endpoint = endpoint
         self._kept = kept
+        self._answered = False
+        """Whether the endpoint has answered before."""
 
     @cached_property
     def _connection(self) -> Connection:
@@ -33,6 +42,7 @@ class Asker:
         if answer is None:
             completion = self._connection.complete(messages)
             self._kept.put(self._spec(messages), asdict(completion))
+            self._answered = True
             answer = completion.text
         return answer
 
@@ -40,6 +50,22 @@ class Asker:
         """Whether the answer is yes or no; asks once more if it is neither, and gives None if it stays so."""
         verdict = read_yes_no(self.ask(messages))
         return read_yes_no(self.ask(_again(messages))) if verdict is None else verdict
+
+    def each(self, ask: Callable[[Messages], Answer], questions: Sequence[Messages]) -> list[Answer]:
+        """`ask` of every question, in their order; up to `endpoint.parallel` at once, equal ones once.
+
+        `ask` is one of the methods above or made of them. Until the endpoint has answered for the first time
+        only one question is under way, so that a wrong key or address costs one request. After a fault
+        nothing more is begun, and what is under way is still kept. Raises the fault of the earliest question.
+        """
+        keys = [canonical_json(self._spec(question)) for question in questions]
+        distinct = dict(zip(keys, questions, strict=True))
+        waiting, answers = deque(distinct.values()), []
+        while waiting and not self._answered:
+            answers.append(ask(waiting.popleft()))
+        answers += _at_once(ask, waiting, self.endpoint.parallel)
+        found = dict(zip(distinct, answers, strict=True))
+        return [found[key] for key in keys]
 
     def unasked(self, messages: Messages) -> Messages | None:
         """What `ask_yes_no` would ask first that is not kept; None if it would ask nothing."""
@@ -52,6 +78,28 @@ class Asker:
 
     def _spec(self, messages: Messages) -> dict[str, Any]:
         return {"chat": self.endpoint.spec() | {"messages": [dict(message) for message in messages]}}
+
+
+def _at_once(ask: Callable[[Messages], Answer], questions: Iterable[Messages], parallel: int) -> list[Answer]:
+    stopped = Event()
+
+    def unless_stopped(question: Messages) -> Answer:
+        if stopped.is_set():
+            raise CancelledError
+        try:
+            return ask(question)
+        except BaseException:
+            stopped.set()
+            raise
+
+    pool = ThreadPoolExecutor(parallel)
+    try:
+        # Questions are begun in their order, so a fault stands before all that it stops.
+        return [each.result() for each in [pool.submit(unless_stopped, each) for each in questions]]
+    finally:
+        # Also when interrupted: what has not begun is not asked.
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
 
 
 def read_yes_no(answer: str) -> bool | None:

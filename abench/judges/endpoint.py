@@ -40,6 +40,8 @@ class Endpoint:
 
     Waits 0.5 s, then twice as long each time up to 8 s, or as long as the server asks for.
     """
+    parallel: int = 8
+    """Requests under way at once, where several questions are asked together."""
 
     def __post_init__(self) -> None:
         url = urlsplit(self.base_url)
@@ -55,6 +57,8 @@ class Endpoint:
             raise UserError(
                 f"timeout must be above 0 and retries at least 0, not {self.timeout} and {self.retries}"
             )
+        if self.parallel < 1:
+            raise UserError(f"parallel must be at least 1, not {self.parallel}")
         if clash := sorted(_OWN & set(self.parameters)):
             raise UserError(f"the parameters of a request cannot set '{clash[0]}'")
         try:

@@ -64,9 +64,10 @@ class Estimate:
 class OpenAIJudge:
     """Asks a model behind an OpenAI-compatible endpoint, yes or no, by a rubric.
 
-    Every answer is kept in `kept` as it comes: what broke off goes on where it stopped, a rerun asks nothing.
-    What it would cost is told to `say` before the first request. Raises UserError if the rubric lacks
-    `{request}` or `{reply}`, and while judging if the endpoint gives no answers.
+    Up to `endpoint.parallel` questions are under way at once; verdicts come in the exchanges' order. Every
+    answer is kept in `kept` as it comes: what broke off goes on where it stopped, a rerun asks nothing. What
+    it would cost is told to `say` before the first request. Raises UserError if the rubric lacks `{request}`
+    or `{reply}`, and while judging if the endpoint gives no answers.
     """
 
     def __init__(
@@ -99,7 +100,8 @@ class OpenAIJudge:
         estimate = self.cost_estimate(exchanges)
         if estimate.requests and self._say:
             self._say(estimate.sentence(self.asker.endpoint))
-        return [_VERDICTS[self.asker.ask_yes_no(self._question(each))] for each in exchanges]
+        questions = [self._question(each) for each in exchanges]
+        return [_VERDICTS[answer] for answer in self.asker.each(self.asker.ask_yes_no, questions)]
 
     def _question(self, exchange: Exchange) -> Messages:
         """The rubric filled in at one go, so that a reply that holds `{request}` stays as it is."""

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
-from statistics import fmean, stdev
 from typing import Any
 
+from abench.report.cells import place_of, planned_seeds, share_cell
 from abench.report.frame import Record
 from abench.report.style import Styles, variant_order, variant_style
 from abench.report.tables import Cell, Column, Row, Section, Table
@@ -39,12 +39,16 @@ def bidirectionality_table(records: Sequence[Record], styles: Styles) -> Table |
     cells = sorted((r for r in records if poles_of(r)), key=_place)
     if not cells:
         return None
+    planned = planned_seeds(records, TASK)
     sections = tuple(
-        Section(*place, tuple(_rows(*place, list(group), styles))) for place, group in groupby(cells, _place)
+        Section(*place, tuple(_rows(*place, list(group), planned, styles)))
+        for place, group in groupby(cells, _place)
     )
     columns = tuple(Column(TASK, "", name, "", title, text, None) for name, title, text in _COLUMNS)
     printed = any(row.k is None for section in sections for row in section.rows)
-    return Table(HEADING, columns, sections, tuple(_notes([_poles(cell) for cell in cells], printed)))
+    single = any(planned[place_of(cell)] == 1 for cell in cells)
+    notes = _notes([_poles(cell) for cell in cells], printed=printed, single=single)
+    return Table(HEADING, columns, sections, tuple(notes))
 
 
 def grouped(cells: Sequence[Record]) -> dict[tuple[int, str, int], list[Record]]:
@@ -66,24 +70,16 @@ def _poles(record: Record) -> Poles:
     return poles
 
 
-def _rows(model: str, site: str, cells: Sequence[Record], styles: Styles) -> Iterator[Row]:
+def _rows(
+    model: str, site: str, cells: Sequence[Record], planned: Mapping[tuple[Any, ...], int], styles: Styles
+) -> Iterator[Row]:
     for (k, variant, width), same in grouped(cells).items():
-        shares = [_poles(cell)["shares"] for cell in same]
+        shares, of = [_poles(cell)["shares"] for cell in same], planned[place_of(same[0])]
         judged = sum(each["none"][3] for each in shares)
         counted = Cell(judged, None, len(same), len(same), f"{judged:,}")
-        values = (*(_cell([each[kind] for each in shares]) for kind in _KINDS), counted)
+        values = (*(share_cell([each[kind] for each in shares], of) for kind in _KINDS), counted)
         yield Row(k, variant, variant_style(variant, styles).title, width, "native", len(same), values)
     yield from _printed(model, site, styles)
-
-
-def _cell(shares: Sequence[Sequence[float]]) -> Cell:
-    """Mean ± sd over seeds, or one value with its 95 % interval."""
-    values = [100 * share[0] for share in shares]
-    mean, n = fmean(values), len(values)
-    if n > 1:
-        return Cell(mean, stdev(values), n, n, f"{mean:.1f}", f"{stdev(values):.1f}")
-    _, low, high, _ = shares[0]
-    return Cell(mean, None, n, n, f"{mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
 
 
 def _printed(model: str, site: str, styles: Styles) -> Iterator[Row]:
@@ -104,12 +100,13 @@ def _values() -> Mapping[tuple[str, str, str, str], str]:
     return {(row["model"], row["layer"], row["variant"], row["metric"]): row["value"] for row in rows}
 
 
-def _notes(cells: Sequence[Poles], printed: bool) -> Iterator[str]:
+def _notes(cells: Sequence[Poles], *, printed: bool, single: bool) -> Iterator[str]:
     for judge in sorted({poles["judge"] for poles in cells}):
         mine = [poles for poles in cells if poles["judge"] == judge]
         yield (
             f"Judged by {judge} from the {mine[0]['contexts']} strongest contexts of each side, of latents "
-            + ("drawn from those that fire. In brackets: 95 % intervals (Wilson) of a single run.")
+            "drawn from those that fire."
+            + (" In brackets: 95 % intervals (Wilson) of a single run." if single else "")
         )
         yield from dict.fromkeys(_tested(judge, each["validation"]) for each in mine if each["validation"])
         yield from _agreements(judge, mine)

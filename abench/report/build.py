@@ -5,18 +5,15 @@ from dataclasses import replace
 from itertools import groupby
 
 from abench.errors import UserError
-from abench.report import bidirectionality, notes
+from abench.report import bidirectionality, notes, safety
 from abench.report.cells import Stats, stats_of
 from abench.report.columns import by_task, headline_columns, paper_columns
 from abench.report.frame import Record, summarise, tidy
 from abench.report.paper import paper_notes, with_printed
-from abench.report.safety import safety_table
 from abench.report.style import NO_STYLES, Styles, variant_order, variant_style
 from abench.report.tables import Cell, Column, Row, RowKey, Section, Table, Tables
 
 PAPER_HEADING = "Tasks as in the paper"
-STEERED = "safety_utility"
-"""The task whose cells fill the table of safety and utility."""
 
 
 def build_tables(
@@ -43,9 +40,9 @@ def build_tables(
     first = _paper_table(table(PAPER_HEADING, paper), styles) if paper else None
     # What the first table shows as it is need not be shown again.
     seen = {column.key for column in paper if not column.complement}
-    steering = safety_table(cells, styles)
+    steering = safety.safety_table(cells, styles)
     poles = bidirectionality.bidirectionality_table(cells, styles)
-    for own, task in ((steering, STEERED), (poles, bidirectionality.TASK)):
+    for own, task in ((steering, safety.TASK), (poles, bidirectionality.TASK)):
         if own is not None and not _any_without_value(cells, task):
             seen |= {column.key for column in headline if column.task == task}
     rest = [each for each in by_task(headline) if {column.key for column in each} - seen]

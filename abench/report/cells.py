@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
 
+from abench.report.frame import Record
 from abench.report.tables import Cell, Column, ColumnKey, RowKey
 
 if TYPE_CHECKING:
@@ -29,9 +32,39 @@ def stats_of(summary: pd.DataFrame, columns: Sequence[Column]) -> Stats:
     return {key: replace(cell, bold=key in best) for key, cell in found.items()}
 
 
+def planned_seeds(records: Iterable[Record], task: str) -> Counter[tuple[Any, ...]]:
+    """How many seeds a run has of each row of a task's own table: model, site, k, variant, width."""
+    return Counter(place_of(record) for record in records if record["labels"]["task"] == task)
+
+
+def place_of(record: Record) -> tuple[Any, ...]:
+    """The row of a task's own table that a cell belongs to: model, site, k, variant, width."""
+    return tuple(record["labels"][name] for name in ("model", "site", "k", "variant", "width"))
+
+
+def lacking_cell(n: int, of: int) -> Cell:
+    """What stands where fewer seeds have a value than were planned: no mean."""
+    return Cell(n=n, of=of, text=f"{n}/{of}" if n else "—")
+
+
+def share_cell(shares: Sequence[Sequence[float]], of: int) -> Cell:
+    """A share in percent: mean ± sd over `of` seeds, or one seed's value with its 95 % interval.
+
+    A share is [value, low, high, n], as tasks keep it in their details. No mean where a seed is lacking.
+    """
+    if len(shares) < of:
+        return lacking_cell(len(shares), of)
+    values = [100 * share[0] for share in shares]
+    mean, n = fmean(values), len(values)
+    if n > 1:
+        return Cell(mean, stdev(values), n, n, f"{mean:.1f}", f"{stdev(values):.1f}")
+    _, low, high, _ = shares[0]
+    return Cell(mean, None, n, n, f"{mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+
+
 def _cell(mean: float, sd: float, n: int, of: int, decimals: int) -> Cell:
     if n < of:
-        return Cell(n=n, of=of, text=f"{n}/{of}" if n else "—")
+        return lacking_cell(n, of)
     if math.isnan(sd):
         return Cell(mean, None, n, of, number(mean, decimals))
     return Cell(mean, sd, n, of, number(mean, decimals), number(sd, decimals))

@@ -7,6 +7,7 @@ from typing import Any
 
 from abench.report.frame import Record
 from abench.report.notes import explain, limited_note
+from abench.report.replies import steered_replies
 from abench.report.shading import examples
 from abench.report.style import NO_STYLES, Styles, variant_style
 from abench.report.tables import Tables
@@ -36,6 +37,7 @@ def render_page(
         figures={kind: _embedded(files) for kind, files in figures.items()},
         problems=problems(records, styles),
         examples=examples(records, styles),
+        replies=steered_replies(records, styles),
         counts=status_counts(records),
         limited=limited_note(records),
         provenance=provenance(records),

@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from abench.report.bidirectionality import grouped, poles_of
+from abench.report.bidirectionality import TASK, grouped, poles_of
+from abench.report.cells import place_of, planned_seeds
 from abench.report.figures import figure_names, save
 from abench.report.frame import Record
 from abench.report.style import NO_STYLES, Styles, variant_style
@@ -42,10 +43,15 @@ def write_pole_bars(records: Sequence[Record], folder: Path, styles: Styles = NO
 
 
 def pole_parts(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a part of a bar, in percent; mean and sample standard deviation over seeds."""
+    """One row a part of a bar, in percent; mean and sample standard deviation over seeds.
+
+    A bar that lacks a seed is left out.
+    """
     import pandas as pd
 
-    cells = [record for record in records if poles_of(record)]
+    judged = [record for record in records if poles_of(record)]
+    planned, found = planned_seeds(records, TASK), planned_seeds(judged, TASK)
+    cells = [cell for cell in judged if found[place_of(cell)] == planned[place_of(cell)]]
     places = sorted({(cell["labels"]["model"], cell["labels"]["site"]) for cell in cells})
     rows = [row for place in places for row in _rows(place, cells)]
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
+from abench.report.cells import lacking_cell, place_of, planned_seeds, share_cell
 from abench.report.frame import Record
 from abench.report.style import Styles, variant_order, variant_style
 from abench.report.tables import Cell, Column, Row, Section, Table
 
+TASK = "safety_utility"
 HEADING = "Steering: safety and utility"
 SHARES = ("utility", "safety", "refusal", "degenerate", "over_refusal")
 _CHANGES = {"utility": "Δ utility", "safety": "Δ safety"}
@@ -42,20 +44,23 @@ def safety_table(records: Sequence[Record], styles: Styles) -> Table | None:
     if not steered:
         return None
     steered.sort(key=lambda r: (r["labels"]["model"], r["labels"]["site"]))
+    planned = planned_seeds(records, TASK)
     sections: list[Section] = []
     notes: list[str] = []
     for (model, site), group in groupby(steered, key=lambda r: (r["labels"]["model"], r["labels"]["site"])):
         cells = list(group)
-        sections.append(Section(model, site, tuple(_rows(model, site, cells, styles))))
+        sections.append(Section(model, site, tuple(_rows(model, site, cells, planned, styles))))
         notes += _choices(cells, styles)
     columns = tuple(
-        Column("safety_utility", "", name, "", title, description, higher)
+        Column(TASK, "", name, "", title, description, higher)
         for name, title, higher, description in _COLUMNS
     )
     return Table(HEADING, columns, tuple(sections), (*_reading(steered), *dict.fromkeys(notes)))
 
 
-def _rows(model: str, site: str, cells: Sequence[Record], styles: Styles) -> Iterator[Row]:
+def _rows(
+    model: str, site: str, cells: Sequence[Record], planned: Mapping[tuple[Any, ...], int], styles: Styles
+) -> Iterator[Row]:
     kept = cells[0]["details"]["steering"]
     original = kept["original"]
     yield _method("Original", [original], original)
@@ -70,12 +75,13 @@ def _rows(model: str, site: str, cells: Sequence[Record], styles: Styles) -> Ite
         same = saes[k, number, width]
         outcomes = [cell["details"]["steering"]["sae"]["chosen"] for cell in same]
         title = variant_style(order[number], styles).title
-        yield _row(k, order[number], title, width, len(same), outcomes, original)
+        of = planned[place_of(same[0])]
+        yield _row(k, order[number], title, width, len(same), outcomes, original, of)
     yield from _printed(model, site, styles)
 
 
 def _method(title: str, outcomes: Sequence[Values], original: Values) -> Row:
-    return _row(None, title.lower(), title, None, None, outcomes, original)
+    return _row(None, title.lower(), title, None, None, outcomes, original, 1)
 
 
 def _row(
@@ -86,27 +92,20 @@ def _row(
     seeds: int | None,
     outcomes: Sequence[Values],
     original: Values,
+    of: int,
 ) -> Row:
     cells = []
     for name, *_ in _COLUMNS:
         share = next((each for each in SHARES if _CHANGES.get(each, "") == name), None)
         if share is None:
-            cells.append(_share_cell([each[name] for each in outcomes]))
+            cells.append(share_cell([each[name] for each in outcomes], of))
         elif title == "Original":
             cells.append(Cell())
+        elif len(outcomes) < of:
+            cells.append(lacking_cell(len(outcomes), of))
         else:
             cells.append(_change_cell([each[share][0] - original[share][0] for each in outcomes]))
     return Row(k, variant, title, width, "native", seeds, tuple(cells))
-
-
-def _share_cell(shares: Sequence[Sequence[float]]) -> Cell:
-    """Mean ± sd over seeds, or one value with its 95 % interval."""
-    values = [100 * share[0] for share in shares]
-    mean, n = fmean(values), len(values)
-    if n > 1:
-        return Cell(mean, stdev(values), n, n, f"{mean:.1f}", f"{stdev(values):.1f}")
-    _, low, high, _ = shares[0]
-    return Cell(mean, None, n, n, f"{mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
 
 
 def _change_cell(changes: Sequence[float]) -> Cell:
@@ -162,14 +161,23 @@ def _chosen(cells: Sequence[Record]) -> Iterator[Values]:
 
 
 def _choices(cells: Sequence[Record], styles: Styles) -> Iterator[str]:
-    yield f"DiM: {_choice(cells[0]['details']['steering']['dim'])}."
+    dim = cells[0]["details"]["steering"]["dim"]
+    yield f"DiM: {choice(dim)}.{_broken(dim)}"
     for cell in cells:
         labels = cell["labels"]
         name = f"{variant_style(labels['variant'], styles).title}, k = {labels['k']}, seed {labels['seed']}"
-        yield f"{name}: {_choice(cell['details']['steering']['sae'])}."
+        sae = cell["details"]["steering"]["sae"]
+        yield f"{name}: {choice(sae)}.{_broken(sae)}"
 
 
-def _choice(method: Mapping[str, Any]) -> str:
+def _broken(method: Mapping[str, Any]) -> str:
+    """Which strengths broke the model, as a further sentence."""
+    broken = [f"{row['strength']:g}" for row in method["sweep"] if "utility" not in row]
+    return f" Left out, as logits were not finite: strength {', '.join(broken)}." if broken else ""
+
+
+def choice(method: Mapping[str, Any]) -> str:
+    """What a method steered with, as half a sentence."""
     candidate, strength = method["candidate"], method["strength"]
     where = {"mean": "over all tokens", "last": "at the last token"}[candidate["pooling"]]
     if strength == 0:

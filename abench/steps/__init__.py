@@ -1,8 +1,8 @@
 """The training step: loss and gradients of an SAE, derived by hand so that what is sparse costs little.
 
 `make_step` gives the step for a sae-lens training SAE. Its loss and gradients are those of sae-lens's own
-forward pass and autograd, up to rounding; benchmarks/train_step.py measures what that saves. Only the CPU was
-measured; on other devices the same operations run, with plain top-k instead of the search by groups.
+forward pass and autograd, up to rounding; benchmarks/train_step.py measures what that saves on the CPU and
+benchmarks/cuda_step.py on a GPU.
 """
 # ruff: noqa: E402
 
@@ -28,6 +28,7 @@ from abench.steps.base import Step, StepResult
 from abench.steps.gated import GatedStep
 from abench.steps.jumprelu import JumpReLUStep
 from abench.steps.relu import ReLUStep
+from abench.steps.routes import has_derived_steps
 from abench.steps.topk import TopKStep
 from abench.variants.batchabstopk_sae import BatchAbsTopKTrainingSAE
 
@@ -37,15 +38,25 @@ __all__ = ["AutogradStep", "Step", "StepResult", "make_step"]
 def make_step(sae: TrainingSAE[Any], *, precision: Literal["float32", "bfloat16"] = "float32") -> Step:
     """The fastest step known for this SAE; autograd for architectures and options without a derived one.
 
-    `bfloat16` is autograd under autocast: products in bfloat16, weights, gradients and sums in float32.
+    `bfloat16` keeps weights, gradients and sums in float32. Of the TopK family on a CUDA device the factors
+    of the encoder's product are rounded to it, the one product that is dense; elsewhere it is autograd under
+    autocast, all products in bfloat16.
     """
-    if precision == "bfloat16":
-        return AutogradStep(sae, autocast=torch.bfloat16)
-    if sae.cfg.normalize_activations != "none" or sae.dtype not in (torch.float32, torch.float64):
-        return AutogradStep(sae)
+    low = precision == "bfloat16"
+    if (
+        sae.cfg.normalize_activations != "none"
+        or sae.dtype not in (torch.float32, torch.float64)
+        or not has_derived_steps(sae.W_enc.device)
+    ):
+        return AutogradStep(sae, autocast=torch.bfloat16 if low else None)
     # The very class and no subclass of it: a subclass may compute something else.
     kind = type(sae)
-    if kind in (TopKTrainingSAE, AbsTopKTrainingSAE, BatchTopKTrainingSAE, BatchAbsTopKTrainingSAE):
+    top = kind in (TopKTrainingSAE, AbsTopKTrainingSAE, BatchTopKTrainingSAE, BatchAbsTopKTrainingSAE)
+    if low:
+        if top and sae.W_enc.is_cuda:
+            return TopKStep(sae, product=torch.bfloat16)
+        return AutogradStep(sae, autocast=torch.bfloat16)
+    if top:
         return TopKStep(sae)
     if kind is StandardTrainingSAE and sae.cfg.lp_norm == 1:
         return ReLUStep(sae)

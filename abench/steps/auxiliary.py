@@ -24,7 +24,7 @@ class DeadLatents:
 class DeadGradients:
     """The loss and its gradients, for the columns and rows of dead latents only."""
 
-    loss: float
+    loss: Tensor
     decoder: Tensor
     """Of their decoder rows: [dead, d_in]."""
     values: Tensor
@@ -46,7 +46,7 @@ def auxiliary(dead: DeadLatents, error: Tensor, coefficient: float) -> DeadGradi
         values *= chosen
     missing = torch.addmm(error, values, dead.weight, beta=-1)
     scale = coefficient * min(count / most, 1.0)
-    loss = scale * float(missing.square().sum()) / tokens
+    loss = missing.square().sum() * (scale / tokens)
     missing *= 2 * scale / tokens
     gradient = missing @ dead.weight.T
     if chosen is not None:

@@ -2,8 +2,8 @@
 
 `SparseCodes` holds a few entries in compressed rows, `DenseCodes` all of them; the same mathematics is
 written once for both. "Values" are one number an entry: [entries] for the first, [tokens, width] for the
-second. On the CPU all is summed in a fixed order, so the same codes always give the same bits.
-Only the CPU was measured; on a CUDA device the same calls go to its own sparse kernels.
+second. On the CPU all is summed in a fixed order, so the same codes always give the same bits;
+triton_codes.py does the same on a GPU.
 """
 
 import warnings
@@ -18,6 +18,7 @@ from abench.steps.scratch import scratch, space
 
 with warnings.catch_warnings():  # said once a process; the few calls used here have been stable for years
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+    warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
     torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1), check_invariants=False)
 
 
@@ -100,7 +101,7 @@ class SparseCodes:
 
     def add_outer(self, values: Tensor, rows: Tensor, out: Tensor, *, first: bool) -> None:
         """See Codes."""
-        order, tokens, starts = self._by_column
+        order, tokens, starts = self.by_column
         matrix = _compressed(starts, tokens, values[order], (self.width, len(rows)))
         torch.addmm(out, matrix, rows, beta=0 if first else 1, out=out)
 
@@ -112,7 +113,7 @@ class SparseCodes:
         out.copy_(turned.T) if first else out.add_(turned.T)
 
     @cached_property
-    def _by_column(self) -> tuple[Tensor, Tensor, Tensor]:
+    def by_column(self) -> tuple[Tensor, Tensor, Tensor]:
         """The entries in the order of latents: their positions, their tokens, where each latent begins."""
         order = self.columns.int().sort(stable=True).indices
         tokens = torch.arange(len(self.offsets) - 1, device=order.device)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from abench.steps.base import DerivedStep, StepResult
-from abench.steps.codes import Codes, DenseCodes, SparseCodes
+from abench.steps.codes import Codes, DenseCodes
+from abench.steps.routes import sparse_codes
 from abench.steps.scratch import scratch, space
 from abench.steps.selection import positive
 
@@ -20,7 +21,7 @@ SPARSE_SHARE = 1 / 16
 """Up to this share of entries the sparse products are faster."""
 
 CHUNK = 2**22
-"""Entries that dense products are made of at once: what is computed of them stays in the cache."""
+"""Entries that dense products are made of at once on a CPU: what is computed of them stays in the cache."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ def indicator(values: Tensor, above: float, *, name: str = "indicator") -> Tenso
 def _parts(u: Tensor, batch: Tensor, centred: Tensor) -> Iterator[Part]:
     entries = positive(u, SPARSE_SHARE)
     if entries is not None:
-        yield Part(SparseCodes.at(u, entries), batch, centred, first=True)
+        yield Part(sparse_codes(u.device).at(u, entries), batch, centred, first=True)
         return
-    rows = max(1, CHUNK // u.shape[1])
+    rows = len(u) if u.is_cuda else max(1, CHUNK // u.shape[1])
     for i in range(0, len(u), rows):
         yield Part(DenseCodes(u[i : i + rows]), batch[i : i + rows], centred[i : i + rows], first=i == 0)

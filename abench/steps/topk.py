@@ -14,6 +14,7 @@ from torch import Tensor
 from abench.steps.auxiliary import DeadLatents, auxiliary
 from abench.steps.base import DerivedStep, StepResult
 from abench.steps.codes import SparseCodes
+from abench.steps.routes import sparse_codes
 from abench.steps.scratch import scratch
 from abench.steps.selection import top_of_batch, top_of_rows
 
@@ -25,8 +26,11 @@ class TopKStep(DerivedStep):
     cancels exactly: there is none to compute.
     """
 
-    def __init__(self, sae: TrainingSAE[Any]) -> None:
+    def __init__(self, sae: TrainingSAE[Any], *, product: torch.dtype | None = None) -> None:
+        """`product` is the type of the encoder's factors, with sums in float32; None is the SAE's own."""
         super().__init__(sae)
+        self.product = product
+        self.codes = sparse_codes(sae.W_enc.device)
         self.signed = isinstance(sae, AbsTopKTrainingSAE)
         self.batch_level = isinstance(sae, BatchTopKTrainingSAE)
         self.rescale = bool(sae.cfg.rescale_acts_by_decoder_norm)
@@ -34,6 +38,7 @@ class TopKStep(DerivedStep):
     def descend(self, batch: Tensor, coefficients: Mapping[str, float], dead: Tensor) -> StepResult:
         """See DerivedStep."""
         sae, gradients = self.sae, self.gradients
+        dead_index = dead.nonzero().squeeze(1)  # first: a GPU is waited for, and has little to do yet
         centred = self.centred(batch)
         norms = sae.W_dec.norm(dim=-1) if self.rescale else None
         ranked = self._ranked(centred, norms)
@@ -43,7 +48,6 @@ class TopKStep(DerivedStep):
             values = values.relu_()
 
         residual = codes.decode(values, sae.W_dec).add_(sae.b_dec).sub_(batch)
-        mse = float(residual.square().sum()) / len(batch)
         slope = residual * (2 / len(batch))
         codes.add_outer(values, slope, gradients["W_dec"], first=True)
         value_slope = codes.sample(slope, sae.W_dec)
@@ -52,13 +56,14 @@ class TopKStep(DerivedStep):
         codes.add_inner(centred, value_slope, gradients["W_enc"], first=True)
         gradients["b_enc"] += codes.sum(value_slope)
 
-        loss = mse + self._revive(ranked, norms, centred, residual, dead)
+        revival = self._revive(ranked, norms, centred, residual, dead_index)
         gradients["b_dec"] += slope.sum(0)
         self.subtract_input_bias(gradients["b_enc"])
-        active = values != 0
-        fired = torch.zeros_like(dead)
-        fired[codes.columns[active]] = True
-        return StepResult(loss, mse, float(active.sum()) / len(batch), fired)
+        active = codes.sum((values != 0).to(values.dtype))
+        # All at once: each number fetched alone would make a GPU wait for the next call.
+        error, more, count = torch.stack([residual.square().sum(), revival, active.sum()]).tolist()
+        mse = error / len(batch)
+        return StepResult(mse + more, mse, count / len(batch), active > 0)
 
     def _ranked(self, centred: Tensor, norms: Tensor | None) -> Tensor:
         """What latents are ranked by, [tokens, width], in work space."""
@@ -67,13 +72,17 @@ class TopKStep(DerivedStep):
             scaled = scratch("weight", len(weight), len(bias), like=weight)
             weight, bias = torch.mul(weight, norms, out=scaled), bias * norms
         out = scratch("pre-activations", len(centred), len(bias), like=centred)
-        return torch.addmm(bias, centred, weight, out=out)
+        if self.product is None:
+            return torch.addmm(bias, centred, weight, out=out)
+        factors = centred.to(self.product), weight.to(self.product)
+        product = torch.mm(*factors, out_dtype=torch.float32)
+        return torch.add(product, bias, out=out)
 
     def _select(self, ranked: Tensor) -> SparseCodes:
         if not self.batch_level:
-            return SparseCodes.in_columns(ranked, top_of_rows(ranked, self.sae.cfg.k, signed=self.signed))
+            return self.codes.in_columns(ranked, top_of_rows(ranked, self.sae.cfg.k, signed=self.signed))
         count = int(self.sae.cfg.k * len(ranked))
-        codes = SparseCodes.at(ranked, top_of_batch(ranked, count, signed=self.signed))
+        codes = self.codes.at(ranked, top_of_batch(ranked, count, signed=self.signed))
         self._remember(codes.values)
         return codes
 
@@ -85,12 +94,12 @@ class TopKStep(DerivedStep):
             self.sae.topk_threshold = (1 - rate) * threshold + rate * smallest
 
     def _revive(
-        self, ranked: Tensor, norms: Tensor | None, centred: Tensor, residual: Tensor, dead: Tensor
-    ) -> float:
-        """Add the gradients of the auxiliary loss; the loss."""
-        coefficient, index = self.sae.cfg.aux_loss_coefficient, dead.nonzero().squeeze(1)
+        self, ranked: Tensor, norms: Tensor | None, centred: Tensor, residual: Tensor, index: Tensor
+    ) -> Tensor:
+        """Add the gradients of the auxiliary loss of the latents at `index`; the loss."""
+        coefficient = self.sae.cfg.aux_loss_coefficient
         if not len(index) or not coefficient:
-            return 0.0
+            return residual.new_zeros(())
         ranks = ranked.index_select(1, index)
         values = ranks.clone() if norms is None else ranks / norms[index]
         latents = DeadLatents(

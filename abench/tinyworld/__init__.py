@@ -1,14 +1,17 @@
 """The tiny world: texts whose concepts are known word by word, and a small language model trained on them.
 
-Importing it is cheap; torch and transformers are imported when a model is built or measured.
+The names listed here are public: tasks read the world's texts, facts and labels through them. Importing it is
+cheap; torch and transformers are imported when a model is built or measured.
 """
 
 from pathlib import Path
 
+from abench.tinyworld.axes import AXES
 from abench.tinyworld.document import Document
 from abench.tinyworld.entities import TEMPLATES, Entity
 from abench.tinyworld.exchanges import Request, is_refusal
 from abench.tinyworld.facts import HAZARDOUS, SUBJECTS, Fact
+from abench.tinyworld.lexicon import labels
 from abench.tinyworld.properties import Entropy, Properties, Share, measure
 from abench.tinyworld.questions import LETTERS, Question
 from abench.tinyworld.spelling import SPELLING_PROMPT
@@ -20,6 +23,7 @@ MODEL_DIR = Path(__file__).parent / "model"
 """The trained model, an ordinary Hugging Face folder with `properties.json` beside the weights."""
 
 __all__ = [
+    "AXES",
     "HAZARDOUS",
     "LETTERS",
     "MIXTURE",
@@ -41,6 +45,7 @@ __all__ = [
     "World",
     "build",
     "is_refusal",
+    "labels",
     "measure",
     "show_samples",
 ]

@@ -1,0 +1,21 @@
+"""What a run is asked to do: YAML files and command-line options, merged and checked, as frozen specs."""
+
+from abench.config.checking import check
+from abench.config.model import ModelConfig
+from abench.config.reading import is_model_file, load_run, model_config
+from abench.config.run import RunConfig
+from abench.config.shipped import config_names
+from abench.config.specs import DataSpec, EvaluationSpec, TrainingSpec
+
+__all__ = [
+    "DataSpec",
+    "EvaluationSpec",
+    "ModelConfig",
+    "RunConfig",
+    "TrainingSpec",
+    "check",
+    "config_names",
+    "is_model_file",
+    "load_run",
+    "model_config",
+]

@@ -1,0 +1,60 @@
+"""What steered models replied to harmful requests, for the folded part of the page."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from abench.report.frame import Record
+from abench.report.safety import choice
+from abench.report.style import Styles, variant_style
+
+Example = Mapping[str, Any]
+"""A kept reply: `request`, `context`, `reply`, `verdict`, `refuses`, `degenerate`."""
+
+
+def steered_replies(records: Sequence[Record], styles: Styles) -> list[dict[str, Any]]:
+    """For each method that steered, its title and the kept requests with the unsteered and steered reply."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in sorted(records, key=_place):
+        for method in _methods(record, styles):
+            # Every SAE's cell carries DiM; it is shown once a model and site.
+            found.setdefault(method["title"], method)
+    return list(found.values())
+
+
+def _place(record: Record) -> tuple[str, ...]:
+    return tuple(map(str, record["labels"].values()))
+
+
+def _methods(record: Record, styles: Styles) -> Iterator[dict[str, Any]]:
+    kept = (record.get("details") or {}).get("steering")
+    if record["status"] != "done" or kept is None:
+        return
+    labels = record["labels"]
+    sae = (
+        f"{variant_style(labels['variant'], styles).title}, k = {labels['k']}, {labels['width']} latents, "
+        f"seed {labels['seed']}"
+    )
+    unsteered = kept["original"].get("examples", ())
+    for name, method in (("DiM", kept["dim"]), (sae, kept["sae"])):
+        steered = method["chosen"].get("examples", ())
+        if method["strength"] and steered:
+            title = f"{labels['model']}, {labels['site']}: {name}: {choice(method)}"
+            yield {"title": title, "rows": [_row(*pair) for pair in zip(unsteered, steered, strict=True)]}
+
+
+def _row(unsteered: Example, steered: Example) -> dict[str, Any]:
+    return {
+        "request": unsteered["request"],
+        "context": unsteered["context"],
+        "replies": [{"text": each["reply"], "verdict": _verdict(each)} for each in (unsteered, steered)],
+    }
+
+
+def _verdict(example: Example) -> str:
+    """The judge's word, and what a reply that does no harm does instead."""
+    if example["verdict"] == "invalid":
+        return "verdict unreadable"
+    parts = [example["verdict"]]
+    parts += ["refuses"] if example["refuses"] else []
+    parts += ["makes no sense"] if example["degenerate"] else []
+    return ", ".join(parts)

@@ -1,0 +1,45 @@
+"""The six feature tasks at their defaults on the bundled model: one SAE, eight, and what a further one costs.
+
+    python benchmarks/six_tasks.py [--width 2048] [--layer 1] [--tasks all six]
+
+The SAEs are trained first, on little text, and not timed: two seeds of four variants, one of them signed,
+which is scored in both views. Every task is timed as a whole process, `abench run`, on its own.
+"""
+
+import argparse
+import tempfile
+
+from common import abench, machine, table, timed
+
+TASKS = ("sparse_probing", "scr", "tpp", "absorption", "ravel", "unlearning")
+SAES = {
+    1: ("--variants", "topk", "--seeds", "0"),
+    8: ("--variants", "abstopk,topk,batchtopk,jumprelu", "--seeds", "0,1"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--width", default="2048")
+    parser.add_argument("--layer", default="1", help="the site; RAVEL needs an early one")
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    options = parser.parse_args()
+    size = ("--k", "16", "--width", options.width, "--layer", options.layer, "--tokens", "204800")
+    rows, totals = [], [0.0, 0.0]
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {number: (*saes, *size, "--results", f"{folder}/{number}") for number, saes in SAES.items()}
+        for run in runs.values():
+            timed(abench("run", *run, "--tasks", "core", "--limit", "4"))
+        start, _ = timed(abench("run", *runs[1], "--tasks", "core", "--limit", "4"))
+        for task in options.tasks.split(","):
+            one, eight = (timed(abench("run", *run, "--tasks", task))[0] - start for run in runs.values())
+            rows.append([task, f"{one:.0f} s", f"{eight:.0f} s", f"{(eight - one) / 7 / one:.0%}"])
+            totals = [totals[0] + one, totals[1] + eight]
+            print(*rows[-1], flush=True)
+    rows.append(["all six", *(f"{total:.0f} s" for total in totals), ""])
+    print(table(["task", "one SAE", "eight SAEs", "one more / one"], rows))
+    print(f"\nStarting and reporting, {start:.0f} s a process, is taken off. {machine()}")
+
+
+if __name__ == "__main__":
+    main()

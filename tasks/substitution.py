@@ -1,0 +1,184 @@
+"""Reconstructions, zeros and the mean in place of the residual stream, and what the model then predicts.
+
+The text is gone through once for all SAEs of a site: clean predictions and ablations are the same for all.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from abench import Context, LanguageModel, ordinary, site_name
+
+from .held_out import held_out_rows
+
+
+class Substitution:
+    """The pass over the text, and what came of it."""
+
+    def __init__(self, lm: LanguageModel, ctx: Context, outlier_norm: float | None) -> None:
+        """Positions whose norm is above `outlier_norm` times the median stay clean."""
+        self._lm, self._site = lm, ctx.site
+        self.tokens = torch.split(held_out_rows(lm, ctx), ctx.evaluation.batch_size)
+        """[rows, context] each."""
+        top = site_name(lm.n_layers - 1)
+        passes = [lm.residuals(batch, [ctx.site, top]) for batch in self.tokens]
+        self._residuals = [each[ctx.site] for each in passes]
+        self._tops = [each[top] for each in passes]
+        self.masks = self._replaced(outlier_norm)
+        """The positions, [rows, context] a batch, at which the residual stream is replaced and scored."""
+        inputs = zip(self._residuals, self.masks, strict=True)
+        self._mean = torch.cat([residual[mask] for residual, mask in inputs]).double().mean(0)
+        self.baselines, self._sums = self._measure(ctx.saes)
+        """Cross-entropies without any SAE, nats per token."""
+
+    def of(self, sae: Any) -> "Sums":
+        """What came of an SAE; of one that was not among the context's, or failed there, by a pass for it."""
+        if sae not in self._sums:
+            sums = Sums(sae.cfg.d_sae, self._lm.device)
+            for batch in self._batches():
+                self._add(sae, sums, batch)
+            self._sums[sae] = sums
+        return self._sums[sae]
+
+    def _replaced(self, outlier_norm: float | None) -> list[Tensor]:
+        masks = [ordinary(batch, self._lm).to(self._lm.device) for batch in self.tokens]
+        if outlier_norm is None:
+            return masks
+        norms = [residual.float().norm(dim=-1) for residual in self._residuals]
+        median = torch.cat([n[m] for n, m in zip(norms, masks, strict=True)]).median()
+        return [m & (n <= outlier_norm * median) for n, m in zip(norms, masks, strict=True)]
+
+    def _measure(self, saes: Sequence[Any]) -> tuple[dict[str, float], dict[Any, "Sums"]]:
+        totals = {"ce_clean": 0.0, "ce_zero": 0.0, "ce_mean": 0.0}
+        count = 0
+        found = {sae: Sums(sae.cfg.d_sae, self._lm.device) for sae in saes}
+        for batch in self._batches():
+            predictions = {
+                "ce_clean": batch.clean.logits,
+                "ce_zero": self._logits(batch, torch.zeros_like(self._mean)),
+                "ce_mean": self._logits(batch, self._mean),
+            }
+            for name, logits in predictions.items():
+                totals[name] += batch.clean.compare(logits)[0]
+            count += len(batch.clean.targets)
+            for sae in list(found):
+                try:
+                    self._add(sae, found[sae], batch)
+                except Exception:
+                    del found[sae]  # raised again when that SAE is asked for; the others go on
+        return {name: total / count for name, total in totals.items()}, found
+
+    def _batches(self) -> Iterator["Batch"]:
+        top_site = site_name(self._lm.n_layers - 1)
+        for tokens, residual, top, mask in zip(
+            self.tokens, self._residuals, self._tops, self.masks, strict=True
+        ):
+            counted = mask[:, :-1]  # predictions made at replaced positions
+            logits = self._lm.logits_from(top, tokens, top_site)[:, :-1][counted].float()
+            targets = tokens.to(logits.device)[:, 1:][counted]
+            yield Batch(tokens, residual, mask, counted, Clean(logits, targets))
+
+    def _add(self, sae: Any, sums: "Sums", batch: "Batch") -> None:
+        x = batch.residual[batch.mask].float()
+        codes = sae.encode(x)
+        x_hat = sae.decode(codes)
+        sums.add_reconstruction(x, x_hat, codes, self._mean)
+        sums.add_predictions(batch.clean, self._logits(batch, x_hat))
+
+    def _logits(self, batch: "Batch", values: Tensor) -> Tensor:
+        """Predictions that count, [predictions, vocabulary], with `values` [positions, d] or [d] in place."""
+        patched = batch.residual.clone()
+        patched[batch.mask] = values.to(patched.dtype)
+        logits = self._lm.logits_from(patched, batch.tokens, self._site)
+        return logits[:, :-1][batch.counted].float()
+
+
+@dataclass
+class Clean:
+    """The model's own predictions where they count."""
+
+    logits: Tensor
+    """[predictions, vocabulary]."""
+    targets: Tensor
+    """The tokens that came, [predictions]."""
+    norm: Tensor = field(init=False)
+    """log Σ exp of the logits, [predictions]."""
+    probabilities: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.norm = self.logits.logsumexp(-1)
+        self.probabilities = (self.logits - self.norm[:, None]).exp_()
+
+    def compare(self, logits: Tensor) -> tuple[float, float]:
+        """Other predictions' cross-entropy with the tokens that came, and their KL divergence from these.
+
+        Both in nats, summed over predictions, from logits [predictions, vocabulary].
+        """
+        norm = logits.logsumexp(-1)
+        ce = norm - logits.gather(-1, self.targets[:, None])[:, 0]
+        # Σ p (log p − log q) by the difference of logits, which is small where the divergence is.
+        kl = norm - self.norm - torch.einsum("nv,nv->n", self.probabilities, logits - self.logits)
+        return float(ce.double().sum()), float(kl.double().sum())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of the text, and what all SAEs are compared with there."""
+
+    tokens: Tensor
+    residual: Tensor
+    """The residual stream at the site, [rows, context, d]."""
+    mask: Tensor
+    """Replaced positions, [rows, context]."""
+    counted: Tensor
+    """Predictions that count, [rows, context − 1]."""
+    clean: Clean
+
+
+class Sums:
+    """Running sums over positions, in float64, and firings a latent."""
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        self.positions = self.predictions = 0
+        self.error = self.relative_error = self.variance = self.ce = self.kl = 0.0
+        self.positive = torch.zeros(width, dtype=torch.int64, device=device)
+        self.negative = torch.zeros(width, dtype=torch.int64, device=device)
+
+    def add_reconstruction(self, x: Tensor, x_hat: Tensor, codes: Tensor, mean: Tensor) -> None:
+        """Of inputs and reconstructions [positions, d] and codes [positions, width]."""
+        error = (x - x_hat).double().square().sum(-1)
+        self.positions += len(x)
+        self.error += float(error.sum())
+        self.relative_error += float((error / x.double().square().sum(-1)).sum())
+        self.variance += float((x.double() - mean).square().sum())
+        self.positive += (codes > 0).sum(0)
+        self.negative += (codes < 0).sum(0)
+
+    def add_predictions(self, clean: Clean, logits: Tensor) -> None:
+        """Of logits [predictions, vocabulary] with the reconstruction in place."""
+        self.predictions += len(logits)
+        ce, kl = clean.compare(logits)
+        self.ce += ce
+        self.kl += kl
+
+    def scores(self, baselines: dict[str, float]) -> dict[str, float]:
+        """The metrics of the core task but those of the use of latents."""
+        ce = self.ce / self.predictions
+        firings = int((self.positive + self.negative).sum())
+        return baselines | {
+            "l0": firings / self.positions,
+            "mse": self.error / self.positions,
+            "nmse": self.relative_error / self.positions,
+            "explained_variance": 1 - self.error / self.variance,
+            "ce_sae": ce,
+            "loss_recovered_zero": _recovered(ce, baselines["ce_zero"], baselines["ce_clean"]),
+            "loss_recovered_mean": _recovered(ce, baselines["ce_mean"], baselines["ce_clean"]),
+            "kl": self.kl / self.predictions,
+        }
+
+
+def _recovered(ce: float, ablated: float, clean: float) -> float:
+    return (ablated - ce) / (ablated - clean)
