@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from abench.decoding import output_gain
     from abench.errors import UserError
     from abench.few_latents import latent_codes
+    from abench.inputs import InputFile
     from abench.kept import Kept
     from abench.library import TrainedSAE, train
-    from abench.loading import load_file, load_hub_files, load_hub_split
+    from abench.loading import load_file, load_hub_files, load_hub_split, read_hub
     from abench.models import LanguageModel, site_name
     from abench.steering import (
         AblateDirection,
@@ -52,6 +53,7 @@ _HOME = {
     "Concept": "concepts",
     "Context": "task",
     "Excerpt": "contexts",
+    "InputFile": "inputs",
     "Intervention": "steering",
     "Kept": "kept",
     "LanguageModel": "models",
@@ -86,6 +88,7 @@ _HOME = {
     "ordinary": "activations",
     "output_gain": "decoding",
     "pool": "codes",
+    "read_hub": "loading",
     "right_padded": "codes",
     "site_name": "models",
     "sparse_codes": "codes",
@@ -103,6 +106,7 @@ __all__ = [
     "Concept",
     "Context",
     "Excerpt",
+    "InputFile",
     "Intervention",
     "Kept",
     "LanguageModel",
@@ -137,6 +141,7 @@ __all__ = [
     "ordinary",
     "output_gain",
     "pool",
+    "read_hub",
     "right_padded",
     "site_name",
     "sparse_codes",

@@ -1,5 +1,6 @@
-"""Files whose name always stands for their whole content."""
+"""Files whose name always stands for their whole content, and hashes of them."""
 
+import hashlib
 import os
 import uuid
 from pathlib import Path
@@ -17,3 +18,9 @@ def write_whole(file: Path, text: str) -> None:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def file_hash(file: Path) -> str:
+    """sha256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -14,11 +14,12 @@ from abench import __version__
 from abench.activations import ActivationSource, ActivationStream
 from abench.catalogue import recorded
 from abench.checkpoint import StreamState, delete_checkpoint, load_checkpoint, save_checkpoint
+from abench.files import file_hash
 from abench.models import LanguageModel
 from abench.plan import SAEJob
 from abench.progress import Progress, Steps
 from abench.provenance import provenance
-from abench.store import CURVE_FILE, SAERecord, Store, file_hash
+from abench.store import CURVE_FILE, SAERecord, Store
 from abench.training import CurvePoint, Diverged, SAETrainer, run_lockstep
 from abench.variants import SAEShape, Variant, save_sae
 

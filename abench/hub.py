@@ -1,6 +1,7 @@
 """The Hugging Face hub, with its failures as sentences: what is missing, and how to get it."""
 
 import os
+import re
 import socket
 from pathlib import Path
 from urllib.parse import urlparse
@@ -9,6 +10,8 @@ from abench.errors import UserError
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """What a model folder needs. Pickled weights are never fetched."""
+
+_TIMEOUT = 60.0
 
 
 def offline_reason() -> str | None:
@@ -81,6 +84,65 @@ def fetch_model(repository: str, revision: str | None) -> Path:
         )
         raise UserError(sentence) from error
     return Path(folder)
+
+
+def refusal(error: Exception, repository: str, revision: str | None) -> str | None:
+    """What the hub said to a request for a data set, as a clause; None if it did not refuse or was not asked.
+
+    The clients wrap the hub's answers in errors of their own, so the errors behind `error` count as well.
+    """
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    seen: BaseException | None = error
+    while seen is not None:
+        # datasets hides the hub's answer and leaves a text.
+        if isinstance(seen, GatedRepoError) or "is a gated dataset" in str(seen):
+            return "it is gated: accept its terms on the hub and set HF_TOKEN to your token"
+        if isinstance(seen, RevisionNotFoundError):
+            return f"the hub has no revision '{revision}' of it"
+        if isinstance(seen, RepositoryNotFoundError):
+            return f"the hub has no data set '{repository}', or your token may not see it"
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def data_set_commit(repository: str, revision: str | None) -> str | None:
+    """The commit of a data set that a revision (None: `main`) is now.
+
+    Without the hub, the one that it was when the hub was last asked; None where this machine does not know
+    and no revision was asked for. Raises UserError where the hub refuses or a revision is not known.
+    """
+    from huggingface_hub import HfApi
+
+    reason = offline_reason()
+    if reason is not None:
+        commit = cached_commit(repository, revision)
+        if commit is None and revision is not None:
+            raise UserError(
+                f"the data set {repository} cannot be read: {reason}, and this machine does not know its "
+                f"revision '{revision}'"
+            )
+        return commit
+    try:
+        return str(HfApi().dataset_info(repository, revision=revision, timeout=_TIMEOUT).sha)
+    except Exception as error:
+        # Which errors come depends on the client's version and on the HTTP library beneath it.
+        cause = refusal(error, repository, revision) or cause_of(error)
+        raise UserError(f"the data set {repository} cannot be read: {cause}") from error
+
+
+def cached_commit(repository: str, revision: str | None) -> str | None:
+    """The commit of a data set that a revision (None: `main`) stood for when the hub was last asked.
+
+    A whole hash is a commit by itself. None if this machine does not know.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    # Of every data set that is opened the card is fetched first, under the name of the revision.
+    card = try_to_load_from_cache(repository, "README.md", revision=revision, repo_type="dataset")
+    return Path(card).parent.name if isinstance(card, str) else None
 
 
 def cause_of(error: Exception) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from abench.errors import UserError
-from abench.hub import cause_of, offline_reason
+from abench.hub import cause_of, data_set_commit, offline_reason, refusal
+
+Read = TypeVar("Read")
 
 _READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 
@@ -28,24 +31,66 @@ def load_hub_split(
     Whole splits come from the cache of this machine where HF_HUB_OFFLINE is set. Raises UserError, at once,
     where the hub cannot be reached, and for whatever else keeps the data set from being opened.
     """
-    import datasets
-
-    reason = offline_reason()
-    if reason is not None and (streaming or not datasets.config.HF_HUB_OFFLINE):
+    if streaming and (reason := offline_reason()) is not None:
         raise UserError(f"the data set {repository} cannot be read: {reason}")
     source: dict[str, Any] = {"path": repository, "name": config, "revision": revision}
     if parquet is not None:
         at = "" if revision is None else f"@{revision}"
         source = {"path": "parquet", "data_files": {split: f"hf://datasets/{repository}{at}/{parquet}"}}
-    try:
+
+    def read() -> Any:
+        import datasets
+
         return datasets.load_dataset(**source, split=split, streaming=streaming)
+
+    whole = not streaming and parquet is None
+    return read_hub(repository, read, lambda opened: [opened] if whole else [], revision)
+
+
+def read_hub(
+    repository: str,
+    read: Callable[[], Read],
+    splits: Callable[[Read], Iterable[Any]],
+    revision: str | None = None,
+) -> Read:
+    """What `read` makes of a hub data set through the hub's clients, for readers that open it by themselves.
+
+    `splits` gives the whole splits (datasets.Dataset) that came of it. Where the hub does not answer or knows
+    no such revision, datasets takes the state that it prepared last, whichever that is; so the commits of the
+    splits are compared with the one that `revision` (None: `main`) stands for.
+
+    Raises UserError as `load_hub_split` does, and for splits of another commit.
+    """
+    import datasets
+
+    reason = offline_reason()
+    if reason is not None and not datasets.config.HF_HUB_OFFLINE:
+        raise UserError(f"the data set {repository} cannot be read: {reason}")
+    commit = data_set_commit(repository, revision)
+    try:
+        opened = read()
     except Exception as error:
-        # The hub's client raises a dozen unrelated types here; each message, but one, names the cause.
-        hidden = isinstance(error, datasets.exceptions.DatasetGenerationError)
-        lines = str(error.__cause__ if hidden else error).strip().splitlines() or [type(error).__name__]
-        cause = f"{lines[0]} … {lines[-1]}" if hidden and len(lines) > 1 else lines[0]
+        # The hub's client raises a dozen unrelated types here.
+        cause = refusal(error, repository, revision) or _cause(error)
         also = "" if reason is None else f", and {reason}"
         raise UserError(f"the data set {repository} cannot be read: {cause}{also}") from error
+    found = {Path(split.cache_files[0]["filename"]).parent.name for split in splits(opened)}
+    if commit is not None and not found <= {commit}:
+        raise UserError(
+            f"the data set {repository} cannot be read: what this machine has of it is not revision "
+            f"'{revision or 'main'}'; run once where the hub can be reached"
+        )
+    return opened
+
+
+def _cause(error: Exception) -> str:
+    """What an error of datasets says; each message, but one, names the cause."""
+    from datasets.exceptions import DatasetGenerationError
+
+    hidden = isinstance(error, DatasetGenerationError)
+    lines = str(error.__cause__ if hidden else error).strip().splitlines() or [type(error).__name__]
+    said = f"{lines[0]} … {lines[-1]}" if hidden and len(lines) > 1 else lines[0]
+    return said.rstrip(" .")
 
 
 def load_hub_files(repository: str, pattern: str, revision: str | None = None) -> Path:
@@ -66,8 +111,9 @@ def load_hub_files(repository: str, pattern: str, revision: str | None = None) -
         )
     except Exception as error:
         # Which errors come depends on the client's version and on the HTTP library beneath it.
+        cause = refusal(error, repository, revision) or reason or cause_of(error)
         raise UserError(
-            f"the files of {repository} are not on this machine and {reason or cause_of(error)}. "
+            f"the files of {repository} are not on this machine and {cause}. "
             "Run once where the hub can be reached; they are kept for later."
         ) from error
     return Path(folder)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from abench.config import DataSpec, EvaluationSpec, ModelConfig, RunConfig, TrainingSpec
 from abench.errors import UserError
+from abench.inputs import TEXT
 from abench.keys import key_of
 from abench.task import Task, View
 
@@ -64,6 +65,8 @@ class SAEJob:
     seed: int
     training: TrainingSpec
     data: DataSpec
+    text: str | None = None
+    """Hash of the text's content where it is a local file."""
 
     @property
     def label(self) -> str:
@@ -91,7 +94,7 @@ class SAEJob:
             "width": self.width,
             "seed": self.seed,
             "training": self.training.model_dump(mode="json"),
-            "data": self.data.model_dump(mode="json"),
+            "data": self.data.model_dump(mode="json") | ({"content": self.text} if self.text else {}),
         }
 
     @cached_property
@@ -107,6 +110,8 @@ class Cell:
     task: Task
     view: View
     evaluation: EvaluationSpec
+    inputs: tuple[tuple[str, str], ...] = ()
+    """Options of the task that name local files, each with the hash of the content."""
 
     @property
     def label(self) -> str:
@@ -125,6 +130,7 @@ class Cell:
                 "name": self.task.name,
                 "version": self.task.version,
                 "options": self.task.model_dump(mode="json"),
+                **({"inputs": dict(self.inputs)} if self.inputs else {}),
             },
             "view": self.view,
             "evaluation": self.evaluation.model_dump(mode="json"),
@@ -183,8 +189,13 @@ def make_plan(
     tasks: Mapping[str, Task],
     *,
     commit: str | None,
+    inputs: Mapping[str, str] | None = None,
 ) -> Plan:
-    """The plan of a run, in a fixed order: sites, then variants, widths, k, seeds, then tasks and views."""
+    """The plan of a run, in a fixed order: sites, then variants, widths, k, seeds, then tasks and views.
+
+    `inputs` are the hashes of the local files that the run reads, by key path (`abench.inputs.inputs_of`).
+    """
+    hashes = inputs or {}
     check_sizes(config, model)
     ref = ModelRef(name, model, commit, config.dtype or model.dtype, config.context or model.context)
     data = config.data or model.data
@@ -192,15 +203,15 @@ def make_plan(
     for layer in config.layers or model.layers:
         site = "activations" if model.synthetic else f"blocks.{layer}.hook_resid_post"
         saes = tuple(
-            SAEJob(ref, site, variants[v], k, width, seed, config.training, data)
+            SAEJob(ref, site, variants[v], k, width, seed, config.training, data, hashes.get(TEXT))
             for v in config.variants
             for width in _widths(config, model)
             for k in config.k or model.k
             for seed in config.seeds
         )
         cells = tuple(
-            Cell(sae, task, view, config.evaluation)
-            for task in tasks.values()
+            Cell(sae, task, view, config.evaluation, _inputs(hashes, key))
+            for key, task in tasks.items()
             for sae in saes
             for view in _views(task, sae.variant.signed)
         )
@@ -211,6 +222,12 @@ def make_plan(
 def _views(task: Task, signed: bool) -> tuple[View, ...]:
     """For a non-negative SAE all views coincide and only one is computed."""
     return task.views if signed else task.views[:1]
+
+
+def _inputs(hashes: Mapping[str, str], task: str) -> tuple[tuple[str, str], ...]:
+    """Option and hash, of one task's options."""
+    prefix = f"task_options.{task}."
+    return tuple((path.removeprefix(prefix), h) for path, h in hashes.items() if path.startswith(prefix))
 
 
 def _widths(config: RunConfig, model: ModelConfig) -> tuple[int, ...]:

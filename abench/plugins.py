@@ -79,7 +79,10 @@ def _option_sentence(task: type[Task], error: ValidationError) -> str:
     option = ".".join(str(step) for step in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"task '{task.name}' has no option '{option}'{did_you_mean(option, task.model_fields)}"
-    return f"option '{option}' of task '{task.name}': {problem['msg']} (got {problem['input']!r})"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not option:
+        return f"task '{task.name}': {message}"
+    return f"option '{option}' of task '{task.name}': {message} (got {problem['input']!r})"
 
 
 def _from_package(package: str) -> Iterator[FoundTask]:

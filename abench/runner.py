@@ -87,7 +87,8 @@ class _Runner:
         while pending := [cell for cell in group.cells if self._is_pending(cell)]:
             before = len(pending)
             self._train({cell.sae.key: cell.sae for cell in pending})
-            for task in dict.fromkeys(cell.task for cell in pending):
+            # By identity: options such as mappings have no hash.
+            for task in {id(cell.task): cell.task for cell in pending}.values():
                 self._score_task(task, [cell for cell in pending if cell.task is task])
             if sum(map(self._is_pending, pending)) == before:
                 announced = announced or self._announce_wait(pending)
@@ -192,6 +193,7 @@ class _Runner:
             view=cell.view,
             device=self._device,
             model=self._plan.model.spec(),
+            inputs=dict(cell.inputs),
             kept=self._store.kept(),
             say=self._progress.say,
         )

@@ -12,7 +12,6 @@ Files are written under another name, flushed to disk and renamed; `sae.json` co
 as whole. What is damaged is treated as missing and remembered in `damaged`.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from abench.errors import UserError
-from abench.files import write_whole
+from abench.files import file_hash, write_whole
 from abench.kept import FolderKept
 from abench.lease import holder, lease
 from abench.plan import SCHEMA, Cell, SAEJob, sae_label
@@ -285,12 +284,6 @@ def _sae_record(folder: Path) -> SAERecord:
     if record.status == "failed":
         raise UserError(f"the SAE in {folder} could not be trained: {record.reason}")
     return record
-
-
-def file_hash(file: Path) -> str:
-    """sha256 of a file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _to_json(content: Mapping[str, Any]) -> str:

@@ -61,6 +61,9 @@ class Context:
     all of them encode what the model's one pass gives; see `abench.pool` and `abench.firing_rates`."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """What identifies the model: the weights' commit, dtype, context. For the specs of values in `kept`."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Hashes of the local files that the task's options name, by option (see `abench.InputFile`). For the
+    specs of values in `kept` that depend on such a file."""
     kept: Kept = field(default_factory=MemoryKept, compare=False)
     """Where a task keeps what costs much and is of use beyond one cell: what the model does without any SAE,
     the answers of a judge. A value's spec has to name everything that can change it."""

@@ -122,7 +122,9 @@ class Absorption(Task):
         probe = train_probe(train.residual, train.letters, training, _generator(ctx))
         logits = probe.logits(test.residual)
         f1 = _f1_of_letters(logits, test.letters)
-        used = [letter for letter in range(26) if f1[letter] > demands.min_probe_f1]
+        # A letter that no word to learn from begins with, or each one does, cannot be told from the others.
+        taught = [0 < n < len(train.words) for n in train.letters.bincount(minlength=26).tolist()]
+        used = [letter for letter in range(26) if taught[letter] and f1[letter] > demands.min_probe_f1]
         if len(used) < demands.min_letters:
             raise Skip(
                 f"a linear probe knows only {len(used)} of 26 letters at {ctx.site} (F1 above "

@@ -13,8 +13,10 @@ Texts = tuple[str, ...]
 class LabelledSplit:
     """A whole split: a column of texts, and columns of labels as text (`0`, `1.0`), like sae-bench."""
 
-    def __init__(self, repository: str, half: str, text: str, labels: Sequence[str]) -> None:
-        dataset = load_hub_split(repository, half)
+    def __init__(
+        self, repository: str, half: str, text: str, labels: Sequence[str], revision: str | None = None
+    ) -> None:
+        dataset = load_hub_split(repository, half, None, revision)
         self.labels = tuple(labels)
         self.name = f"the {half} split of {repository}"
         check_columns(self.name, [text, *labels], dataset.column_names)

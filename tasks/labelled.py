@@ -12,6 +12,7 @@ from abench import Context, UserError
 from abench.tinyworld import World
 
 from . import labelled_hub
+from .revisions import AS_THEY_ARE, Revisions
 
 TINY_CLASSES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "tinyworld/biographies": (
@@ -83,16 +84,19 @@ def probing_data_sets(ctx: Context) -> tuple[str, ...]:
     return tuple(TINY_CLASSES) if is_tiny(ctx) else labelled_hub.names()
 
 
-def labelled(name: str, ctx: Context, *, train: int, test: int) -> Labelled:
+def labelled(
+    name: str, ctx: Context, *, train: int, test: int, revisions: Revisions = AS_THEY_ARE
+) -> Labelled:
     """A data set with `train` and `test` texts a binary task, that is half as many a class.
 
     Where there is a second attribute, its values are balanced within each class. A limited evaluation gets
-    fewer texts, but some of each class. Raises UserError for an unknown name, a data set that cannot be
-    read, or too few texts.
+    fewer texts, but some of each class. `revisions` holds repositories of the hub at a commit, tag or
+    branch. Raises UserError for an unknown name, a data set that cannot be read, or too few texts.
     """
     train, test = _limited(train, ctx), _limited(test, ctx)
     if name in labelled_hub.names():
-        return Labelled(name, *labelled_hub.texts_by_class(name, train, test, seed=ctx.evaluation.seed))
+        seed = ctx.evaluation.seed
+        return Labelled(name, *labelled_hub.texts_by_class(name, train, test, seed=seed, revisions=revisions))
     if name not in TINY_CLASSES:
         known = ", ".join([*TINY_CLASSES, *labelled_hub.names()])
         raise UserError(f"there is no labelled data set '{name}'; known: {known}")
@@ -104,7 +108,15 @@ def labelled(name: str, ctx: Context, *, train: int, test: int) -> Labelled:
     )
 
 
-def quadrants(name: str, pair: tuple[str, str], ctx: Context, *, train: int, test: int) -> Quadrants:
+def quadrants(
+    name: str,
+    pair: tuple[str, str],
+    ctx: Context,
+    *,
+    train: int,
+    test: int,
+    revisions: Revisions = AS_THEY_ARE,
+) -> Quadrants:
     """A pair of classes crossed with the data set's second attribute.
 
     A quarter of `train` texts for each of the corners (0, 1) and (1, 0), half for the two others: whatever
@@ -115,7 +127,7 @@ def quadrants(name: str, pair: tuple[str, str], ctx: Context, *, train: int, tes
     """
     train, test = _limited(train, ctx), _limited(test, ctx)
     if name in labelled_hub.names():
-        return Quadrants(name, pair, *labelled_hub.corners(name, pair, train, test))
+        return Quadrants(name, pair, *labelled_hub.corners(name, pair, train, test, revisions=revisions))
     if name not in TINY_PAIRS:
         raise UserError(f"the data set '{name}' has no second attribute to correlate with its classes")
     kind = TINY_CLASSES[name][0]

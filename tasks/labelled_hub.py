@@ -12,12 +12,16 @@ from typing import Any
 from abench import UserError, load_hub_split
 
 from .hub_splits import LabelledSplit, Texts, check_columns, without_empty
+from .revisions import AS_THEY_ARE, Revisions
 
 ByClass = Mapping[str, Texts]
 Corners = Mapping[tuple[int, int], Texts]
 
 _AMAZON, _NEWS = "canrager/amazon_reviews_mcauley_1and5", "fancyzhx/ag_news"
 _CODE, _EUROPARL = "codeparrot/github-code", "Helsinki-NLP/europarl"
+
+REPOSITORIES = ("LabHC/bias_in_bios", _AMAZON, _NEWS, _EUROPARL, _CODE)
+"""Hub ids of all of them."""
 
 _CODE_FILES = "data/train-*.parquet"
 """What the repository's loading script, which only renames columns, reads."""
@@ -40,21 +44,32 @@ def names() -> tuple[str, ...]:
     return tuple(_info().chosen_classes_per_dataset)
 
 
-def texts_by_class(name: str, train: int, test: int, *, seed: int) -> tuple[ByClass, ByClass]:
+def texts_by_class(
+    name: str, train: int, test: int, *, seed: int, revisions: Revisions = AS_THEY_ARE
+) -> tuple[ByClass, ByClass]:
     """Texts of each class to train and to test with: `train // 2` and `test // 2` a class.
 
+    `revisions` gives the commit, tag or branch of a repository by its id; others are read as they are now.
     Raises UserError if the hub cannot be reached, or a column, a class or enough texts are missing.
     """
     classes = tuple(_info().chosen_classes_per_dataset[name])
+    each, at = (train // 2, test // 2), revisions.get(name)
     if name == _EUROPARL:
-        return _parted(name, _speeches(train // 2 + test // 2), classes, train // 2, test // 2, seed)
+        return _parted(name, _speeches(sum(each), at), classes, *each, seed)
     if name == _CODE:
-        return _parted(name, _programs(classes, train // 2 + test // 2), classes, train // 2, test // 2, seed)
-    return _sampled(name, "train", classes, train, seed), _sampled(name, "test", classes, test, seed)
+        return _parted(name, _programs(classes, sum(each), at), classes, *each, seed)
+    halves = (_split(name, "train", revisions), train), (_split(name, "test", revisions), test)
+    first, second = (_sampled(split, classes, size, seed) for split, size in halves)
+    return first, second
 
 
 def corners(
-    name: str, pair: tuple[str, str], train: int, test: int
+    name: str,
+    pair: tuple[str, str],
+    train: int,
+    test: int,
+    *,
+    revisions: Revisions = AS_THEY_ARE,
 ) -> tuple[tuple[str, str], Corners, Corners]:
     """Values of the second attribute, and texts of two classes (by sae-bench's words) crossed with them.
 
@@ -73,7 +88,7 @@ def corners(
     label, second = meta["column1_name"], meta["column2_name"]
 
     def read(half: str, number: int) -> Corners:
-        split = _split(name, half)
+        split = _split(name, half, revisions)
         return {
             (i, j): split.first(number * (1 + (i == j)), {label: str(known[word]), second: str(value)})
             for i, word in enumerate(pair)
@@ -84,21 +99,20 @@ def corners(
     return (first, other), read("train", train // 4), read("test", test // 4)
 
 
-def _split(name: str, half: str) -> LabelledSplit:
+def _split(name: str, half: str, revisions: Revisions) -> LabelledSplit:
     """A split of a data set that sae-bench samples from, with the column of the class first."""
     if name == _NEWS:
-        return LabelledSplit(_NEWS, half, "text", ["label"])
+        return LabelledSplit(_NEWS, half, "text", ["label"], revisions.get(_NEWS))
     if name == f"{_AMAZON}_sentiment":
-        return LabelledSplit(_AMAZON, half, "text", ["rating"])
+        return LabelledSplit(_AMAZON, half, "text", ["rating"], revisions.get(_AMAZON))
     repository = name.split("_class_set")[0]
     meta = _info().dataset_metadata[repository]
     columns = [meta["column1_name"], meta["column2_name"]]
-    return LabelledSplit(repository, half, meta["text_column_name"], columns)
+    return LabelledSplit(repository, half, meta["text_column_name"], columns, revisions.get(repository))
 
 
-def _sampled(name: str, half: str, classes: Sequence[str], size: int, seed: int) -> ByClass:
+def _sampled(split: LabelledSplit, classes: Sequence[str], size: int, seed: int) -> ByClass:
     """`size // 2` texts of each class; the values of a second attribute, if there is one, are balanced."""
-    split = _split(name, half)
     label, *others = split.labels
     if not others:
         return {c: split.sample(size // 2, {label: c}, seed) for c in classes}
@@ -128,10 +142,10 @@ def _parted(
     return halves
 
 
-def _speeches(wanted: int) -> Iterator[tuple[str, str]]:
+def _speeches(wanted: int, revision: str | None) -> Iterator[tuple[str, str]]:
     """Language and text: of each language one more than wanted, the number that sae-bench shuffles."""
     for language, config in _EUROPARL_CONFIGS.items():
-        rows = load_hub_split(_EUROPARL, "train", config, streaming=True)
+        rows = load_hub_split(_EUROPARL, "train", config, revision, streaming=True)
         for number, row in enumerate(rows):
             check_columns(f"{_EUROPARL} ({config})", ["translation"], row)
             check_columns(f"{_EUROPARL} ({config}) translation", [language], row["translation"])
@@ -140,10 +154,10 @@ def _speeches(wanted: int) -> Iterator[tuple[str, str]]:
                 break
 
 
-def _programs(languages: Sequence[str], wanted: int) -> Iterator[tuple[str, str]]:
+def _programs(languages: Sequence[str], wanted: int, revision: str | None) -> Iterator[tuple[str, str]]:
     """Language and code without its licence, until there is more than wanted of every language."""
     counts = dict.fromkeys(languages, 0)
-    for row in load_hub_split(_CODE, "train", parquet=_CODE_FILES, streaming=True):
+    for row in load_hub_split(_CODE, "train", None, revision, parquet=_CODE_FILES, streaming=True):
         language, code = _language_and_code(row)
         if language not in counts:
             continue

@@ -22,7 +22,8 @@ from .ravel_answers import Known, ask
 from .ravel_bank import Bank
 from .ravel_mask import Effect, Fit, effect, learn_mask, reconstructions
 from .ravel_pairs import Experiment, Pair, experiments
-from .ravel_prompts import HUB_ATTRIBUTES, TINY_ATTRIBUTES, Prompt, prompts_by_kind
+from .ravel_prompts import HUB_ATTRIBUTES, REPOSITORY, TINY_ATTRIBUTES, Prompt, prompts_by_kind
+from .revisions import HubData
 
 FEWEST = 20
 """Known prompts about an attribute below which a score would be noise."""
@@ -30,12 +31,13 @@ LEAST_CEILING = 0.1
 """Cause score of exchanging everything, not latents, below which there is nothing to find at a site."""
 
 
-class Ravel(Task):
+class Ravel(HubData, Task):
     """Disentanglement: attributes of cities and people, changed one at a time through their latents."""
 
     name: ClassVar[str] = "ravel"
     version: ClassVar[str] = "1"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
+    repositories: ClassVar[tuple[str, ...]] = (REPOSITORY,)
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             "disentanglement_score",
@@ -78,7 +80,8 @@ class Ravel(Task):
     def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":
         attributes = self.attributes or (TINY_ATTRIBUTES if is_tiny(ctx) else HUB_ATTRIBUTES)
         known: list[Known] = []
-        for kind, prompts in prompts_by_kind(attributes, ctx, ctx.evaluation.limit).items():
+        revision = self.revisions.get(REPOSITORY)
+        for kind, prompts in prompts_by_kind(attributes, ctx, ctx.evaluation.limit, revision).items():
             right = ask(lm, ctx.site, prompts, self.generated_tokens)
             ctx.say(f"{lm.name} completes {len(right)} of {len(prompts)} prompts about {kind} entities right")
             kept = _best_entities(right, self.entities)

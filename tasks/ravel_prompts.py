@@ -47,14 +47,17 @@ class Prompt:
 
 
 def prompts_by_kind(
-    attributes: Mapping[str, tuple[str, ...]], ctx: Context, most: int | None
+    attributes: Mapping[str, tuple[str, ...]],
+    ctx: Context,
+    most: int | None,
+    revision: str | None = None,
 ) -> dict[str, list[Prompt]]:
     """All prompts of each kind of entity, entity by entity; of each attribute at most `most`, drawn by seed.
 
     Raises UserError for unknown kinds and attributes, files that are missing or lack something, and for the
     hub's prompts where they are neither cached nor to be had.
     """
-    folder = None if is_tiny(ctx) else hub_folder()
+    folder = None if is_tiny(ctx) else hub_folder(revision)
     found = {}
     for kind, names in attributes.items():
         prompts = tiny_prompts(kind, names) if folder is None else folder_prompts(folder, kind, names)
@@ -131,6 +134,6 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def hub_folder() -> Path:
-    """The folder with sae-bench's copy of RAVEL; UserError where it is neither cached nor reachable."""
-    return load_hub_files(REPOSITORY, "*.json")
+def hub_folder(revision: str | None = None) -> Path:
+    """The folder with sae-bench's copy of RAVEL; UserError where it is neither cached nor to be had."""
+    return load_hub_files(REPOSITORY, "*.json", revision)

@@ -15,6 +15,7 @@ from abench.tinyworld import World
 
 from .choices import has_chat
 from .labelled import is_tiny
+from .revisions import AS_THEY_ARE, Revisions
 
 Part = Literal["train", "validation", "test"]
 """Train: concepts are found on it. Validation: settings are chosen on it. Test: reported."""
@@ -47,7 +48,15 @@ class Requests:
     harmless: tuple[Ask, ...]
 
 
-def requests(ctx: Context, part: Part, number: int, *, harmful: str | None, harmless: str | None) -> Requests:
+def requests(
+    ctx: Context,
+    part: Part,
+    number: int,
+    *,
+    harmful: str | None,
+    harmless: str | None,
+    revisions: Revisions = AS_THEY_ARE,
+) -> Requests:
     """Up to `number` harmful and as many harmless requests of a part.
 
     `harmful` and `harmless` are files or hub ids; None takes the tiny world's own, HarmBench and Alpaca's.
@@ -62,8 +71,11 @@ def requests(ctx: Context, part: Part, number: int, *, harmful: str | None, harm
             for kind in (True, False)
         ]
     else:
-        sources = (harmful or HARMBENCH, harmless or INSTRUCTIONS)
-        each = [_of_part(_read(source), part, number, source) for source in sources]
+        sources = {"harmful": harmful or HARMBENCH, "harmless": harmless or INSTRUCTIONS}
+        each = [
+            _of_part(_read(option, source, revisions), part, number, source)
+            for option, source in sources.items()
+        ]
     return Requests(*each)
 
 
@@ -96,13 +108,17 @@ def _of_part(asks: Sequence[Ask], part: Part, number: int, source: str) -> tuple
     return tuple(found[:number])
 
 
-def _read(source: str) -> list[Ask]:
+def _read(option: str, source: str, revisions: Revisions) -> list[Ask]:
     if Path(source).suffix in _READERS:
         return _asks(_file(Path(source)), source)
-    if source == HARMBENCH:
-        parts = [load_hub_split(HARMBENCH, "train", config) for config in ("standard", "contextual")]
-        return [ask for rows in parts for ask in _asks(rows, source)]
-    return _asks(load_hub_split(source, "train"), source)
+    configs = ("standard", "contextual") if source == HARMBENCH else (None,)
+    try:
+        parts = [load_hub_split(source, "train", config, revisions.get(source)) for config in configs]
+    except UserError as error:
+        raise UserError(
+            f"{error}. Or give a file: --set task_options.safety_utility.{option}=PATH"
+        ) from error
+    return [ask for rows in parts for ask in _asks(rows, source)]
 
 
 def _file(path: Path) -> Rows:

@@ -18,14 +18,15 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from abench import Context, LanguageModel, Metric, Scores, Skip, Task, UserError
+from abench import Context, InputFile, LanguageModel, Metric, Scores, Skip, Task, UserError
 from abench.judges import Endpoint, HarmBenchClassifier, Judge, OpenAIJudge, SubstringJudge, TinyWorldOracle
 
 from .labelled import is_tiny
-from .requests import prompts, requests
+from .requests import HARMBENCH, INSTRUCTIONS, prompts, requests
+from .revisions import HubData
 from .steering_measure import Bench
 from .steering_methods import Candidate, Contrast, directions, latents, settings
-from .utility import Utility
+from .utility import MMLU, Utility
 
 HARMBENCH_CLASSIFIER = "cais/HarmBench-Llama-2-13b-cls"
 
@@ -33,7 +34,7 @@ Row = dict[str, Any]
 """An `Outcome` as plain JSON."""
 
 
-class SafetyUtility(Task):
+class SafetyUtility(HubData, Task):
     """Harmful requests refused against questions still answered, under steering by one latent."""
 
     name: ClassVar[str] = "safety_utility"
@@ -49,6 +50,7 @@ class SafetyUtility(Task):
     )
 
     in_all: ClassVar[bool] = False
+    repositories: ClassVar[tuple[str, ...]] = (HARMBENCH, INSTRUCTIONS, MMLU)
     check_options: ClassVar[Mapping[str, Any]] = {
         "strengths": (0.5,),
         "test_requests": 8,
@@ -74,25 +76,37 @@ class SafetyUtility(Task):
     """Length of a reply; the tiny world's are 24 tokens at most."""
     judge: Literal["auto", "tinyworld", "substring", "harmbench", "openai"] = "auto"
     """auto: the tiny world's own, elsewhere HarmBench's classifier."""
-    judge_model: str | None = None
+    judge_model: Annotated[str | None, InputFile()] = None
     """The classifier's hub id or folder, or the endpoint's model."""
     judge_url: str = "https://api.openai.com/v1"
     judge_key: str = "OPENAI_API_KEY"
     """Environment variable that holds the endpoint's key."""
     judge_parallel: int = Field(8, ge=1, exclude=True)
     """Questions that the endpoint is asked at once; it changes no answer, so it is in no key."""
-    harmful: str | None = None
+    harmful: Annotated[str | None, InputFile()] = None
     """Harmful requests: a file with HarmBench's columns or a hub id; null takes the model's."""
-    harmless: str | None = None
+    harmless: Annotated[str | None, InputFile()] = None
     """Harmless requests: a file or hub id; null takes the model's."""
     examples: int = Field(4, ge=0)
     """Harmful requests whose replies are kept, and folded away on the page."""
+
+    def all_repositories(self) -> tuple[str, ...]:
+        """Also those of other requests, and of the classifier that judges."""
+        own = (self.harmful, self.harmless, self.judge_model or HARMBENCH_CLASSIFIER)
+        return (*self.repositories, *(each for each in own if each))
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":
         """Prompts and questions, and the unsteered model and DiM, measured if they are not kept."""
         judge = self._judge(ctx)
         asked = {
-            part: requests(ctx, part, number, harmful=self.harmful, harmless=self.harmless)
+            part: requests(
+                ctx,
+                part,
+                number,
+                harmful=self.harmful,
+                harmless=self.harmless,
+                revisions=self.revisions,
+            )
             for part, number in self._numbers().items()
         }
         train = asked["train"]
@@ -185,7 +199,8 @@ class SafetyUtility(Task):
     def _utility(self, lm: LanguageModel, ctx: Context, part: Any) -> Utility:
         number = self.validation_questions if part == "validation" else None
         limits = [each for each in (number, ctx.evaluation.limit) if each is not None]
-        return Utility(lm, ctx, part, min(limits, default=None), 0 if is_tiny(ctx) else self.shots)
+        shots = 0 if is_tiny(ctx) else self.shots
+        return Utility(lm, ctx, part, min(limits, default=None), shots, self.revisions.get(MMLU))
 
     def _judge(self, ctx: Context) -> Judge:
         kind = self.judge if self.judge != "auto" else "tinyworld" if is_tiny(ctx) else "harmbench"
@@ -194,7 +209,8 @@ class SafetyUtility(Task):
         if kind == "substring":
             return SubstringJudge()
         if kind == "harmbench":
-            return HarmBenchClassifier(self.judge_model or HARMBENCH_CLASSIFIER, device=ctx.device)
+            model = self.judge_model or HARMBENCH_CLASSIFIER
+            return HarmBenchClassifier(model, revision=self.revisions.get(model), device=ctx.device)
         if self.judge_model is None:
             raise UserError("safety_utility: set judge_model, the endpoint's model that is to judge")
         endpoint = Endpoint(self.judge_model, self.judge_url, self.judge_key, parallel=self.judge_parallel)
@@ -209,6 +225,7 @@ class SafetyUtility(Task):
             "task": self.name,
             "version": self.version,
             "options": options,
+            "inputs": dict(ctx.inputs),
             "judge": judge.spec(),
             "model": dict(ctx.model) or {"name": "unnamed"},
             "data": ctx.data.model_dump(mode="json"),

@@ -18,7 +18,9 @@ from abench import Context, LanguageModel, Metric, Scores, Skip, Task, UserError
 
 from .ablation import NUMBERS, Contrasts, Probed, probed, strongest
 from .labelled import TINY_PAIRS, Quadrants, is_tiny, quadrants
+from .labelled_hub import REPOSITORIES
 from .linear_probes import ProbeSettings, Question, seed_of
+from .revisions import HubData
 
 HEADLINE = 20
 LEAST_GAP = 1e-3
@@ -50,7 +52,7 @@ def _metrics() -> tuple[Metric, ...]:
     )
 
 
-class SCR(ProbeSettings, Task):
+class SCR(HubData, ProbeSettings, Task):
     """Ablating the latents of a spuriously correlated attribute should free a biased probe of it.
 
     A probe learns two classes from texts in which a second attribute goes with them perfectly. Latents are
@@ -66,6 +68,7 @@ class SCR(ProbeSettings, Task):
     version: ClassVar[str] = "2"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
+    repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
 
     datasets: tuple[str, ...] | None = None
     """Data sets with a second attribute; None takes sae-bench's, or the two of the tiny world."""
@@ -92,7 +95,8 @@ class SCR(ProbeSettings, Task):
         return prepared
 
     def _prepared(self, name: str, pair: tuple[str, str], lm: LanguageModel, ctx: Context) -> Pair:
-        data = quadrants(name, pair, ctx, **self.sizes(tiny=is_tiny(ctx)))
+        sizes = self.sizes(tiny=is_tiny(ctx))
+        data = quadrants(name, pair, ctx, **sizes, revisions=self.revisions)
         seeds = [seed_of(ctx.evaluation.seed, name, *pair, number) for number in (FIRST, SECOND, BIASED)]
         train, test = (correlated(data, corners) for corners in (data.train, data.test))
         return Pair.of(probed(lm, ctx, train, test, self, seeds))

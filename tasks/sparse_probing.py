@@ -11,7 +11,9 @@ from torch import Tensor
 from abench import Context, LanguageModel, Metric, PoleCodes, Pooled, Scores, SplitSAE, Task, pool
 
 from .labelled import Labelled, is_tiny, labelled, probing_data_sets
+from .labelled_hub import REPOSITORIES
 from .probes import Columns, Problem, best_columns, held_out_accuracy, one_against_rest
+from .revisions import HubData
 
 K = (1, 2, 5)
 """Numbers of latents a probe may read, as in sae-bench."""
@@ -45,7 +47,7 @@ def _metrics() -> tuple[Metric, ...]:
     return (*sae, Metric("llm_test_accuracy", None, "probing (model)", description=whole), *llm)
 
 
-class SparseProbing(Task):
+class SparseProbing(HubData, Task):
     """Whether single latents stand for what texts are about: probes that read 1, 2 or 5 latents.
 
     For each class of each data set: mean codes of each text over its first tokens; the k latents whose means
@@ -61,6 +63,7 @@ class SparseProbing(Task):
     version: ClassVar[str] = "1"
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
     views: ClassVar[tuple[Any, ...]] = ("native", "split")
+    repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
 
     datasets: tuple[str, ...] | None = Field(None, min_length=1)
     """Data sets by sae-bench's names, or of the tiny world; null takes all of the run's data source."""
@@ -81,7 +84,8 @@ class SparseProbing(Task):
         found = []
         for name in self.datasets or probing_data_sets(ctx):
             ctx.say(f"sparse_probing: texts of {name}")
-            found.append(self._probed(labelled(name, ctx, train=train, test=test), lm, ctx))
+            data = labelled(name, ctx, train=train, test=test, revisions=self.revisions)
+            found.append(self._probed(data, lm, ctx))
         return found
 
     def _probed(self, data: Labelled, lm: LanguageModel, ctx: Context) -> "Probed":

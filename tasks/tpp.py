@@ -17,7 +17,9 @@ from abench import Context, LanguageModel, Metric, Scores, Task, UserError, View
 
 from .ablation import NUMBERS, Contrasts, Probed, probed, strongest
 from .labelled import TINY_CLASSES, is_tiny, labelled
+from .labelled_hub import REPOSITORIES
 from .linear_probes import ProbeSettings, Question, seed_of
+from .revisions import HubData
 
 HEADLINE = 20
 
@@ -43,7 +45,7 @@ def _metrics() -> tuple[Metric, ...]:
     )
 
 
-class TPP(ProbeSettings, Task):
+class TPP(HubData, ProbeSettings, Task):
     """Ablating the latents of one class should hurt that class's linear probe and no other.
 
     Latents are chosen by (mean code on the class − mean code on others, at least 0) × (probe · decoder row),
@@ -57,6 +59,7 @@ class TPP(ProbeSettings, Task):
     version: ClassVar[str] = "1"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
+    repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
 
     datasets: tuple[str, ...] | None = None
     """Labelled data sets; None takes sae-bench's, or the two of the tiny world."""
@@ -66,7 +69,7 @@ class TPP(ProbeSettings, Task):
         return {name: self._prepared(name, lm, ctx) for name in self.datasets or _default_datasets(ctx)}
 
     def _prepared(self, name: str, lm: LanguageModel, ctx: Context) -> Prepared:
-        data = labelled(name, ctx, **self.sizes(tiny=is_tiny(ctx)))
+        data = labelled(name, ctx, **self.sizes(tiny=is_tiny(ctx)), revisions=self.revisions)
         seed = ctx.evaluation.seed
         probes = probed(
             lm,

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from abench import (
     Context,
+    InputFile,
     LanguageModel,
     Metric,
     PoleRates,
@@ -38,19 +39,28 @@ from abench import (
 
 from .choices import PLAIN, TINY, Form, Question, asked, chat_form, has_chat, known, letter_tokens
 from .labelled import is_tiny
+from .revisions import HubData
 from .unlearning_clamp import KnownBatch, Latents, accuracies, select
-from .unlearning_data import Documents, forget_documents, packed_rows, questions, retain_documents
+from .unlearning_data import (
+    REPOSITORIES,
+    Documents,
+    forget_documents,
+    packed_rows,
+    questions,
+    retain_documents,
+)
 from .unlearning_score import Setting, summary
 
 Rates = Callable[[Any], PoleRates]
 
 
-class Unlearning(Task):
+class Unlearning(HubData, Task):
     """Questions on one subject that a model forgets when latents are clamped, others being kept."""
 
     name: ClassVar[str] = "unlearning"
     version: ClassVar[str] = "1"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
+    repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             "unlearning_score",
@@ -96,7 +106,7 @@ class Unlearning(Task):
     """Tokens a row; no more than the model's context."""
     retain_subjects: tuple[str, ...] | None = Field(None, min_length=1)
     """Subjects to keep (of MMLU, or of the tiny world); null takes sae-bench's four, or all others."""
-    forget_text: str | None = None
+    forget_text: Annotated[str | None, InputFile()] = None
     """File with the text to forget (.jsonl with the column text, .txt, …) instead of the hub's gated one."""
     prompt: Literal["auto", "chat", "plain"] = "auto"
     """How questions are put; auto: as a chat if the tokenizer has a chat template."""
@@ -108,20 +118,20 @@ class Unlearning(Task):
     def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":
         """Known questions as far as the site, and the rates at which all SAEs' latents fire on both texts."""
         form = self._form(lm, ctx)
-        found = questions(ctx, self.retain_subjects)
+        found = questions(ctx, self.retain_subjects, self.revisions)
         subjects = {subject: _only_known(lm, each, form, self.orders) for subject, each in found.items()}
         ctx.say(_told(lm, found, subjects))
         forget = next(iter(found))
         retained = [question for subject in subjects for question in subjects[subject] if subject != forget]
         self._check_enough(lm, ctx, forget, len(subjects[forget]), len(retained))
-        every, others = [*subjects[forget], *retained], retain_documents(ctx)
+        every, others = [*subjects[forget], *retained], retain_documents(ctx, self.revisions)
         return Prepared(
             batches=_batches(lm, ctx.site, every, form, len(subjects[forget])),
             letters=letter_tokens(lm, form, form.write(every[0])),
             forget=self._rates(
                 lm,
                 ctx,
-                forget_documents(ctx, self.forget_text),
+                forget_documents(ctx, self.forget_text, self.revisions),
                 texts=self.dataset_size,
                 what="text to forget",
             ),

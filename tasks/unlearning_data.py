@@ -16,6 +16,7 @@ from abench.tinyworld import HAZARDOUS, SUBJECTS, World
 
 from .choices import Question
 from .labelled import is_tiny
+from .revisions import AS_THEY_ARE, Revisions
 
 WMDP = "wmdp-bio"
 MMLU_SUBJECTS = (
@@ -26,6 +27,9 @@ MMLU_SUBJECTS = (
 )
 """sae-bench's subjects that are to be kept."""
 FORGET_CORPUS = "cais/wmdp-bio-forget-corpus"
+RETAIN_CORPUS = "Salesforce/wikitext"
+REPOSITORIES = ("cais/wmdp", "cais/mmlu", FORGET_CORPUS, RETAIN_CORPUS)
+"""Hub ids of all data sets."""
 TINY_DOCUMENTS = 1500
 """The tiny world's texts of either kind; they are short, so this is 40,000 tokens or more."""
 SHORTEST = 50
@@ -35,7 +39,9 @@ Documents = Sequence[Mapping[str, Any]]
 """Texts in the column `text`."""
 
 
-def questions(ctx: Context, retain_subjects: Sequence[str] | None) -> dict[str, tuple[Question, ...]]:
+def questions(
+    ctx: Context, retain_subjects: Sequence[str] | None, revisions: Revisions = AS_THEY_ARE
+) -> dict[str, tuple[Question, ...]]:
     """Subject -> its questions, the subject to forget first.
 
     Raises UserError for data that cannot be read or is not four-way questions.
@@ -46,20 +52,21 @@ def questions(ctx: Context, retain_subjects: Sequence[str] | None) -> dict[str, 
     if forget in retain:
         raise UserError(f"unlearning: {forget} is the subject to forget and cannot be a retain subject too")
     read = _tiny_questions if tiny else _hub_questions
-    return {subject: read(subject, ctx)[: ctx.evaluation.limit] for subject in (forget, *retain)}
+    return {subject: read(subject, ctx, revisions)[: ctx.evaluation.limit] for subject in (forget, *retain)}
 
 
-def _tiny_questions(subject: str, ctx: Context) -> tuple[Question, ...]:
+def _tiny_questions(subject: str, ctx: Context, _revisions: Revisions) -> tuple[Question, ...]:
     asked = World().questions(subject, seed=ctx.evaluation.seed)
     return tuple(Question(subject, each.fact.question, each.choices, each.answer) for each in asked)
 
 
-def _hub_questions(subject: str, _ctx: Context) -> tuple[Question, ...]:
+def _hub_questions(subject: str, _ctx: Context, revisions: Revisions) -> tuple[Question, ...]:
     from sae_bench.evals.unlearning.utils.var import PRE_QUESTION_FORMAT, PRE_WMDP_BIO
 
     dataset = "cais/wmdp" if subject == WMDP else "cais/mmlu"
     opening = PRE_WMDP_BIO if subject == WMDP else PRE_QUESTION_FORMAT.format(subject=_spaced(subject))
-    return questions_of(load_hub_split(dataset, "test", subject), subject, opening, f"{dataset} {subject}")
+    rows = load_hub_split(dataset, "test", subject, revisions.get(dataset))
+    return questions_of(rows, subject, opening, f"{dataset} {subject}")
 
 
 def _spaced(subject: str) -> str:
@@ -85,7 +92,7 @@ def questions_of(rows: Documents, subject: str, opening: str, where: str) -> tup
     return tuple(made)
 
 
-def forget_documents(ctx: Context, file: str | None) -> Documents:
+def forget_documents(ctx: Context, file: str | None, revisions: Revisions = AS_THEY_ARE) -> Documents:
     """Texts on what is to be forgotten: the tiny world's, a local file's, or the gated corpus of the hub."""
     if file is not None:
         try:
@@ -101,19 +108,20 @@ def forget_documents(ctx: Context, file: str | None) -> Documents:
         )
         return [{"text": lesson.text} for lesson in lessons]
     try:
-        documents: Documents = load_hub_split(FORGET_CORPUS, "train")
+        documents: Documents = load_hub_split(FORGET_CORPUS, "train", None, revisions.get(FORGET_CORPUS))
         return documents
     except UserError as error:
         raise UserError(
-            f"{error}. The corpus is gated: accept its terms on the hub and set HF_TOKEN, or give a file "
-            "with the column 'text': --set task_options.unlearning.forget_text=PATH"
+            f"{error}. The corpus is gated and needs HF_TOKEN; or give a file with the column 'text': "
+            "--set task_options.unlearning.forget_text=PATH"
         ) from error
 
 
-def retain_documents(ctx: Context) -> Documents:
+def retain_documents(ctx: Context, revisions: Revisions = AS_THEY_ARE) -> Documents:
     """Texts on anything else."""
     if not is_tiny(ctx):
-        documents: Documents = load_hub_split("Salesforce/wikitext", "test", "wikitext-2-raw-v1")
+        revision = revisions.get(RETAIN_CORPUS)
+        documents: Documents = load_hub_split(RETAIN_CORPUS, "test", "wikitext-2-raw-v1", revision)
         return documents
     stream = World().documents("test", seed=ctx.evaluation.seed)
     harmless = (

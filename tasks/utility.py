@@ -5,20 +5,24 @@ lm-eval as it is, so whatever intervention holds while it is asked is in the ans
 (lm-eval's `use_cache` would give the unsteered ones).
 """
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from abench import Context, LanguageModel, UserError
+from abench import Context, LanguageModel, read_hub
 from abench.judges import Share, share
 from abench.tinyworld import World
 
 from .labelled import is_tiny
+
+MMLU = "cais/mmlu"
 
 Part = Literal["validation", "test"]
 """On the validation part settings are chosen, on the test part they are reported."""
@@ -45,6 +49,8 @@ class Utility:
     questions: int | None
     """Questions at most: of MMLU for each of its 57 subjects, of the tiny world in all; None asks all."""
     shots: int = 0
+    revision: str | None = None
+    """Commit, tag or branch of MMLU's data set; None is the data set as it is now."""
 
     def __call__(self) -> Share:
         """Share of questions answered right now, under whatever intervention holds."""
@@ -70,11 +76,12 @@ class Utility:
                 max_length=longest,
             )
 
-    @cached_property
+    @property
     def _tasks(self) -> Any:
         with _quiet():
-            return self._tiny_tasks() if is_tiny(self.ctx) else self._mmlu()
+            return self._tiny_tasks if is_tiny(self.ctx) else self._mmlu()
 
+    @cached_property
     def _tiny_tasks(self) -> Any:
         from datasets import Dataset
         from lm_eval.api.task import ConfigurableTask
@@ -89,19 +96,37 @@ class Utility:
         return {"tasks": {_TINY["task"]: task}}
 
     def _mmlu(self) -> Any:
-        import lm_eval
-        from lm_eval.tasks import TaskManager
-
-        stock = Path(lm_eval.__file__).parent / "tasks" / "mmlu" / "default"
-        try:
-            found = TaskManager(include_defaults=False, include_path=str(stock)).load(["mmlu"])
-        except Exception as error:
-            # The hub's clients raise many unrelated types; each message names the cause.
-            raise UserError(f"safety_utility: MMLU cannot be read: {str(error).splitlines()[0]}") from error
+        found = _stock_mmlu(self.revision)
+        # The two parts share the group, which is read once.
         for task in found["tasks"].values():
             task.config.test_split = self.part
             task.config.num_fewshot = self.shots
         return found
+
+
+@lru_cache(maxsize=1)
+def _stock_mmlu(revision: str | None) -> Any:
+    """lm-eval's own group of 57 subjects; UserError for data that cannot be read."""
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    stock = Path(lm_eval.__file__).parent / "tasks" / "mmlu" / "default"
+
+    def read() -> Any:
+        with TemporaryDirectory() as folder:
+            name = _held_at(revision, Path(folder)) if revision is not None else "mmlu"
+            return TaskManager(include_defaults=False, include_path=[str(stock), folder]).load([name])
+
+    return read_hub(MMLU, read, lambda found: [t.dataset["test"] for t in found["tasks"].values()], revision)
+
+
+def _held_at(revision: str, folder: Path) -> str:
+    """The name of a group, written to a folder, that is `mmlu` on a revision of its data set."""
+    member = {"group": "mmlu", "dataset_kwargs": {"revision": revision}}
+    group = {"group": "mmlu_held", "task": [member], "aggregate_metric_list": [{"metric": "acc"}]}
+    # JSON is YAML, too.
+    (folder / "mmlu_held.yaml").write_text(json.dumps(group), encoding="utf-8")
+    return "mmlu_held"
 
 
 @contextmanager

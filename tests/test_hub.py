@@ -242,4 +242,6 @@ def test_every_task_reads_its_data_from_the_hub(hub: Hub, tmp_path: Path) -> Non
         "cais/wmdp-bio-forget-corpus",
         "Salesforce/wikitext",
         "Skylion007/openwebtext",
+        "walledai/HarmBench",
+        "tatsu-lab/alpaca",
     }

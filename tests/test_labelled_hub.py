@@ -72,6 +72,8 @@ def serve(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (datasets, dataset_utils, dataset_creation):
         monkeypatch.setattr(module, "load_dataset", load_local)
     monkeypatch.setattr(loading, "offline_reason", lambda: None)
+    # A folder has no commits.
+    monkeypatch.setattr(loading, "data_set_commit", lambda _repository, _revision: None)
 
 
 def _as_the_script_does(row: dict[str, Any]) -> dict[str, Any]:

@@ -206,7 +206,7 @@ def test_scores_that_are_not_finite_cannot_be_written(store: Store, cell: Cell) 
 
 
 def test_an_sae_is_whole_only_with_its_record_and_unchanged_files(store: Store, cell: Cell) -> None:
-    from abench.store import file_hash
+    from abench.files import file_hash
 
     job = cell.sae
     draft = store.draft_folder(job)

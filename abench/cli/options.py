@@ -112,6 +112,7 @@ def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
     """
     from abench.catalogue import fetched_commit, find_model, local_commit
     from abench.config import load_run
+    from abench.inputs import inputs_of
     from abench.plan import check_sizes, make_plan
     from abench.plugins import find_tasks, get_task
 
@@ -131,7 +132,8 @@ def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
     _check_names("variant_options", config.variant_options, variant_names())
     _check_names("task_options", config.task_options, found)
     commit = fetched_commit(model) if fetch else local_commit(model)
-    return make_plan(config, name, model, variants, tasks, commit=commit)
+    inputs = inputs_of(config.data or model.data, tasks)
+    return make_plan(config, name, model, variants, tasks, commit=commit, inputs=inputs)
 
 
 def _task_names(

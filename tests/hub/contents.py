@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from hub import corpora, labelled, questions
+from hub import corpora, labelled, questions, requests
 from hub.models import LAYOUTS, model_repository
 from hub.repository import Repository
 from hub.server import Hub
@@ -17,6 +17,8 @@ DATASETS: Mapping[str, Callable[[Path], Repository]] = {
     "adamkarvonen/ravel_prompts": questions.ravel_prompts,
     "cais/wmdp": questions.wmdp,
     "cais/mmlu": questions.mmlu,
+    "walledai/HarmBench": requests.harmbench,
+    "tatsu-lab/alpaca": requests.alpaca,
     "cais/wmdp-bio-forget-corpus": corpora.bio_forget_corpus,
     "Salesforce/wikitext": corpora.wikitext,
     "monology/pile-uncopyrighted": corpora.pile,
@@ -29,10 +31,17 @@ ALIASES = {"wikitext": "Salesforce/wikitext"}
 
 
 def make_hub(
-    folder: Path, *, models: Iterable[str] = tuple(LAYOUTS), datasets: Iterable[str] = tuple(DATASETS)
+    folder: Path,
+    *,
+    models: Iterable[str] = tuple(LAYOUTS),
+    datasets: Iterable[str] = tuple(DATASETS),
+    small: bool = False,
 ) -> Hub:
-    """A hub with models (abench's names) and data sets (hub ids), whose files are written to `folder`."""
-    made = [model_repository(name, _new(folder / "models" / name)) for name in models]
+    """A hub with models (abench's names) and data sets (hub ids), whose files are written to `folder`.
+
+    Models have their real depth and width, or are `small` (`hub.models.small_config`).
+    """
+    made = [model_repository(name, _new(folder / "models" / name), small=small) for name in models]
     made += [DATASETS[name](_new(folder / "datasets" / name)) for name in datasets]
     return Hub(made, aliases=ALIASES)
 

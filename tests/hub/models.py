@@ -1,8 +1,8 @@
-"""The six named models as their repositories are laid out: real depth and width, random weights.
+"""The six named models as their repositories are laid out, with random weights: of real size, or small.
 
 Depth and width are those of configs/models, because abench takes them from there. Attention heads,
 feed-forward layers and vocabulary are tiny, so that most have less than 30 MB (GPT-2, with its square
-attention, 56 MB).
+attention, 56 MB). Small ones have four blocks, which a copy of the model's file has to say (`small_config`).
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from architectures import ARCHITECTURES, build_tokenizer
+import yaml
+from architectures import ARCHITECTURES, D_MODEL, N_LAYERS, build_tokenizer
 
 from hub.repository import Commit, Repository
 
@@ -60,21 +61,38 @@ LAYOUTS: dict[str, _Layout] = {
 }
 
 
-def model_repository(name: str, folder: Path) -> Repository:
+SMALL_LAYER = 1
+"""The layer that the configuration of a small model names."""
+
+
+def model_repository(name: str, folder: Path, *, small: bool = False) -> Repository:
     """The stand-in for a model of configs/models under its real id, its files written to `folder`."""
     from abench.config import model_config
 
     known = model_config(name)
+    size = None if small else (known.n_layers, known.d_model)
     branches = {
-        branch: _commit(name, known, folder / branch, seed=seed)
+        branch: _commit(name, size, folder / branch, seed=seed)
         for seed, branch in enumerate(("main", *LAYOUTS[name].branches))
     }
     return Repository("models", known.weights, branches.pop("main"), branches, gated=known.gated)
 
 
-def _commit(name: str, known: Any, folder: Path, *, seed: int) -> Commit:
+def small_config(name: str, folder: Path) -> Path:
+    """A copy of a model's file in configs/models for the small stand-in, in float32: fast on any CPU."""
+    from abench.config import model_config
+
+    values = model_config(name).model_dump(mode="json", exclude_defaults=True)
+    sizes = {"n_layers": N_LAYERS, "d_model": D_MODEL, "layers": [SMALL_LAYER], "k": [4], "dtype": "float32"}
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(values | sizes), encoding="utf-8")
+    return file
+
+
+def _commit(name: str, size: tuple[int, int] | None, folder: Path, *, seed: int) -> Commit:
+    """A model of `size` (depth and width; None: small) with its tokenizer."""
     layout = LAYOUTS[name]
-    model = _random_model(name, known.n_layers, known.d_model, seed)
+    model = _random_model(name, size, seed)
     model.save_pretrained(folder, max_shard_size=layout.shard)
     tokenizer = build_tokenizer(bos=layout.bos == "<bos>")
     tokenizer.bos_token = layout.bos
@@ -85,14 +103,14 @@ def _commit(name: str, known: Any, folder: Path, *, seed: int) -> Commit:
     return Commit(folder)
 
 
-def _random_model(name: str, n_layers: int, d_model: int, seed: int) -> Any:
+def _random_model(name: str, size: tuple[int, int] | None, seed: int) -> Any:
     """Random weights, scaled so that blocks change the residual stream and nothing overflows."""
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     config_name, template = ARCHITECTURES[name]
-    config = getattr(transformers, config_name)(**_sizes(name, template, n_layers, d_model))
+    config = getattr(transformers, config_name)(**_sizes(name, template, size))
     nested = "text_config" in template
     auto = transformers.AutoModelForImageTextToText if nested else transformers.AutoModelForCausalLM
     with torch.device("meta"):
@@ -108,10 +126,13 @@ def _random_model(name: str, n_layers: int, d_model: int, seed: int) -> Any:
     return model
 
 
-def _sizes(name: str, template: Mapping[str, Any], n_layers: int, d_model: int) -> dict[str, Any]:
-    inner = dict(template.get("text_config", template))
-    depth, width = ("n_layer", "n_embd") if name == "gpt2" else ("num_hidden_layers", "hidden_size")
-    inner |= {**LAYOUTS[name].sizes, **_special_ids(name), depth: n_layers, width: d_model}
+def _sizes(name: str, template: Mapping[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
+    inner = dict(template.get("text_config", template)) | _special_ids(name)
+    if size is None:
+        inner["n_positions" if name == "gpt2" else "max_position_embeddings"] = 1024
+    else:
+        depth, width = ("n_layer", "n_embd") if name == "gpt2" else ("num_hidden_layers", "hidden_size")
+        inner |= {**LAYOUTS[name].sizes, depth: size[0], width: size[1]}
     return {**template, "text_config": inner} if "text_config" in template else inner
 
 

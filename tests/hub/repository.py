@@ -1,8 +1,10 @@
 """What the stand-in hub serves: repositories with a history, each commit a folder of files."""
 
 import hashlib
+import json
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -92,3 +94,25 @@ class Repository:
         """The commit that a branch, a tag or a hash names; None if there is none."""
         named = {"main": self.main, **self.branches, **self.tags}
         return named.get(revision) or next((c for c in named.values() if c.sha == revision), None)
+
+
+def with_older(repository: Repository, folder: Path) -> Repository:
+    """A data set that has a tag `older` besides, whose files hold the second half of what they hold now."""
+    for name, file in repository.main.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _write_half(file, folder / name)
+    return replace(repository, tags={**repository.tags, "older": Commit(folder)})
+
+
+def _write_half(source: Path, target: Path) -> None:
+    if source.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(source)
+        pq.write_table(table.slice(len(table) // 2), target)
+    elif source.suffix == ".json":
+        content = json.loads(source.read_text(encoding="utf-8"))
+        kept = list(content.items())[len(content) // 2 :] if "entity" in source.name else content
+        target.write_text(json.dumps(dict(kept)), encoding="utf-8")
+    else:
+        os.link(source, target)
