@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from abench.library import TrainedSAE, train
     from abench.loading import load_file, load_hub_files, load_hub_split, read_hub
     from abench.models import LanguageModel, site_name
+    from abench.reconstruction import Reconstruction, reconstruct
     from abench.steering import (
         AblateDirection,
         AblateLatents,
@@ -64,6 +65,7 @@ _HOME = {
     "PoleCodes": "codes",
     "PoleRates": "codes",
     "Pooled": "codes",
+    "Reconstruction": "reconstruction",
     "ScaleLatent": "steering",
     "Scores": "task",
     "Skip": "task",
@@ -89,6 +91,7 @@ _HOME = {
     "output_gain": "decoding",
     "pool": "codes",
     "read_hub": "loading",
+    "reconstruct": "reconstruction",
     "right_padded": "codes",
     "site_name": "models",
     "sparse_codes": "codes",
@@ -117,6 +120,7 @@ __all__ = [
     "PoleCodes",
     "PoleRates",
     "Pooled",
+    "Reconstruction",
     "ScaleLatent",
     "Scores",
     "Skip",
@@ -142,6 +146,7 @@ __all__ = [
     "output_gain",
     "pool",
     "read_hub",
+    "reconstruct",
     "right_padded",
     "site_name",
     "sparse_codes",

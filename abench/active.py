@@ -70,12 +70,14 @@ def _split(codes: SparseCodes) -> SparseCodes:
     return SparseCodes(codes.values.abs(), columns, codes.offsets, 2 * codes.width)
 
 
-def _finder(sae: Any) -> Callable[[Any, Tensor], Entries]:
-    find = _FINDERS.get(type(sae))
+def is_known(sae: Any) -> bool:
+    """Whether the active latents of this SAE are found without its own `encode`."""
     # What a hook does to the latents, and what another activation function means, only encode knows.
-    if find is None or "encode" in vars(sae) or _is_hooked(sae) or not _is_usual(sae):
-        return _encoded
-    return find
+    return type(sae) in _FINDERS and "encode" not in vars(sae) and not _is_hooked(sae) and _is_usual(sae)
+
+
+def _finder(sae: Any) -> Callable[[Any, Tensor], Entries]:
+    return _FINDERS[type(sae)] if is_known(sae) else _encoded
 
 
 def _is_hooked(sae: Any) -> bool:

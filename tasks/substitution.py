@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from abench import Context, LanguageModel, ordinary, site_name
+from abench import Context, LanguageModel, Reconstruction, ordinary, reconstruct, site_name
 
 from .held_out import held_out_rows
 
@@ -83,10 +83,9 @@ class Substitution:
 
     def _add(self, sae: Any, sums: "Sums", batch: "Batch") -> None:
         x = batch.residual[batch.mask].float()
-        codes = sae.encode(x)
-        x_hat = sae.decode(codes)
-        sums.add_reconstruction(x, x_hat, codes, self._mean)
-        sums.add_predictions(batch.clean, self._logits(batch, x_hat))
+        found = reconstruct(sae, x)
+        sums.add_reconstruction(x, found, self._mean)
+        sums.add_predictions(batch.clean, self._logits(batch, found.x_hat))
 
     def _logits(self, batch: "Batch", values: Tensor) -> Tensor:
         """Predictions that count, [predictions, vocabulary], with `values` [positions, d] or [d] in place."""
@@ -147,15 +146,15 @@ class Sums:
         self.positive = torch.zeros(width, dtype=torch.int64, device=device)
         self.negative = torch.zeros(width, dtype=torch.int64, device=device)
 
-    def add_reconstruction(self, x: Tensor, x_hat: Tensor, codes: Tensor, mean: Tensor) -> None:
-        """Of inputs and reconstructions [positions, d] and codes [positions, width]."""
-        error = (x - x_hat).double().square().sum(-1)
+    def add_reconstruction(self, x: Tensor, found: Reconstruction, mean: Tensor) -> None:
+        """Of inputs [positions, d]."""
+        error = (x - found.x_hat).double().square().sum(-1)
         self.positions += len(x)
         self.error += float(error.sum())
         self.relative_error += float((error / x.double().square().sum(-1)).sum())
         self.variance += float((x.double() - mean).square().sum())
-        self.positive += (codes > 0).sum(0)
-        self.negative += (codes < 0).sum(0)
+        self.positive += found.positive
+        self.negative += found.negative
 
     def add_predictions(self, clean: Clean, logits: Tensor) -> None:
         """Of logits [predictions, vocabulary] with the reconstruction in place."""

@@ -9,7 +9,7 @@ import torch
 from signed import WideSAE, random_sae
 from torch import Tensor
 
-from abench import SplitSAE
+from abench import SplitSAE, reconstruct
 from abench.active import _FINDERS, active_codes
 from abench.steps.codes import SparseCodes
 from abench.variants import load_sae, save_sae, variant_names
@@ -175,3 +175,37 @@ class TestWhatIsNotKnownIsAskedForItsDenseCodes:
         expected = sae.encode(activations())
         assert expected.is_sparse
         assert torch.equal(dense(active_codes(sae, activations())), expected.to_dense())
+
+
+def assert_reconstructs(sae: Any, x: Tensor) -> None:
+    found = reconstruct(sae, x)
+    codes = sae.encode(x)
+    torch.testing.assert_close(found.x_hat, sae.decode(codes).float(), atol=1e-5, rtol=1e-5)
+    assert torch.equal(found.positive, (codes > 0).sum(0))
+    assert torch.equal(found.negative, (codes < 0).sum(0))
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("variant", variant_names())
+def test_reconstructions_of_every_variant(saved: Callable[..., Any], variant: str, layer_norm: bool) -> None:
+    assert_reconstructs(saved(variant, layer_norm=layer_norm), activations())
+
+
+@pytest.mark.parametrize("variant", ["topk", "abstopk", "relu", "jumprelu"])
+def test_reconstructions_where_norms_are_not_folded_and_where_many_latents_are_active(variant: str) -> None:
+    sae = random_sae(variant, d_in=D_IN, width=WIDTH, k=WIDTH // 2)
+    sae.W_dec *= torch.rand(WIDTH, 1, generator=torch.Generator().manual_seed(1)) + 0.5
+    sae.b_dec += 1
+    assert_reconstructs(sae, activations())
+    if variant in ("topk", "abstopk"):
+        sae.cfg.k = K
+        sae.activation_fn = sae.get_activation_fn()
+        sae.cfg.rescale_acts_by_decoder_norm = True
+        assert_reconstructs(sae, activations())
+
+
+def test_a_hook_on_reconstructions_is_heeded(saved: Callable[..., Any]) -> None:
+    sae = saved("abstopk")
+    plain = reconstruct(sae, activations()).x_hat
+    sae.hook_sae_recons.add_hook(lambda out, hook: 2 * out)
+    torch.testing.assert_close(reconstruct(sae, activations()).x_hat, 2 * plain)

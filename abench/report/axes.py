@@ -33,14 +33,11 @@ def set_scales(axes: Axes, points: pd.DataFrame, panel: str) -> None:
         _scale_l0(axes, points)
 
 
-def label_axes(axes: Axes, points: pd.DataFrame, panel: str) -> None:
-    """Name the axes, and say so where a panel is empty."""
+def label_axes(axes: Axes, panel: str) -> None:
+    """Name the axes."""
     x, y = LABELS[panel]
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    if points.empty:
-        axes.set(xticks=[], yticks=[])
-        axes.text(0.5, 0.5, "no values", ha="center", va="center", color="#666666", transform=axes.transAxes)
 
 
 def ratio(values: pd.Series[float]) -> float:

@@ -69,17 +69,19 @@ def figure_names(places: Sequence[tuple[str, str]], stem: str = "reconstruction"
 
 
 def draw(points: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -> Figure:
-    """The three panels side by side, for the points of one model and site."""
+    """The panels that have points, of one model and site, side by side."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(11.5, 4.0), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06))
+    panels = [panel for panel in PANELS if (points["panel"] == panel).any()]
+    size = (max(6.0, 11.5 * len(panels) / len(PANELS)), 4.0)  # the legend needs some width
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06))
     figure.suptitle(heading, fontsize=11)
-    for axes, panel in zip(figure.subplots(1, 3), PANELS, strict=True):
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         part = points[points["panel"] == panel]
         _draw_panel(axes, part, _looks(points, styles), curve=panel == PANELS[0])
         set_scales(axes, part, panel)
-        label_axes(axes, part, panel)
+        label_axes(axes, panel)
     figure.legend(handles=_legend(points, styles), loc="outside lower center", ncols=8)
     return figure
 

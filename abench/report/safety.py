@@ -172,7 +172,7 @@ def _choices(cells: Sequence[Record], styles: Styles) -> Iterator[str]:
 
 def _broken(method: Mapping[str, Any]) -> str:
     """Which strengths broke the model, as a further sentence."""
-    broken = [f"{row['strength']:g}" for row in method["sweep"] if "utility" not in row]
+    broken = [_signed(row["strength"]) for row in method["sweep"] if "utility" not in row]
     return f" Left out, as logits were not finite: strength {', '.join(broken)}." if broken else ""
 
 
@@ -183,7 +183,11 @@ def choice(method: Mapping[str, Any]) -> str:
     if strength == 0:
         return "not steered, as no setting gained safety within the bound"
     if "latent" not in candidate:
-        return f"difference in means {where}, strength {strength:g}"
+        return f"difference in means {where}, strength {_signed(strength)}"
     sign = 1 if candidate["pole"] == "+" else -1
-    value = f"{sign * strength * candidate['unit']:.3g}".replace("-", "−")
-    return f"latent {candidate['latent']} (chosen {where}), clamped to {value}, strength {strength:g}"
+    value = _signed(sign * strength * candidate["unit"], ".3g")
+    return f"latent {candidate['latent']} (chosen {where}), clamped to {value}, strength {_signed(strength)}"
+
+
+def _signed(number: float, form: str = "g") -> str:
+    return f"{number:{form}}".replace("-", "−")
