@@ -36,6 +36,9 @@ _ENTRIES_AT_ONCE = {"cpu": 1 << 21, "cuda": 1 << 26}
 _LEAST_TOKENS_AT_ONCE = 128
 """Fewer rows than this would read the encoder's weights too often."""
 
+_SPARSE_SHARE, _JUDGED_BY = 1 / 16, 32
+"""Largest share of active latents for which sparse sums are taken, and the tokens that tell it."""
+
 Entries = tuple[Tensor, Tensor]
 """Flat indices, in the order of tokens, and values of some entries of [tokens, width]."""
 
@@ -68,6 +71,24 @@ def active_codes(sae: Any, x: Tensor) -> SparseCodes:
 def _split(codes: SparseCodes) -> SparseCodes:
     columns = codes.columns + codes.width * (codes.values < 0)
     return SparseCodes(codes.values.abs(), columns, codes.offsets, 2 * codes.width)
+
+
+def many_are_active(sae: Any, x: Tensor) -> bool:
+    """Whether so many latents are active on x [tokens, d_in] that dense codes are faster.
+
+    Judged by the first tokens.
+    """
+    few = x[:_JUDGED_BY]
+    return len(active_codes(sae, few).values) > _SPARSE_SHARE * len(few) * int(sae.cfg.d_sae)
+
+
+def firings(codes: SparseCodes) -> tuple[Tensor, Tensor]:
+    """On how many tokens each latent is above zero, and below: [latents] each."""
+    above, below = codes.values > 0, codes.values < 0
+    positive, negative = (
+        torch.bincount(codes.columns[each], minlength=codes.width) for each in (above, below)
+    )
+    return positive, negative
 
 
 def is_known(sae: Any) -> bool:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 _CODES_AT_ONCE = 1 << 24
 """Tokens × latents of one block, were it dense."""
-_SPARSE, _JUDGED_BY = 1 / 16, 32
-"""Largest share of active latents for which sparse sums are taken, and the tokens that tell it."""
 _TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 32_768}
 
 T = TypeVar("T")
@@ -173,9 +171,9 @@ def firing_rates(lm: LanguageModel, tokens: Tensor, ctx: Context) -> OfEach[Pole
 def sparse_codes(sae: Any, x: Tensor) -> csr_array:
     """An SAE's codes of activations x [tokens, d_in], as a sparse array [tokens, latents] in float32.
 
-    The values are those of `sae.encode`. Faster than it where few latents are active, and never dense.
+    The values are those of `sae.encode`. Faster than it where few latents are active.
     """
-    return _csr(_active(sae, x.to(sae.device)))
+    return _csr(_active().active_codes(sae, x.to(sae.device)))
 
 
 def token_rows(lm: LanguageModel, texts: Sequence[str], context: int) -> list[list[int]]:
@@ -230,27 +228,21 @@ class _Block:
 
 def _means(sae: Any, x: Tensor, owner: Tensor, count: Tensor) -> tuple[csr_array, csr_array]:
     """What some tokens add to the means [texts, latents] of either pole."""
-    if _many_are_active(sae, x):
+    if _active().many_are_active(sae, x):
         z = sae.encode(x.to(sae.dtype)).float()
         poles = (_summed(pole.clamp_min_(0), owner, len(count)) / count for pole in (-z, z))
         negative, positive = (csr_array(pole.cpu().numpy()) for pole in poles)
         return positive, negative
-    codes = _csr(_active(sae, x))
+    codes = _csr(_active().active_codes(sae, x))
     average = _averages(owner.cpu(), count.cpu())
     return average @ codes.maximum(0), average @ (-codes).maximum(0)
 
 
-def _many_are_active(sae: Any, x: Tensor) -> bool:
-    """Whether so many latents are active that dense sums are faster, judged by the first tokens."""
-    few = x[:_JUDGED_BY]
-    return len(_active(sae, few).values) > _SPARSE * len(few) * int(sae.cfg.d_sae)
-
-
-def _active(sae: Any, x: Tensor) -> "SparseCodes":
+def _active() -> Any:
     # sae_lens takes seconds to import, and who only lists the tasks does not need it.
-    from abench.active import active_codes
+    from abench import active
 
-    return active_codes(sae, x)
+    return active
 
 
 def _csr(codes: "SparseCodes") -> csr_array:
@@ -285,17 +277,12 @@ def _joined(blocks: Sequence[_Block], back: "np.ndarray[Any, Any]") -> PoleCodes
 
 def _count(sae: Any, x: Tensor, counts: dict[Any, Tensor]) -> None:
     for part in torch.split(x, _rows_at_once(sae)):
-        if _many_are_active(sae, part):
+        if _active().many_are_active(sae, part):
             z = sae.encode(part.to(sae.dtype))
             fired = torch.stack([(z > 0).sum(0), (z < 0).sum(0)])
         else:
-            codes = _active(sae, part)
-            fired = torch.stack([_times(codes, codes.values > 0), _times(codes, codes.values < 0)])
+            fired = torch.stack(_active().firings(_active().active_codes(sae, part)))
         counts[sae] = counts[sae] + fired if sae in counts else fired
-
-
-def _times(codes: "SparseCodes", chosen: Tensor) -> Tensor:
-    return torch.bincount(codes.columns[chosen], minlength=codes.width)
 
 
 def _guarded(results: OfEach[Any], sae: Any, work: Callable[[Any], None]) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor
 from abench.codes import OfEach, _guarded, pool, right_padded
 from abench.config import DataSpec, EvaluationSpec
 from abench.errors import UserError
-from abench.few_latents import written
 from abench.generation import prompt_rows
 from abench.models import LanguageModel
 from abench.task import Context
@@ -170,6 +169,8 @@ def _contrast(values: Tensor, positive: int) -> Tensor:
 
 
 def _norms(sae: Any) -> Tensor:
+    from abench.few_latents import written  # here, because it imports sae_lens
+
     norms: Tensor = written(sae, range(sae.cfg.d_sae)).detach().norm(dim=-1).double().cpu()
     return norms
 

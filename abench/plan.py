@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of the keys and of the files in a results folder."""
 
-TRAINING_VERSION = 1
-"""To be raised whenever the same training spec gives other weights."""
+TRAINING_VERSIONS = {"float32": 1, "bfloat16": 2}
+"""By precision; to be raised whenever the same training spec gives other weights."""
 
 SYNTHETIC_VERSION = 1
 """To be raised whenever the same synthetic model gives other activations."""
@@ -86,7 +86,7 @@ class SAEJob:
         """Everything that can change the trained weights."""
         return {
             "schema": SCHEMA,
-            "training_version": TRAINING_VERSION,
+            "training_version": TRAINING_VERSIONS[self.training.precision],
             "model": self.model.spec(),
             "site": self.site,
             "variant": {"name": self.variant.name, **self.variant.model_dump(mode="json")},

@@ -6,13 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from abench.active import active_codes, is_known
-
-_FIRST = 128
-"""Tokens on which it is seen how many latents are active."""
-_SPARSE_SHARE = 1 / 16
-"""Up to this share of active latents the sparse way is faster."""
-
 
 @dataclass(frozen=True)
 class Reconstruction:
@@ -33,7 +26,10 @@ def reconstruct(sae: Any, x: Tensor) -> Reconstruction:
     The same up to rounding. The codes are kept sparse where few latents are active and the SAE is one whose
     encoder and decoder are known; any other is asked itself.
     """
-    if not _decodes_plainly(sae) or _is_dense(sae, x[:_FIRST]):
+    # sae_lens takes seconds to import, and who only lists the tasks does not need it.
+    from abench.active import active_codes, firings, many_are_active
+
+    if not _decodes_plainly(sae) or many_are_active(sae, x):
         codes = sae.encode(x)
         codes = codes.to_dense() if codes.is_sparse else codes
         return Reconstruction(sae.decode(codes).float(), (codes > 0).sum(0), (codes < 0).sum(0))
@@ -41,19 +37,13 @@ def reconstruct(sae: Any, x: Tensor) -> Reconstruction:
     values = found.values
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
         values = values / found.spread(sae.W_dec.norm(dim=-1))
-    firings = (
-        torch.bincount(found.columns[each], minlength=found.width)
-        for each in (found.values > 0, found.values < 0)
-    )
-    return Reconstruction(found.decode(values, sae.W_dec).add_(sae.b_dec), *firings)
-
-
-def _is_dense(sae: Any, x: Tensor) -> bool:
-    return len(active_codes(sae, x).values) > _SPARSE_SHARE * len(x) * int(sae.cfg.d_sae)
+    return Reconstruction(found.decode(values, sae.W_dec).add_(sae.b_dec), *firings(found))
 
 
 def _decodes_plainly(sae: Any) -> bool:
     """Whether decoding is the product with W_dec plus b_dec, and nothing else."""
+    from abench.active import is_known
+
     if not is_known(sae) or sae.dtype != torch.float32 or "decode" in vars(sae):
         return False
     hooks = sae.hook_sae_recons

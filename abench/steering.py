@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from abench.decoding import output_gain
 from abench.errors import UserError
-from abench.few_latents import check_latents, codes_of, written
 from abench.models import LanguageModel
 
 
@@ -70,7 +69,7 @@ class ClampLatent:
     """h + (value − z_i)·d_i, which keeps what the SAE does not reconstruct; otherwise its decoding alone."""
 
     def __post_init__(self) -> None:
-        check_latents(self.sae, [self.latent])
+        _few_latents().check_latents(self.sae, [self.latent])
 
     def __call__(self, residual: Tensor) -> Tensor:
         if self.keep_error:
@@ -90,7 +89,7 @@ class ScaleLatent:
     factor: float
 
     def __post_init__(self) -> None:
-        check_latents(self.sae, [self.latent])
+        _few_latents().check_latents(self.sae, [self.latent])
 
     def __call__(self, residual: Tensor) -> Tensor:
         if self.factor == 1:
@@ -106,7 +105,7 @@ class AblateLatents:
     latents: Sequence[int]
 
     def __post_init__(self) -> None:
-        check_latents(self.sae, self.latents)
+        _few_latents().check_latents(self.sae, self.latents)
         object.__setattr__(self, "latents", tuple(dict.fromkeys(self.latents)))
 
     def __call__(self, residual: Tensor) -> Tensor:
@@ -155,11 +154,19 @@ class AblateDirection:
 def _moved(residual: Tensor, sae: Any, latents: Sequence[int], change: Callable[[Tensor], Tensor]) -> Tensor:
     """The residual stream after the codes of some latents, [tokens, latents given], changed by `change`."""
     x = _tokens(residual, sae)
-    step = change(codes_of(sae, x, latents)) @ written(sae, latents)
+    few = _few_latents()
+    step = change(few.codes_of(sae, x, latents)) @ few.written(sae, latents)
     factor = output_gain(sae, x)
     step = step if factor is None else step * factor
     # Added to what came in, not to the copy in the SAE's dtype, which may be the coarser one.
     return (residual + step.reshape(residual.shape).to(residual.device)).to(residual.dtype)
+
+
+def _few_latents() -> Any:
+    # sae_lens takes seconds to import, and who only lists the tasks does not need it.
+    from abench import few_latents
+
+    return few_latents
 
 
 def _tokens(residual: Tensor, sae: Any) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from abench.config import TrainingSpec
 from abench.steps.codes import SparseCodes
-from abench.steps.routes import sparse_codes
+from abench.steps.routes import codes_class
 from abench.steps.topk import TopKStep
 from abench.training import SAETrainer
 from abench.variants import SAEShape, get_variant
@@ -157,7 +157,7 @@ def floor(problem: Problem) -> Callable[[], object]:
     for parameter in sae.parameters():
         parameter.grad = torch.zeros_like(parameter)
     columns = (batch @ sae.W_enc).topk(shape.k, dim=-1).indices
-    codes = sparse_codes(batch.device).in_columns(u.zero_(), columns)
+    codes = codes_class(batch.device).in_columns(u.zero_(), columns)
 
     @torch.no_grad()
     def step() -> None:

@@ -31,11 +31,15 @@ class Substitution:
         """The positions, [rows, context] a batch, at which the residual stream is replaced and scored."""
         inputs = zip(self._residuals, self.masks, strict=True)
         self._mean = torch.cat([residual[mask] for residual, mask in inputs]).double().mean(0)
-        self.baselines, self._sums = self._measure(ctx.saes)
+        self._sums: dict[Any, Sums] = {}
+        self._errors: dict[Any, Exception] = {}
+        self.baselines = self._measure(tuple(dict.fromkeys(ctx.saes)))
         """Cross-entropies without any SAE, nats per token."""
 
     def of(self, sae: Any) -> "Sums":
-        """What came of an SAE; of one that was not among the context's, or failed there, by a pass for it."""
+        """What came of an SAE, or its error; one that was not among the context's gets a pass of its own."""
+        if sae in self._errors:
+            raise self._errors[sae]
         if sae not in self._sums:
             sums = Sums(sae.cfg.d_sae, self._lm.device)
             for batch in self._batches():
@@ -51,25 +55,29 @@ class Substitution:
         median = torch.cat([n[m] for n, m in zip(norms, masks, strict=True)]).median()
         return [m & (n <= outlier_norm * median) for n, m in zip(norms, masks, strict=True)]
 
-    def _measure(self, saes: Sequence[Any]) -> tuple[dict[str, float], dict[Any, "Sums"]]:
+    def _measure(self, saes: Sequence[Any]) -> dict[str, float]:
+        """The cross-entropies without any SAE; those with one are added to its sums."""
         totals = {"ce_clean": 0.0, "ce_zero": 0.0, "ce_mean": 0.0}
         count = 0
-        found = {sae: Sums(sae.cfg.d_sae, self._lm.device) for sae in saes}
+        self._sums = {sae: Sums(sae.cfg.d_sae, self._lm.device) for sae in saes}
         for batch in self._batches():
-            predictions = {
-                "ce_clean": batch.clean.logits,
-                "ce_zero": self._logits(batch, torch.zeros_like(self._mean)),
-                "ce_mean": self._logits(batch, self._mean),
-            }
-            for name, logits in predictions.items():
-                totals[name] += batch.clean.compare(logits)[0]
-            count += len(batch.clean.targets)
-            for sae in list(found):
-                try:
-                    self._add(sae, found[sae], batch)
-                except Exception:
-                    del found[sae]  # raised again when that SAE is asked for; the others go on
-        return {name: total / count for name, total in totals.items()}, found
+            clean = batch.clean
+            totals["ce_clean"] += clean.cross_entropy(clean.logits)
+            for name, values in (("ce_zero", torch.zeros_like(self._mean)), ("ce_mean", self._mean)):
+                totals[name] += clean.cross_entropy(self._logits(batch, values))
+            count += len(clean.targets)
+            for sae in saes:
+                self._try(sae, batch)
+        return {name: total / count for name, total in totals.items()}
+
+    def _try(self, sae: Any, batch: "Batch") -> None:
+        """An SAE's part of the shared pass; its failure is kept for it and does not stop the others."""
+        if sae in self._errors:
+            return
+        try:
+            self._add(sae, self._sums[sae], batch)
+        except Exception as error:
+            self._errors[sae] = error
 
     def _batches(self) -> Iterator["Batch"]:
         top_site = site_name(self._lm.n_layers - 1)
@@ -106,21 +114,28 @@ class Clean:
     norm: Tensor = field(init=False)
     """log Σ exp of the logits, [predictions]."""
     probabilities: Tensor = field(init=False)
+    """[predictions, vocabulary]."""
 
     def __post_init__(self) -> None:
         self.norm = self.logits.logsumexp(-1)
         self.probabilities = (self.logits - self.norm[:, None]).exp_()
 
+    def cross_entropy(self, logits: Tensor) -> float:
+        """Of predictions, as logits [predictions, vocabulary], with the tokens that came: nats, summed."""
+        return self._cross_entropy(logits, logits.logsumexp(-1))
+
     def compare(self, logits: Tensor) -> tuple[float, float]:
-        """Other predictions' cross-entropy with the tokens that came, and their KL divergence from these.
+        """The cross-entropy of other predictions, and the KL divergence of the clean ones from them.
 
         Both in nats, summed over predictions, from logits [predictions, vocabulary].
         """
         norm = logits.logsumexp(-1)
-        ce = norm - logits.gather(-1, self.targets[:, None])[:, 0]
         # Σ p (log p − log q) by the difference of logits, which is small where the divergence is.
         kl = norm - self.norm - torch.einsum("nv,nv->n", self.probabilities, logits - self.logits)
-        return float(ce.double().sum()), float(kl.double().sum())
+        return self._cross_entropy(logits, norm), float(kl.double().sum())
+
+    def _cross_entropy(self, logits: Tensor, norm: Tensor) -> float:
+        return float((norm - logits.gather(-1, self.targets[:, None])[:, 0]).double().sum())
 
 
 @dataclass(frozen=True)
@@ -128,6 +143,7 @@ class Batch:
     """Some rows of the text, and what all SAEs are compared with there."""
 
     tokens: Tensor
+    """[rows, context]."""
     residual: Tensor
     """The residual stream at the site, [rows, context, d]."""
     mask: Tensor

@@ -134,3 +134,12 @@ def later():
         "abench.hub.offline_reason",
         "huggingface_hub",
     ]
+
+
+def test_listing_the_tasks_imports_no_library_of_models() -> None:
+    heavy = "{'sae_lens', 'transformers', 'datasets', 'lm_eval', 'sae_bench'}"
+    code = (
+        f"import sys; from abench.plugins import find_tasks; find_tasks(); print({heavy} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"

@@ -52,7 +52,8 @@ class TrainingSpec(Frozen):
     """`scale` multiplies all inputs by one factor so that the mean norm is sqrt(d_in) and folds it into
     the weights; `layer_norm` standardises each token, as the paper's code does."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the training step; weights and Adam's moments stay float32. `bfloat16` is for GPUs."""
+    """Arithmetic of the training step; weights and Adam's moments stay float32. `bfloat16` is for GPUs: of
+    the TopK family it rounds the factors of the encoder's product, of others those of all products."""
     unit_decoder: bool = False
     """Keep decoder rows at norm 1: remove the gradient's parallel part, renormalise after each step."""
     dead_after_tokens: int = Field(200_000, ge=1)

@@ -36,11 +36,11 @@ __all__ = ["AutogradStep", "Step", "StepResult", "make_step"]
 
 
 def make_step(sae: TrainingSAE[Any], *, precision: Literal["float32", "bfloat16"] = "float32") -> Step:
-    """The fastest step known for this SAE; autograd for architectures and options without a derived one.
+    """The step with gradients written out; autograd for architectures and options without a derived one.
 
-    `bfloat16` keeps weights, gradients and sums in float32. Of the TopK family on a CUDA device the factors
-    of the encoder's product are rounded to it, the one product that is dense; elsewhere it is autograd under
-    autocast, all products in bfloat16.
+    `bfloat16` keeps weights, gradients and sums in float32. Of the TopK family the factors of the encoder's
+    product are rounded to it, the one product that is dense; of others it is autograd under autocast, all
+    products in bfloat16.
     """
     low = precision == "bfloat16"
     if (
@@ -53,7 +53,7 @@ def make_step(sae: TrainingSAE[Any], *, precision: Literal["float32", "bfloat16"
     kind = type(sae)
     top = kind in (TopKTrainingSAE, AbsTopKTrainingSAE, BatchTopKTrainingSAE, BatchAbsTopKTrainingSAE)
     if low:
-        if top and sae.W_enc.is_cuda:
+        if top:
             return TopKStep(sae, product=torch.bfloat16)
         return AutogradStep(sae, autocast=torch.bfloat16)
     if top:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from abench.steps.base import DerivedStep, StepResult
 from abench.steps.codes import Codes, DenseCodes
-from abench.steps.routes import sparse_codes
+from abench.steps.routes import codes_class
 from abench.steps.scratch import scratch, space
 from abench.steps.selection import positive
 
@@ -128,7 +128,7 @@ def indicator(values: Tensor, above: float, *, name: str = "indicator") -> Tenso
 def _parts(u: Tensor, batch: Tensor, centred: Tensor) -> Iterator[Part]:
     entries = positive(u, SPARSE_SHARE)
     if entries is not None:
-        yield Part(sparse_codes(u.device).at(u, entries), batch, centred, first=True)
+        yield Part(codes_class(u.device).at(u, entries), batch, centred, first=True)
         return
     rows = len(u) if u.is_cuda else max(1, CHUNK // u.shape[1])
     for i in range(0, len(u), rows):

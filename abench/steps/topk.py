@@ -14,7 +14,7 @@ from torch import Tensor
 from abench.steps.auxiliary import DeadLatents, auxiliary
 from abench.steps.base import DerivedStep, StepResult
 from abench.steps.codes import SparseCodes
-from abench.steps.routes import sparse_codes
+from abench.steps.routes import codes_class
 from abench.steps.scratch import scratch
 from abench.steps.selection import top_of_batch, top_of_rows
 
@@ -27,10 +27,10 @@ class TopKStep(DerivedStep):
     """
 
     def __init__(self, sae: TrainingSAE[Any], *, product: torch.dtype | None = None) -> None:
-        """`product` is the type of the encoder's factors, with sums in float32; None is the SAE's own."""
+        """`product` is the type that the encoder's factors are rounded to; None leaves them as they are."""
         super().__init__(sae)
         self.product = product
-        self.codes = sparse_codes(sae.W_enc.device)
+        self.codes = codes_class(sae.W_enc.device)
         self.signed = isinstance(sae, AbsTopKTrainingSAE)
         self.batch_level = isinstance(sae, BatchTopKTrainingSAE)
         self.rescale = bool(sae.cfg.rescale_acts_by_decoder_norm)
@@ -75,7 +75,10 @@ class TopKStep(DerivedStep):
         if self.product is None:
             return torch.addmm(bias, centred, weight, out=out)
         factors = centred.to(self.product), weight.to(self.product)
-        product = torch.mm(*factors, out_dtype=torch.float32)
+        if centred.is_cuda:
+            product = torch.mm(*factors, out_dtype=torch.float32)
+        else:  # the same sums; a CPU has no such product
+            product = factors[0].float() @ factors[1].float()
         return torch.add(product, bias, out=out)
 
     def _select(self, ranked: Tensor) -> SparseCodes:
