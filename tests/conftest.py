@@ -15,11 +15,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-# The same examples every time, however slow a busy machine makes them.
-settings.register_profile(
-    "abench", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("abench")
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, by whatever part of torch
 
@@ -29,6 +24,12 @@ hide_if_broken()
 
 from architectures import build_model, build_tokenizer  # noqa: E402
 from command import Abench  # noqa: E402
+
+# The same examples every time, however slow a busy machine makes them.
+settings.register_profile(
+    "abench", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("abench")
 
 
 @pytest.fixture(scope="session")
