@@ -115,7 +115,7 @@ def _of_part(asks: Sequence[Ask], part: Part, number: int, source: str) -> tuple
 
 
 def _read(option: str, source: str, revisions: Revisions) -> list[Ask]:
-    if Path(source).suffix in _READERS:
+    if is_file(source):
         return _asks(_file(Path(source)), source)
     configs = ("standard", "contextual") if source == HARMBENCH else (None,)
     try:
@@ -125,6 +125,11 @@ def _read(option: str, source: str, revisions: Revisions) -> list[Ask]:
             f"{error}. Or give a file: --set task_options.safety_utility.{option}=PATH"
         ) from error
     return [ask for rows in parts for ask in _asks(rows, source)]
+
+
+def is_file(source: str) -> bool:
+    """Whether requests of this source are read from a file; otherwise it is a hub id."""
+    return Path(source).suffix in _READERS
 
 
 def _file(path: Path) -> Rows:

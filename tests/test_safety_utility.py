@@ -381,3 +381,40 @@ def test_a_model_that_is_broken_without_steering_is_one_sentence() -> None:
 def test_judges_that_cannot_be_had(lm: LanguageModel, options: Any, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         SafetyUtility(**options).prepare(lm, context())
+
+
+# Revisions
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"harmful": "asks.csv"}, "asks.csv"),
+        ({"harmless": "me/mine.jsonl"}, "me/mine.jsonl"),
+        ({"judge": "openai", "judge_model": "meta/llama"}, "meta/llama"),
+        ({"judge": "substring"}, "cais/HarmBench-Llama-2-13b-cls"),
+        ({"judge_model": "/models/judge"}, "/models/judge"),
+        ({"judge_model": "a" * 300}, "a" * 300),
+        ({"judge_model": "here/judge"}, "here/judge"),
+    ],
+)
+def test_only_what_is_read_from_the_hub_has_a_revision(
+    options: dict[str, Any], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "judge").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"the task does not read '{name}', only walledai/HarmBench"):
+        SafetyUtility(**options, revisions={name: "a"})
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "cais/HarmBench-Llama-2-13b-cls"),
+        ({"judge": "harmbench", "judge_model": "me/judge-1.5"}, "me/judge-1.5"),
+        ({"harmful": "me/mine"}, "me/mine"),
+        ({"harmless": "mine"}, "mine"),
+    ],
+)
+def test_whatever_is_read_from_the_hub_may_have_a_revision(options: dict[str, Any], name: str) -> None:
+    assert SafetyUtility(**options, revisions={name: "a"}).revisions == {name: "a"}
