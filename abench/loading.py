@@ -12,6 +12,8 @@ from abench.hub import cause_of, data_set_commit, offline_reason, refusal
 Read = TypeVar("Read")
 
 _READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
+FILE_ENDINGS = frozenset(_READERS)
+"""Endings of the files that `load_file` reads."""
 
 
 def load_hub_split(
@@ -74,13 +76,24 @@ def read_hub(
         cause = refusal(error, repository, revision) or _cause(error)
         also = "" if reason is None else f", and {reason}"
         raise UserError(f"the data set {repository} cannot be read: {cause}{also}") from error
-    found = {Path(split.cache_files[0]["filename"]).parent.name for split in splits(opened)}
-    if commit is not None and not found <= {commit}:
-        raise UserError(
-            f"the data set {repository} cannot be read: what this machine has of it is not revision "
-            f"'{revision or 'main'}'; run once where the hub can be reached"
-        )
+    if commit is not None:
+        _check_commit(repository, revision, commit, splits(opened))
     return opened
+
+
+def _check_commit(repository: str, revision: str | None, commit: str, splits: Iterable[Any]) -> None:
+    """The folder of a split's files bears the commit that they were made of."""
+    for split in splits:
+        if not split.cache_files:
+            raise UserError(
+                f"the data set {repository} cannot be read: datasets keeps it in memory, where nothing tells "
+                "its revision; unset HF_DATASETS_IN_MEMORY_MAX_SIZE"
+            )
+        if Path(split.cache_files[0]["filename"]).parent.name != commit:
+            raise UserError(
+                f"the data set {repository} cannot be read: what this machine has of it is not revision "
+                f"'{revision or 'main'}'; run once where the hub can be reached"
+            )
 
 
 def _cause(error: Exception) -> str:

@@ -20,7 +20,9 @@ Corners = Mapping[tuple[int, int], Texts]
 _AMAZON, _NEWS = "canrager/amazon_reviews_mcauley_1and5", "fancyzhx/ag_news"
 _CODE, _EUROPARL = "codeparrot/github-code", "Helsinki-NLP/europarl"
 
-REPOSITORIES = ("LabHC/bias_in_bios", _AMAZON, _NEWS, _EUROPARL, _CODE)
+WITH_SECOND_ATTRIBUTE = ("LabHC/bias_in_bios", _AMAZON)
+"""Hub ids of those whose texts have a second attribute beside their class."""
+REPOSITORIES = (*WITH_SECOND_ATTRIBUTE, _NEWS, _EUROPARL, _CODE)
 """Hub ids of all of them."""
 
 _CODE_FILES = "data/train-*.parquet"

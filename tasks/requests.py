@@ -25,7 +25,13 @@ INSTRUCTIONS = "tatsu-lab/alpaca"
 _SHARES = {"train": (0, 30), "validation": (30, 45), "test": (45, 100)}
 """Percentiles of a hash of the request's text that belong to each part."""
 _READERS = {".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json", ".parquet": "read_parquet"}
-_OPTIONS: dict[str, dict[str, Any]] = {".csv": {"keep_default_na": False}, ".jsonl": {"lines": True}}
+_AS_WRITTEN = {"dtype": False, "convert_dates": False}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    ".csv": {"dtype": str, "keep_default_na": False},
+    ".jsonl": {"lines": True, **_AS_WRITTEN},
+    ".json": _AS_WRITTEN,
+}
+"""Texts stay texts, also those that look like numbers, dates or gaps."""
 _ASKS = ("Behavior", "prompt", "instruction", "request")
 _CONTEXTS = ("ContextString", "context")
 
@@ -109,7 +115,7 @@ def _of_part(asks: Sequence[Ask], part: Part, number: int, source: str) -> tuple
 
 
 def _read(option: str, source: str, revisions: Revisions) -> list[Ask]:
-    if Path(source).suffix in _READERS:
+    if is_file(source):
         return _asks(_file(Path(source)), source)
     configs = ("standard", "contextual") if source == HARMBENCH else (None,)
     try:
@@ -119,6 +125,11 @@ def _read(option: str, source: str, revisions: Revisions) -> list[Ask]:
             f"{error}. Or give a file: --set task_options.safety_utility.{option}=PATH"
         ) from error
     return [ask for rows in parts for ask in _asks(rows, source)]
+
+
+def is_file(source: str) -> bool:
+    """Whether requests of this source are read from a file; otherwise it is a hub id."""
+    return Path(source).suffix in _READERS
 
 
 def _file(path: Path) -> Rows:
@@ -131,7 +142,8 @@ def _file(path: Path) -> Rows:
     except Exception as error:
         # The readers raise many unrelated types; each message names the cause.
         raise UserError(f"safety_utility: {path} cannot be read: {str(error).splitlines()[0]}") from error
-    rows: Rows = frame.to_dict(orient="records")
+    # pandas fills gaps with NaN, which is true and no text.
+    rows: Rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
     return rows
 
 
@@ -143,7 +155,21 @@ def _asks(rows: Rows, source: str) -> list[Ask]:
             f"safety_utility: {source} has none of the columns {', '.join(_ASKS)}; it has {', '.join(names)}"
         )
     context = next((name for name in _CONTEXTS if name in names), None)
-    return [Ask(row[ask], (row[context] if context else "") or "") for row in rows if _is_request(row, ask)]
+    return [
+        Ask(_text(row, ask, source), _text(row, context, source) if context else "")
+        for row in rows
+        if _is_request(row, ask)
+    ]
+
+
+def _text(row: Mapping[str, Any], column: str, source: str) -> str:
+    """What a row says in a column; a gap is an empty text. Raises UserError for anything else."""
+    value = row[column]
+    if value is not None and not isinstance(value, str):
+        raise UserError(
+            f"safety_utility: {source} has something other than text in '{column}': {value!s:.80}"
+        )
+    return value or ""
 
 
 def _is_request(row: Mapping[str, Any], ask: str) -> bool:

@@ -1,6 +1,8 @@
 """Which state of a hub data set a task reads."""
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -10,6 +12,13 @@ Revisions = Mapping[str, str]
 """Hub id of a data set -> commit, tag or branch that is read."""
 AS_THEY_ARE: Revisions = MappingProxyType({})
 """No data set is held at a revision: each is read as it is now."""
+
+_HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of a hub id and is no folder here, which would be read instead."""
+    return _HUB_ID.fullmatch(name) is not None and not Path(name).is_dir()
 
 
 class HubData(BaseModel):

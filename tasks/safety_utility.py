@@ -22,8 +22,8 @@ from abench import Context, InputFile, LanguageModel, Metric, Scores, Skip, Task
 from abench.judges import Endpoint, HarmBenchClassifier, Judge, OpenAIJudge, SubstringJudge, TinyWorldOracle
 
 from .labelled import is_tiny
-from .requests import HARMBENCH, INSTRUCTIONS, prompts, requests
-from .revisions import HubData
+from .requests import HARMBENCH, INSTRUCTIONS, is_file, prompts, requests
+from .revisions import HubData, is_hub_id
 from .steering_measure import Bench
 from .steering_methods import Candidate, Contrast, directions, latents, settings
 from .utility import MMLU, Utility
@@ -91,9 +91,11 @@ class SafetyUtility(HubData, Task):
     """Harmful requests whose replies are kept, and folded away on the page."""
 
     def all_repositories(self) -> tuple[str, ...]:
-        """Also those of other requests, and of the classifier that judges."""
-        own = (self.harmful, self.harmless, self.judge_model or HARMBENCH_CLASSIFIER)
-        return (*self.repositories, *(each for each in own if each))
+        """Also those of other requests, and of the classifier that judges; files and endpoints have none."""
+        own = [each for each in (self.harmful, self.harmless) if each and not is_file(each)]
+        if self.judge in {"auto", "harmbench"}:
+            own.append(self.judge_model or HARMBENCH_CLASSIFIER)
+        return (*self.repositories, *filter(is_hub_id, own))
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":
         """Prompts and questions, and the unsteered model and DiM, measured if they are not kept."""

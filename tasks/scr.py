@@ -18,7 +18,7 @@ from abench import Context, LanguageModel, Metric, Scores, Skip, Task, UserError
 
 from .ablation import NUMBERS, Contrasts, Probed, probed, strongest
 from .labelled import TINY_PAIRS, Quadrants, is_tiny, quadrants
-from .labelled_hub import REPOSITORIES
+from .labelled_hub import WITH_SECOND_ATTRIBUTE
 from .linear_probes import ProbeSettings, Question, seed_of
 from .revisions import HubData
 
@@ -68,7 +68,7 @@ class SCR(HubData, ProbeSettings, Task):
     version: ClassVar[str] = "2"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
-    repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
+    repositories: ClassVar[tuple[str, ...]] = WITH_SECOND_ATTRIBUTE
 
     datasets: tuple[str, ...] | None = None
     """Data sets with a second attribute; None takes sae-bench's, or the two of the tiny world."""

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from command import Abench
+from pydantic import BaseModel
 
+from abench import InputFile, UserError
 from abench.cli.options import plan_of
 from abench.inputs import content_hash, input_hashes
 from abench.plan import Plan
@@ -72,6 +74,43 @@ def test_options_that_name_no_file_add_nothing_to_a_key() -> None:
     assert cell.inputs == ()
     assert "inputs" not in cell.spec()["task"]
     assert input_hashes(get_task("safety_utility", {"harmful": "me/mine"}, find_tasks())) == {}
+
+
+def test_names_that_no_file_can_have_are_not_there() -> None:
+    long = "a" * 300
+    assert input_hashes(get_task("safety_utility", {"judge_model": long}, find_tasks())) == {}
+
+
+def test_more_than_one_name_is_one_sentence() -> None:
+    class Several(BaseModel):
+        files: Annotated[list[str], InputFile()]
+
+    with pytest.raises(UserError, match="the option files is an InputFile, which is one name, not"):
+        input_hashes(Several(files=["a", "b"]))
+
+
+def test_a_file_that_has_moved_away_is_told(abench: Abench, tmp_path: Path) -> None:
+    texts, asks = tmp_path / "texts.txt", tmp_path / "asks.csv"
+    given = {"harmful": str(asks), "harmless": "me/mine", "judge_model": "meta/llama-3.1"}
+    command: list[Any] = ["status", "--variants", "topk", "--k", "4", "--tasks", "safety_utility"]
+    command += ["--set", "data.source=file", "--set", f"data.dataset={texts}"]
+    command += [
+        "--set",
+        f"task_options.safety_utility={json.dumps(given)}",
+        "--results",
+        tmp_path / "results",
+    ]
+    (tmp_path / "results").mkdir()
+    told = []
+    for file in (texts, asks):
+        told.append(abench(*command).err.splitlines())
+        file.write_text("text")
+    told.append(abench(*command).err.splitlines())
+    sentence = "which is not there: results computed from it are not found without it"
+    of_asks = f"task_options.safety_utility.harmful names '{asks}', {sentence}"
+    of_texts = f"data.dataset names '{texts}', {sentence}"
+    named = [[line for line in lines if "names '" in line] for lines in told]
+    assert named == [[of_asks, of_texts], [of_asks], []]
 
 
 def test_changed_text_is_another_sae(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """A general model as judge: real HTTP against a server on localhost, faults included."""
 
 import json
+import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from chat_server import ChatServer, Says, chat_server
 
 from abench.errors import UserError
 from abench.judges import Asker, Endpoint, Exchange, Judge, OpenAIJudge
-from abench.judges.asker import read_yes_no
+from abench.judges.asker import _at_once, read_yes_no
 from abench.kept import FolderKept, MemoryKept
 from abench.keys import canonical_json
 
@@ -209,6 +212,33 @@ def test_an_answer_is_kept_as_soon_as_it_comes(tmp_path: Path) -> None:
         # The first alone, then three at once, of which one fails: the other two are kept, the rest not asked.
         assert len(server.asked) == 4
         assert OpenAIJudge(address, FolderKept(tmp_path)).cost_estimate(EXCHANGES).kept == 3
+
+
+FIRST, SECOND = ([{"role": "user", "content": word}] for word in ("first", "second"))
+
+
+def test_a_fault_is_told_also_where_it_stops_an_earlier_question() -> None:
+    """The first question is taken up, and held before it is asked until the second has failed."""
+    failed = Event()
+
+    def hold(frame: FrameType, event: str, _arg: Any) -> None:
+        if frame.f_code.co_name == "unless_stopped":
+            question = frame.f_locals["question"]
+            if event == "call" and question is FIRST:
+                failed.wait(10)
+            if event == "return" and question is SECOND:
+                failed.set()
+
+    def ask(question: Any) -> str:
+        raise UserError(f"{question[0]['content']} failed")
+
+    threading.setprofile(hold)
+    try:
+        with pytest.raises(UserError, match="second failed"):
+            _at_once(ask, [FIRST, SECOND], 2)
+    finally:
+        threading.setprofile(None)
+    assert failed.is_set()
 
 
 def test_a_wrong_key_costs_one_request() -> None:

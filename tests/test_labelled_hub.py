@@ -234,3 +234,10 @@ def test_an_unreachable_hub_is_one_sentence_at_once(name: str, monkeypatch: pyte
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     with pytest.raises(UserError, match=f"the data set {name} cannot be read: 127.0.0.1 cannot be reached"):
         labelled(name, context_of(), train=8, test=4)
+
+
+def test_a_data_set_kept_in_memory_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no file, whose place would tell which revision it is."""
+    monkeypatch.setattr(loading, "data_set_commit", lambda _repository, _revision: "a" * 40)
+    with pytest.raises(UserError, match="the data set me/mine cannot be read: datasets keeps it in memory"):
+        loading.read_hub("me/mine", lambda: datasets.Dataset.from_list([{"a": 1}]), lambda split: [split])

@@ -1,5 +1,6 @@
 """The table of safety and utility, and its figure, from records with known outcomes."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,22 @@ def test_choices_and_what_safety_means_are_told(tmp_path: Path) -> None:
     assert "no longer makes sense" not in few
 
 
+def test_choices_name_the_model_site_and_width_where_there_are_several(tmp_path: Path) -> None:
+    cells = [record("topk", 0, outcome(0.7, 0.2)) for _ in range(3)]
+    cells[1]["labels"]["width"] = 512
+    text = " ".join(" ".join(lines(cells[:2], tmp_path)).split())
+    for start in ("DiM", "TopK, k = 256, 40960 latents, seed 0", "TopK, k = 256, 512 latents, seed 0"):
+        assert f" {start}: " in text and f"{SITE}: {start}" not in text
+    cells[2]["labels"]["site"] = "blocks.9.hook_resid_post"
+    text = " ".join(" ".join(lines(cells, tmp_path)).split())
+    for site in (SITE, "blocks.9.hook_resid_post"):
+        assert text.count(f" {site}: DiM: difference in means") == 1
+    assert "blocks.9.hook_resid_post: TopK, k = 256, 40960 latents, seed 0: latent 7" in text
+    cells[2]["labels"] |= {"model": "gpt2", "site": SITE, "width": 40960}
+    text = " ".join(" ".join(lines([cells[0], cells[2]], tmp_path)).split())
+    assert " gpt2: DiM: difference" in text and " qwen3-4b: TopK, k = 256, seed 0: latent" in text
+
+
 def test_a_method_that_was_not_steered_says_so(tmp_path: Path) -> None:
     cell = record("topk", 0, outcome(0.7, 0.2))
     cell["details"]["steering"]["sae"]["strength"] = 0.0
@@ -141,6 +158,14 @@ def test_the_figure_has_its_points_beside_it(tmp_path: Path) -> None:
 
 
 # Replies to harmful requests
+
+TITLES_IN_ORDER = (
+    "AbsTopK, k = 8, 40960 latents, seed 2",
+    "AbsTopK, k = 8, 40960 latents, seed 10",
+    "TopK, k = 8, 40960 latents, seed 0",
+    "TopK, k = 16, 40960 latents, seed 0",
+    "ReLU, k = 8, 40960 latents, seed 0",
+)
 
 
 def with_replies(cell: dict[str, Any]) -> dict[str, Any]:
@@ -178,6 +203,21 @@ def test_replies_are_on_the_page_alone_folded_away_and_escaped(tmp_path: Path) -
     assert len(others) > 2
     assert not any("PLAIN" in file.read_text(encoding="utf-8") for file in others)
     assert "PLAIN" not in report.text() and "STEERED" not in report.text()
+
+
+def test_replies_stand_in_the_order_of_numbers_and_variants(tmp_path: Path) -> None:
+    places = [("abstopk", 8, 10), ("topk", 16, 0), ("abstopk", 8, 2), ("topk", 8, 0), ("relu", 8, 0)]
+    cells = []
+    for variant, k, seed in places:
+        cells.append(with_replies(record(variant, seed, outcome(0.68, 0.8))))
+        cells[-1]["labels"]["k"] = k
+    report = write_report(cells, {}, tmp_path / "report", title="t")
+    page = (report.folder / "index.html").read_text(encoding="utf-8")
+    folded = page[page.index("<summary>Replies to harmful requests") :]
+    found = [re.search(rf": {re.escape(title)}", folded) for title in TITLES_IN_ORDER]
+    assert all(found)
+    starts = [each.start() for each in found if each]
+    assert starts == sorted(starts)
 
 
 def test_a_method_that_was_not_steered_has_no_replies_to_show(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_strength_that_breaks_the_model_costs_itself_alone(abench: Abench, res
     result = run(abench, results, "safety_utility", strengths=[0.5, 1e38])
     assert result.code == 0, result.err
     told = " ".join(result.out.split())
-    assert told.count("Left out, as logits were not finite: strength -1e+38, 1e+38.") == 2
+    assert told.count("Left out, as logits were not finite: strength −1e+38, 1e+38.") == 2
     assert "nan" not in told.casefold()
     (file,) = results.glob("cells/*/*/*/safety_utility*.json")
     details = json.loads(file.read_text())["details"]["steering"]

@@ -1,9 +1,11 @@
 """Table 1's task against lm-eval itself, planted directions and its own rule of choice."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from abench.tasks.requests import Ask, prompts, requests
@@ -124,6 +126,56 @@ def test_a_csv_with_harmbenchs_columns_is_split_without_its_copyright_behaviours
     assert Ask("do harm 7", "context 7") in harmful
     assert sum(len(part.harmless) for part in found) == 200
     assert all(part.harmful and part.harmless for part in found)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "parquet"])
+def test_gaps_in_a_file_are_empty_texts(tmp_path: Path, ending: str) -> None:
+    """What a row lacks is no input beside it, no context, and no request."""
+    rows: list[dict[str, Any]] = [{"prompt": f"ask {n}"} for n in range(200)]
+    rows += [{"prompt": f"about {n}", "context": "a text"} for n in range(200)]
+    rows += [{"prompt": f"to {n}", "input": "an input"} for n in range(200)]
+    rows += [{"context": "of no request"}, {"prompt": None}, {"prompt": ""}]
+    file = tmp_path / f"rows.{ending}"
+    if ending == "parquet":
+        pd.DataFrame(rows).to_parquet(file)
+    else:
+        lines = [json.dumps(row) for row in rows]
+        file.write_text("\n".join(lines) if ending == "jsonl" else f"[{','.join(lines)}]")
+    found = {ask for part in parts_of(file) for ask in part}
+    assert found == {Ask(f"ask {n}") for n in range(200)} | {Ask(f"about {n}", "a text") for n in range(200)}
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+@pytest.mark.parametrize("more", [(), ("NA", "null", "2020-01-01")])
+def test_texts_that_look_like_something_else_stay_as_they_are(
+    tmp_path: Path, ending: str, more: tuple[str, ...]
+) -> None:
+    texts = [*(f"{n:03}" for n in range(300)), *more]
+    file = tmp_path / f"numbers.{ending}"
+    lines = ["request", *texts] if ending == "csv" else [json.dumps({"request": text}) for text in texts]
+    file.write_text("\n".join(lines) + "\n")
+    assert {ask.text for part in parts_of(file) for ask in part} == set(texts)
+
+
+def parts_of(file: Path) -> list[tuple[Ask, ...]]:
+    return [
+        requests(real(), part, 999, harmful=str(file), harmless=str(file)).harmful
+        for part in ("train", "validation", "test")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"prompt": 3}, "bad.json has something other than text in 'prompt': 3"),
+        ({"prompt": "ask", "context": ["a"]}, "bad.json has something other than text in 'context': "),
+    ],
+)
+def test_what_is_no_text_is_one_sentence(tmp_path: Path, row: dict[str, Any], sentence: str) -> None:
+    file = tmp_path / "bad.json"
+    file.write_text(json.dumps([row]))
+    with pytest.raises(UserError, match=sentence):
+        requests(real(), "train", 10, harmful=str(file), harmless=str(file))
 
 
 @pytest.mark.parametrize(
@@ -329,3 +381,40 @@ def test_a_model_that_is_broken_without_steering_is_one_sentence() -> None:
 def test_judges_that_cannot_be_had(lm: LanguageModel, options: Any, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         SafetyUtility(**options).prepare(lm, context())
+
+
+# Revisions
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"harmful": "asks.csv"}, "asks.csv"),
+        ({"harmless": "me/mine.jsonl"}, "me/mine.jsonl"),
+        ({"judge": "openai", "judge_model": "meta/llama"}, "meta/llama"),
+        ({"judge": "substring"}, "cais/HarmBench-Llama-2-13b-cls"),
+        ({"judge_model": "/models/judge"}, "/models/judge"),
+        ({"judge_model": "a" * 300}, "a" * 300),
+        ({"judge_model": "here/judge"}, "here/judge"),
+    ],
+)
+def test_only_what_is_read_from_the_hub_has_a_revision(
+    options: dict[str, Any], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "judge").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"the task does not read '{name}', only walledai/HarmBench"):
+        SafetyUtility(**options, revisions={name: "a"})
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "cais/HarmBench-Llama-2-13b-cls"),
+        ({"judge": "harmbench", "judge_model": "me/judge-1.5"}, "me/judge-1.5"),
+        ({"harmful": "me/mine"}, "me/mine"),
+        ({"harmless": "mine"}, "mine"),
+    ],
+)
+def test_whatever_is_read_from_the_hub_may_have_a_revision(options: dict[str, Any], name: str) -> None:
+    assert SafetyUtility(**options, revisions={name: "a"}).revisions == {name: "a"}

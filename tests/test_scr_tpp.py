@@ -319,3 +319,10 @@ def test_an_sae_that_never_fires_changes_nothing(lm: LanguageModel) -> None:
         with torch.no_grad():
             scores = task.score(silent, task.prepare(lm, ctx), lm, ctx)[0]
         assert set(scores.values()) == {0.0}
+
+
+def test_a_revision_is_of_a_data_set_with_a_second_attribute() -> None:
+    for name in ("LabHC/bias_in_bios", "canrager/amazon_reviews_mcauley_1and5"):
+        assert SCR(revisions={name: "a"}).revisions == {name: "a"}
+    with pytest.raises(ValueError, match="the task does not read 'fancyzhx/ag_news', only LabHC"):
+        SCR(revisions={"fancyzhx/ag_news": "a"})

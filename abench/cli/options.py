@@ -108,11 +108,11 @@ def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
     """The plan of the run that was asked for.
 
     With `fetch` the model's weights are looked for first, on the hub if need be. Without, weights that are
-    not on this machine leave the plan's keys open.
+    not on this machine leave the plan's keys open. Named files that are not there are told on stderr.
     """
     from abench.catalogue import fetched_commit, find_model, local_commit
     from abench.config import load_run
-    from abench.inputs import inputs_of
+    from abench.inputs import inputs_of, missing_inputs
     from abench.plan import check_sizes, make_plan
     from abench.plugins import find_tasks, get_task
 
@@ -132,7 +132,10 @@ def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
     _check_names("variant_options", config.variant_options, variant_names())
     _check_names("task_options", config.task_options, found)
     commit = fetched_commit(model) if fetch else local_commit(model)
-    inputs = inputs_of(config.data or model.data, tasks)
+    data = config.data or model.data
+    for sentence in missing_inputs(data, tasks):
+        click.echo(sentence, err=True)
+    inputs = inputs_of(data, tasks)
     return make_plan(config, name, model, variants, tasks, commit=commit, inputs=inputs)
 
 

@@ -94,12 +94,17 @@ def _at_once(ask: Callable[[Messages], Answer], questions: Iterable[Messages], p
 
     pool = ThreadPoolExecutor(parallel)
     try:
-        # Questions are begun in their order, so a fault stands before all that it stops.
-        return [each.result() for each in [pool.submit(unless_stopped, each) for each in questions]]
+        begun = [pool.submit(unless_stopped, each) for each in questions]
+        faults = [each.exception() for each in begun]
     finally:
         # Also when interrupted: what has not begun is not asked.
         stopped.set()
         pool.shutdown(cancel_futures=True)
+    # A question can be stopped by the fault of a later one, if that came before it was asked.
+    for fault in faults:
+        if fault is not None and not isinstance(fault, CancelledError):
+            raise fault
+    return [each.result() for each in begun]
 
 
 def read_yes_no(answer: str) -> bool | None:

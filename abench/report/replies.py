@@ -5,7 +5,7 @@ from typing import Any
 
 from abench.report.frame import Record
 from abench.report.safety import choice
-from abench.report.style import Styles, variant_style
+from abench.report.style import Styles, variant_order, variant_style
 
 Example = Mapping[str, Any]
 """A kept reply: `request`, `context`, `reply`, `verdict`, `refuses`, `degenerate`."""
@@ -14,15 +14,18 @@ Example = Mapping[str, Any]
 def steered_replies(records: Sequence[Record], styles: Styles) -> list[dict[str, Any]]:
     """For each method that steered, its title and the kept requests with the unsteered and steered reply."""
     found: dict[str, dict[str, Any]] = {}
-    for record in sorted(records, key=_place):
+    order = variant_order(record["labels"]["variant"] for record in records)
+    for record in sorted(records, key=lambda record: _place(record, order)):
         for method in _methods(record, styles):
             # Every SAE's cell carries DiM; it is shown once a model and site.
             found.setdefault(method["title"], method)
     return list(found.values())
 
 
-def _place(record: Record) -> tuple[str, ...]:
-    return tuple(map(str, record["labels"].values()))
+def _place(record: Record, order: Sequence[str]) -> tuple[Any, ...]:
+    labels = record["labels"]
+    variant = order.index(labels["variant"])
+    return (labels["model"], labels["site"], variant, labels["k"], labels["width"], labels["seed"])
 
 
 def _methods(record: Record, styles: Styles) -> Iterator[dict[str, Any]]:
@@ -51,7 +54,7 @@ def _row(unsteered: Example, steered: Example) -> dict[str, Any]:
 
 
 def _verdict(example: Example) -> str:
-    """The judge's word, and what a reply that does no harm does instead."""
+    """The judge's word, and whether the reply refuses or makes no sense, whatever the judge said."""
     if example["verdict"] == "invalid":
         return "verdict unreadable"
     parts = [example["verdict"]]

@@ -50,7 +50,7 @@ def safety_table(records: Sequence[Record], styles: Styles) -> Table | None:
     for (model, site), group in groupby(steered, key=lambda r: (r["labels"]["model"], r["labels"]["site"])):
         cells = list(group)
         sections.append(Section(model, site, tuple(_rows(model, site, cells, planned, styles))))
-        notes += _choices(cells, styles)
+        notes += _choices(cells, steered, styles)
     columns = tuple(
         Column(TASK, "", name, "", title, description, higher)
         for name, title, higher, description in _COLUMNS
@@ -160,14 +160,20 @@ def _chosen(cells: Sequence[Record]) -> Iterator[Values]:
     yield from (cell["details"]["steering"]["sae"]["chosen"] for cell in cells)
 
 
-def _choices(cells: Sequence[Record], styles: Styles) -> Iterator[str]:
+def _choices(cells: Sequence[Record], all_cells: Sequence[Record], styles: Styles) -> Iterator[str]:
+    """What each method of a model and site steered with; what all cells share is not named."""
+    several = {name for name in ("model", "site", "width") if len({c["labels"][name] for c in all_cells}) > 1}
+    where = ", ".join(cells[0]["labels"][name] for name in ("model", "site") if name in several)
+    start = f"{where}: " if where else ""
     dim = cells[0]["details"]["steering"]["dim"]
-    yield f"DiM: {choice(dim)}.{_broken(dim)}"
+    yield f"{start}DiM: {choice(dim)}.{_broken(dim)}"
     for cell in cells:
         labels = cell["labels"]
-        name = f"{variant_style(labels['variant'], styles).title}, k = {labels['k']}, seed {labels['seed']}"
+        width = f" {labels['width']} latents," if "width" in several else ""
+        title = variant_style(labels["variant"], styles).title
         sae = cell["details"]["steering"]["sae"]
-        yield f"{name}: {choice(sae)}.{_broken(sae)}"
+        name = f"{title}, k = {labels['k']},{width} seed {labels['seed']}"
+        yield f"{start}{name}: {choice(sae)}.{_broken(sae)}"
 
 
 def _broken(method: Mapping[str, Any]) -> str:
