@@ -155,7 +155,7 @@ def _moved(residual: Tensor, sae: Any, latents: Sequence[int], change: Callable[
     """The residual stream after the codes of some latents, [tokens, latents given], changed by `change`."""
     x = _tokens(residual, sae)
     few = _few_latents()
-    step = change(few.codes_of(sae, x, latents)) @ few.written(sae, latents)
+    step: Tensor = change(few.codes_of(sae, x, latents)) @ few.written(sae, latents)
     factor = output_gain(sae, x)
     step = step if factor is None else step * factor
     # Added to what came in, not to the copy in the SAE's dtype, which may be the coarser one.
