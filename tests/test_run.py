@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -180,7 +181,7 @@ def test_a_run_killed_three_times_ends_with_the_same_numbers(finished: Path, tmp
         process = start(*command)
         seen: set[float] = set()
         while process.poll() is None:
-            times = {file.stat().st_mtime_ns for file in _existing(results, sign)}
+            times = _times(results, sign)
             if len(seen | times) >= (3 if deaths == [True] else 1) and times:
                 break
             seen |= times
@@ -197,8 +198,14 @@ def test_a_run_killed_three_times_ends_with_the_same_numbers(finished: Path, tmp
         assert (results / whole.relative_to(finished)).read_bytes() == whole.read_bytes()
 
 
-def _existing(results: Path, pattern: str) -> list[Path]:
-    return [file for file in results.glob(pattern) if file.exists()]
+def _times(results: Path, pattern: str) -> set[int]:
+    """When the files were written; those still under a temporary name, which may vanish, do not count."""
+    found = set()
+    for file in results.glob(pattern):
+        if not file.parent.name.startswith("."):
+            with suppress(FileNotFoundError):
+                found.add(file.stat().st_mtime_ns)
+    return found
 
 
 @pytest.mark.slow
