@@ -24,7 +24,8 @@ def probes(lm: LanguageModel, site: str) -> tuple[torch.Tensor, torch.Tensor]:
         y += [[_target(labels, axis) for axis in AXES] for labels in document.concepts[: len(row) - 1]]
     streams = torch.cat(x)
     with_one = torch.cat([streams, torch.ones(len(streams), 1)], 1)
-    found = torch.linalg.lstsq(with_one, torch.tensor(y)).solution
+    # In float32 the rank that is found, and with it the solution, hangs on the last bits.
+    found = torch.linalg.lstsq(with_one.double(), torch.tensor(y).double()).solution.float()
     return found[:-1], found[-1]
 
 
