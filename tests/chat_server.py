@@ -4,10 +4,12 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import pytest
 
 # Clients wait this long before they try again, instead of half a second and more.
 SOON = {"retry-after-ms": "5"}
@@ -71,6 +73,10 @@ def chat_server(answer: Callable[[dict[str, Any], int], Says] | Says) -> Iterato
             with lock:
                 # Before the response, or a client could ask again before it counts as answered.
                 state.under_way -= 1
+            with suppress(ConnectionError):  # a client that lost patience has hung up
+                self._respond(says)
+
+        def _respond(self, says: Says) -> None:
             content = says.content()
             self.send_response(says.status)
             # Said, or the client would use the connection again, lose it, and try once more.
@@ -87,6 +93,7 @@ def chat_server(answer: Callable[[dict[str, Any], int], Says] | Says) -> Iterato
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = False  # closing waits for them, so that none outlives its test
     state.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -96,3 +103,10 @@ def chat_server(answer: Callable[[dict[str, Any], int], Says] | Says) -> Iterato
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let clients reach localhost, whatever the machine's network is like."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)

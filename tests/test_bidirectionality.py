@@ -13,7 +13,7 @@ from abench.tasks.pole_judges import Verdict, kappa
 from abench.tasks.pole_openai import OpenAIPoles, question, read_kind
 from abench.tasks.pole_oracle import TinyWorldPoles, about, base_rates, kind_of, opposite_of, tail
 from abench.tasks.pole_validation import made_up, validation
-from chat_server import Says, chat_server
+from chat_server import Says, chat_server, without_proxies
 from command import SMALL, Abench
 from paper_cells import cell
 from pole_saes import AXES, planted
@@ -37,9 +37,7 @@ def bench() -> Bench:
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+    without_proxies(monkeypatch)
 
 
 def scored(bench: Bench, sae: Any, **options: Any) -> tuple[dict[str, float], dict[str, Any]]:

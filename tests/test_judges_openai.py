@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from chat_server import ChatServer, Says, chat_server
+from chat_server import ChatServer, Says, chat_server, without_proxies
 
 from abench.errors import UserError
 from abench.judges import Asker, Endpoint, Exchange, Judge, OpenAIJudge
@@ -25,9 +25,7 @@ EXCHANGES = [Exchange(f"do harm {i}", "sure, here is how" if i % 2 else "no, nev
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", KEY)
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+    without_proxies(monkeypatch)
 
 
 def endpoint(server: ChatServer, **changes: Any) -> Endpoint:

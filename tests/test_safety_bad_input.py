@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import ChatServer, Says, chat_server
+from chat_server import ChatServer, Says, chat_server, without_proxies
 from command import SMALL, Abench, Result
 
 from abench.tinyworld import MODEL_DIR, World
@@ -22,9 +22,7 @@ TASK_SIZES: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", "sk-secret")
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+    without_proxies(monkeypatch)
 
 
 @pytest.fixture(scope="module")
