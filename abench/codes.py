@@ -104,6 +104,15 @@ class OfEach(Generic[Poles]):
     def failed(self, sae: Any) -> bool:
         return sae in self._errors
 
+    def attempt(self, sae: Any, work: Callable[[Any], None]) -> None:
+        """Do an SAE's part of a shared pass; its failure is kept for it and does not stop the others."""
+        if self.failed(sae):
+            return
+        try:
+            work(sae)
+        except Exception as error:
+            self.fail(sae, error)
+
     def __call__(self, sae: Any) -> Poles:
         """The result for an SAE, in the view it is seen in."""
         base = base_of(sae)
@@ -142,7 +151,7 @@ def pool(lm: LanguageModel, texts: Sequence[str], ctx: Context, *, context: int)
         residual[numbers] = (_summed(x, owner, len(numbers)) / count).cpu()
         order += numbers
         for sae in saes:
-            _guarded(codes, sae, lambda s: blocks[s].append(_Block.of(s, x, owner, count)))  # noqa: B023
+            codes.attempt(sae, lambda s: blocks[s].append(_Block.of(s, x, owner, count)))  # noqa: B023
     back = np.argsort(order)
     for sae in saes:
         if not codes.failed(sae):
@@ -160,7 +169,7 @@ def firing_rates(lm: LanguageModel, tokens: Tensor, ctx: Context) -> OfEach[Pole
         x = lm.residual(part, ctx.site)[ordinary(part, lm).to(lm.device)].float()
         seen += len(x)
         for sae in saes:
-            _guarded(rates, sae, lambda s: _count(s, x, counts))  # noqa: B023
+            rates.attempt(sae, lambda s: _count(s, x, counts))  # noqa: B023
     for sae in saes:
         if not rates.failed(sae):
             positive, negative = (counts[sae].double() / max(seen, 1)).cpu()
@@ -283,16 +292,6 @@ def _count(sae: Any, x: Tensor, counts: dict[Any, Tensor]) -> None:
         else:
             fired = torch.stack(_active().firings(_active().active_codes(sae, part)))
         counts[sae] = counts[sae] + fired if sae in counts else fired
-
-
-def _guarded(results: OfEach[Any], sae: Any, work: Callable[[Any], None]) -> None:
-    """Do an SAE's part of a shared pass; its failure is kept for it and does not stop the others."""
-    if results.failed(sae):
-        return
-    try:
-        work(sae)
-    except Exception as error:
-        results.fail(sae, error)
 
 
 def _rows_at_once(sae: Any) -> int:

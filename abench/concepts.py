@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from abench.codes import OfEach, _guarded, pool, right_padded
+from abench.codes import OfEach, pool, right_padded
 from abench.config import DataSpec, EvaluationSpec
 from abench.errors import UserError
 from abench.generation import prompt_rows
@@ -143,7 +143,7 @@ def _of_each(
 ) -> OfEach[LatentDifferences]:
     results: OfEach[LatentDifferences] = OfEach()
     for sae in saes:
-        _guarded(results, sae, lambda s: results.keep(s, differences(s)))
+        results.attempt(sae, lambda s: results.keep(s, differences(s)))
     return results
 
 

@@ -104,15 +104,14 @@ def top_contexts(
     for part in torch.split(tokens, ctx.evaluation.batch_size):
         mask = ordinary(part, lm).to(lm.device)
         x = lm.residual(part, ctx.site)[mask].float()
+
+        def search(sae: Any) -> None:
+            if sae not in searches:
+                searches[sae] = _Search(sae, list(latents(sae)), number, around, lm.device)
+            searches[sae].add(x, mask, first)  # noqa: B023
+
         for sae in saes:
-            try:
-                if not result.failed(sae):
-                    search = searches.get(sae) or _Search(sae, list(latents(sae)), number, around, lm.device)
-                    searches[sae] = search
-                    search.add(x, mask, first)
-            except Exception as error:
-                # It is that SAE's result, raised when it is asked for; the others go on.
-                result.fail(sae, error)
+            result.attempt(sae, search)
         first += len(part)
     texts = _Texts(lm, tokens)
     for sae in saes:

@@ -42,22 +42,19 @@ def make_step(sae: TrainingSAE[Any], *, precision: Literal["float32", "bfloat16"
     product are rounded to it, the one product that is dense; of others it is autograd under autocast, all
     products in bfloat16.
     """
-    low = precision == "bfloat16"
+    low = torch.bfloat16 if precision == "bfloat16" else None
     if (
         sae.cfg.normalize_activations != "none"
         or sae.dtype not in (torch.float32, torch.float64)
         or not has_derived_steps(sae.W_enc.device)
     ):
-        return AutogradStep(sae, autocast=torch.bfloat16 if low else None)
+        return AutogradStep(sae, autocast=low)
     # The very class and no subclass of it: a subclass may compute something else.
     kind = type(sae)
-    top = kind in (TopKTrainingSAE, AbsTopKTrainingSAE, BatchTopKTrainingSAE, BatchAbsTopKTrainingSAE)
-    if low:
-        if top:
-            return TopKStep(sae, product=torch.bfloat16)
-        return AutogradStep(sae, autocast=torch.bfloat16)
-    if top:
-        return TopKStep(sae)
+    if kind in (TopKTrainingSAE, AbsTopKTrainingSAE, BatchTopKTrainingSAE, BatchAbsTopKTrainingSAE):
+        return TopKStep(sae, product=low)
+    if low is not None:
+        return AutogradStep(sae, autocast=low)
     if kind is StandardTrainingSAE and sae.cfg.lp_norm == 1:
         return ReLUStep(sae)
     if kind is GatedTrainingSAE:
