@@ -18,3 +18,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean '{near[0]}'?"
     return f"; known: {', '.join(names)}" if names else ""
+
+
+def outside_cause(error: BaseException) -> str | None:
+    """The sentence for a failure that is neither the user's mistake nor a bug; None for any other error.
+
+    That is what the machine refuses: storage (OSError), memory, depth of recursion. Everything that turns
+    such failures into sentences calls this, so that they read the same everywhere.
+    """
+    if isinstance(error, OSError):
+        place = next((str(name) for name in (error.filename2, error.filename) if name is not None), None)
+        cause = error.strerror or str(error) or type(error).__name__
+        return f"{place}: {cause}" if place else cause
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this"
+    if isinstance(error, RecursionError):
+        return "something is nested too deeply"
+    return None

@@ -1,0 +1,49 @@
+"""Short critical sections that processes on one folder share, on whatever file system it lies."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from abench.errors import UserError
+
+WAIT_SECONDS = 60.0
+_NO_FLOCK = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
+_POLL_SECONDS = 0.01
+
+
+@contextmanager
+def guarded(file: Path, *, wait: float = WAIT_SECONDS) -> Iterator[None]:
+    """Hold the lock at `file` while the block runs; no other process is in a block with the same file.
+
+    The operating system releases the lock when its process dies. Where the file system has no such locks,
+    the lock is a file created exclusively, which filelock removes once its process is gone. Sections have to
+    be short: reading and renaming, no computing. Makes the folder. Raises UserError if another process holds
+    the lock for `wait` seconds, and OSError if the lock file cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = _acquired(file, wait)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquired(file: Path, wait: float) -> BaseFileLock:
+    lock: BaseFileLock = FileLock(file)
+    try:
+        try:
+            lock.acquire(timeout=wait, poll_interval=_POLL_SECONDS)
+        except OSError as error:
+            if isinstance(error, Timeout) or error.errno not in _NO_FLOCK:
+                raise
+            # Under another name: the file of the failed attempt would count as a lock that is held.
+            lock = SoftFileLock(file.with_name(f"{file.name}.soft"))
+            lock.acquire(timeout=wait, poll_interval=_POLL_SECONDS)
+    except Timeout as error:
+        raise UserError(
+            f"another process has held the lock {file} for {wait:.0f} seconds: end it, or run again later"
+        ) from error
+    return lock
