@@ -29,9 +29,13 @@ from sae_lens import (
 from torch import Tensor
 
 from abench.errors import UserError
-from abench.variants.absjumprelu import AbsJumpReLUSAE, abs_jump_relu
-from abench.variants.batchabstopk_sae import BatchAbsTopKSAE, two_sided_jump
-from abench.variants.signedtopk import SignedTopKSAE, SignedTopKTrainingSAE
+from abench.variants import abs_jump_relu, two_sided_jump
+from abench.variants.saes import (
+    AbsJumpReLUSAE,
+    BatchAbsTopKSAE,
+    SignedTopKSAE,
+    SignedTopKTrainingSAE,
+)
 from abench.views import SplitSAE
 
 _SCREENED = 8

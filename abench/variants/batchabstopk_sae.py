@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import Tensor
+
+from abench.variants.architectures import register_inference, register_training
+from abench.variants.batchabstopk import batch_abs_top_k, two_sided_jump
+
 from sae_lens import (
     AbsTopKTrainingSAE,
     BatchTopKTrainingSAE,
@@ -12,29 +17,8 @@ from sae_lens import (
     JumpReLUSAE,
     SAEConfig,
 )
-from torch import Tensor
-
-from abench.variants.abstopk import abs_top_k
-from abench.variants.architectures import register_inference, register_training
 
 ARCHITECTURE = "batchabstopk"
-
-
-def batch_abs_top_k(u: Tensor, k: int) -> Tensor:
-    """Keep the k·batch entries of largest absolute value of a batch [..., width], with their signs.
-
-    The proximal operator of R(Z) = ι(‖Z‖₀ ≤ k·batch) of the batch's latents Z taken together, for any
-    λ > 0: Lemma 1's AbsTopK with the batch as one vector, so a token may use more than k latents.
-    """
-    return abs_top_k(u.flatten(), k * u.shape[:-1].numel()).reshape(u.shape)
-
-
-def two_sided_jump(u: Tensor, threshold: float | Tensor) -> Tensor:
-    """u where |u| > threshold, 0 elsewhere.
-
-    The proximal operator of λ‖z‖₀ for threshold √(2λ): JumpReLU's regulariser without its sign constraint.
-    """
-    return u * (u.abs() > threshold)
 
 
 @dataclass

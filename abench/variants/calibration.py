@@ -5,12 +5,16 @@ a token's latents do not depend on its neighbours. sae-lens learns that threshol
 starts at 0 with rate 0.01 and no bias correction: after a short run it is far too low and L0 far too high.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from sae_lens import TrainingSAE
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from sae_lens import TrainingSAE
 
 ENTRIES_PER_CHUNK = 2**24
 """Pre-activations held at once: 64 MiB of float32."""

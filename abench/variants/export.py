@@ -11,6 +11,7 @@ from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
 from sae_lens.registry import SAE_CLASS_REGISTRY
 from safetensors import SafetensorError
 
+import abench.variants.saes  # noqa: F401 - registers abench's own architectures with sae-lens
 from abench import __version__
 from abench.errors import UserError, did_you_mean
 

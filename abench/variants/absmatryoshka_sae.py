@@ -1,0 +1,36 @@
+"""The sae-lens classes of the signed Matryoshka SAE, registered there as "absmatryoshka" on import."""
+
+from dataclasses import dataclass
+
+from abench.variants.architectures import register_training
+from abench.variants.batchabstopk_sae import BatchAbsTopKSAEConfig, BatchAbsTopKTrainingSAE
+
+from sae_lens import (
+    MatryoshkaBatchTopKTrainingSAE,
+    MatryoshkaBatchTopKTrainingSAEConfig,
+    SAEConfig,
+)
+
+
+@dataclass
+class AbsMatryoshkaTrainingSAEConfig(MatryoshkaBatchTopKTrainingSAEConfig):  # type: ignore[misc]  # untyped
+    """Training configuration: sae-lens's Matryoshka options."""
+
+    @classmethod
+    def architecture(cls) -> str:
+        """The name in sae-lens's registry."""
+        return "absmatryoshka"
+
+    def get_inference_config_class(self) -> type[SAEConfig]:
+        """Batch-level AbsTopK's: the prefixes matter in training only."""
+        return BatchAbsTopKSAEConfig
+
+
+# Batch-level AbsTopK gives selection, auxiliary loss and threshold, sae-lens's Matryoshka the nested losses.
+class AbsMatryoshkaTrainingSAE(BatchAbsTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAE):  # type: ignore[misc]
+    """Training on the k·batch latents of largest absolute value, with a loss for every prefix."""
+
+    cfg: AbsMatryoshkaTrainingSAEConfig
+
+
+register_training(AbsMatryoshkaTrainingSAE, AbsMatryoshkaTrainingSAEConfig)
