@@ -7,7 +7,11 @@ are written against it alone. They are imported when first used, so that `import
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from abench._torchvision import hide_if_broken
+
 __version__ = "0.1.0"
+
+hide_if_broken()
 
 if TYPE_CHECKING:
     from abench.activations import TokenRows, ordinary

@@ -261,10 +261,7 @@ class ActivationStream:
             shape = list(activations.shape)
             raise UserError(f"activations {place} have shape {shape}, not [tokens, {self._lm.d_model}]")
         if not bool(activations.isfinite().all()):
-            raise UserError(
-                f"activations {place} are not finite; a model that overflows in float16 needs "
-                "--set dtype=bfloat16"
-            )
+            raise UserError(f"activations {place} are not finite; {_way_out(self._lm)}")
 
     def _kept(self, activations: Tensor) -> Tensor:
         if self.statistics is None or self.statistics.norm_limit is None:
@@ -279,6 +276,16 @@ class ActivationStream:
         scaled = self._training.normalisation == "scale"
         scale = self._lm.d_model**0.5 / float(usual.mean()) if scaled else 1.0
         return InputStatistics(scale=scale, norm_limit=limit)
+
+
+def _way_out(source: LanguageModel | ActivationSource) -> str:
+    """What to do about activations that are not finite."""
+    if not isinstance(source, LanguageModel):
+        return "look at the source that gives them"
+    dtype = str(source.model.dtype).removeprefix("torch.")
+    if dtype == "float16":
+        return "float16 overflows above 65,504: bfloat16 does not, --set dtype=bfloat16"
+    return f"in {dtype} numbers of a sound model do not overflow: fetch its weights again"
 
 
 def normalised(batch: Tensor, training: TrainingSpec, scale: float) -> Tensor:

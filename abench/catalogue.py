@@ -1,17 +1,20 @@
 """From what a user calls a model to its configuration and, when it is needed, the folder of its weights."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from abench import hub
 from abench.config import ModelConfig, config_names, is_model_file, model_config
+from abench.content import folder_digest
 from abench.errors import UserError, did_you_mean
 from abench.keys import key_of
+from abench.model_folder import Sizes, configured_sizes, examine
 
-_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
-_IDENTITY_FILES = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+_FORMER = {"bb4258b24298b1d9a6b3f0a5012ffb4f5e2d60c2": "c6a1fb491eb87600c00f42891c8e5e814776175b"}
+"""Hash of all files of a folder -> what it was called when fewer files counted, so that results stay valid.
+
+It is the bundled model's. Any change of any of its files gives a hash that is not listed here.
+"""
 
 
 def find_model(name: str) -> tuple[str, ModelConfig]:
@@ -24,19 +27,30 @@ def find_model(name: str) -> tuple[str, ModelConfig]:
         return name, model_config(name)
     if is_model_file(name):
         return Path(name).stem, model_config(name)
-    if Path(name).is_dir():
+    if _is_folder(name):
         folder = Path(name).resolve()
         return folder.name, _from_folder(folder, weights=str(folder))
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    if _is_file(name):
+        raise UserError(f"the model {_shown(name)} is a file: name its folder, or a model's YAML file")
+    if _is_path(name):
+        raise UserError(f"the model folder {_shown(name)} does not exist")
+    if "/" in name:
         for known in config_names("models"):
             if model_config(known).weights == name:
                 return known, model_config(known)
-        return name.replace("/", "--"), _from_folder(hub.fetch_model(name, None), weights=name)
-    known_names = config_names("models")
+        return name.replace("/", "--"), _from_folder(_fetched(name), weights=name)
+    near = did_you_mean(name[:120], config_names("models"))
     raise UserError(
-        f"unknown model '{name}'{did_you_mean(name, known_names)} "
+        f"unknown model {_shown(name)}{near}{'' if near.endswith('?') else '.'} "
         "A local Hugging Face folder, a hub id (owner/name) or a model's YAML file works too."
     )
+
+
+def _fetched(name: str) -> Path:
+    try:
+        return hub.fetch_model(name, None)
+    except UserError as error:
+        raise UserError(f"there is no local folder {_shown(name)}, and {error}") from error
 
 
 def recorded(config: ModelConfig) -> dict[str, Any]:
@@ -57,29 +71,43 @@ def weights_folder(config: ModelConfig) -> Path:
     return (
         _local_folder(config)
         or hub.cached_model(config.weights, config.revision)
-        or hub.fetch_model(config.weights, config.revision)
+        or _from_hub(config.weights, config.revision)
     )
 
 
-def fetched_commit(config: ModelConfig) -> str:
-    """What identifies the weights, which are fetched from the hub and checked if need be.
+def fetched_commit(config: ModelConfig, context: int | None = None) -> str:
+    """What identifies the weights, which are fetched from the hub if need be, and checked.
 
-    Raises UserError if they cannot be had, are damaged, or are of another size than the configuration says.
+    Raises UserError if they cannot be had, if the model cannot be opened, if it is of another size than the
+    configuration says, or if it has no positions for `context` tokens (None: the configuration's).
     """
     if config.synthetic is not None:
         return _synthetic_commit(config)
-    folder = _local_folder(config) or hub.fetch_model(config.weights, config.revision)
-    check_folder(folder)
-    _check_sizes(config, folder)
+    folder = _local_folder(config) or _from_hub(config.weights, config.revision)
+    _check_fit(config, folder, context)
     return commit_of(config, folder)
 
 
-def local_commit(config: ModelConfig) -> str | None:
-    """What identifies the weights if they are on this machine; None, without asking the network, if not."""
+def local_commit(config: ModelConfig, context: int | None = None) -> str | None:
+    """What identifies the weights if they are on this machine; None, without asking the network, if not.
+
+    A local folder is checked as by `fetched_commit`. What the hub's cache holds of a model is not: its commit
+    is known even where files are missing.
+    """
     if config.synthetic is not None:
         return _synthetic_commit(config)
-    folder = _local_folder(config) or hub.cached_model(config.weights, config.revision)
+    local = _local_folder(config)
+    if local is not None:
+        _check_fit(config, local, context)
+    folder = local or hub.cached_model(config.weights, config.revision)
     return None if folder is None else commit_of(config, folder)
+
+
+def _check_fit(config: ModelConfig, folder: Path, context: int | None) -> None:
+    # What comes with abench is whole, and seconds of every run would go into trying it.
+    sizes = configured_sizes(folder) if config.weights == "tinyworld" else examine(folder)
+    _check_sizes(config, folder, sizes)
+    _check_context(config, context, sizes)
 
 
 def _synthetic_commit(config: ModelConfig) -> str:
@@ -92,8 +120,37 @@ def _local_folder(config: ModelConfig) -> Path | None:
         from abench.tinyworld import MODEL_DIR
 
         return Path(MODEL_DIR)
-    folder = Path(config.weights)
-    return folder if folder.is_dir() else None
+    return Path(config.weights) if _is_folder(config.weights) else None
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except OSError:
+        return False  # too long for a name, or in a folder that may not be read
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:
+        return False
+
+
+def _from_hub(weights: str, revision: str | None) -> Path:
+    """A hub model's folder; what can only be a path is never asked for there."""
+    if _is_path(weights):
+        raise UserError(f"the model folder {_shown(weights)} does not exist")
+    return hub.fetch_model(weights, revision)
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name of a model can only be that of a file or folder; hub ids have one slash within them."""
+    return name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 120 else f"{name[:120]}…")
 
 
 def commit_of(config: ModelConfig, folder: Path) -> str:
@@ -104,84 +161,49 @@ def commit_of(config: ModelConfig, folder: Path) -> str:
 
 
 def folder_hash(folder: Path) -> str:
-    """A hash of a local folder's weights, configuration and tokenizer (40 hex digits)."""
-    digest = hashlib.sha256()
-    for file in sorted([*folder.glob("*.safetensors"), *(folder / name for name in _IDENTITY_FILES)]):
-        if file.is_file():
-            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-            with file.open("rb") as stream:
-                while chunk := stream.read(1 << 22):
-                    digest.update(chunk)
-    return digest.hexdigest()[:40]
+    """A hash of all that opening a local folder can read: of every file that is not hidden (40 hex digits).
+
+    Raises UserError if something cannot be read or changes while it is read.
+    """
+    digest = folder_digest(folder)[:40]
+    return _FORMER.get(digest, digest)
 
 
-def check_folder(folder: Path) -> None:
-    """Raise UserError unless the folder holds a config, a vocabulary and whole safetensors weights."""
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is not a Hugging Face model folder: it has no config.json")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        pickled = [p.name for p in folder.glob("*.bin")]
-        also = f" ({pickled[0]} is a pickle, which abench does not load)" if pickled else ""
-        raise UserError(f"{folder} has no weights: no .safetensors file is in it{also}")
-    for file in weights:
-        _check_safetensors(file)
-    if not any((folder / name).is_file() for name in _VOCABULARIES):
-        # transformers would make a tokenizer that knows no words, and every text would be empty.
-        raise UserError(f"{folder} has no tokenizer: none of {', '.join(_VOCABULARIES)} is in it")
-
-
-def _check_safetensors(file: Path) -> None:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        header_size = int.from_bytes(stream.read(8), "little")
-        try:
-            header = json.loads(stream.read(header_size)) if header_size <= size - 8 else None
-        except ValueError:
-            header = None
-    if not isinstance(header, dict):
-        raise UserError(f"{file} is damaged: its header cannot be read; fetch the file again")
-    end = max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
-    if size != 8 + header_size + end:
-        raise UserError(
-            f"{file} is damaged: it has {size} bytes where its header announces {8 + header_size + end}; "
-            "fetch the file again"
-        )
+def check_commit(config: ModelConfig, folder: Path, commit: str | None) -> None:
+    """Raise UserError unless a folder that has been opened still is the one that the plan's keys name."""
+    if commit_of(config, folder) != commit:
+        raise UserError(f"{folder} has changed since this run was planned: run the same command again")
 
 
 def _from_folder(folder: Path, weights: str) -> ModelConfig:
     """Defaults for an unknown model: the middle layer, and the paper's k = floor(d_model / 10)."""
-    check_folder(folder)
-    n_layers, d_model = _sizes(folder)
+    sizes = examine(folder)
+    usual = ModelConfig.model_fields["context"].default
     return ModelConfig(
         title=folder.name if weights == str(folder) else weights,
         weights=weights,
-        n_layers=n_layers,
-        d_model=d_model,
-        layers=(n_layers // 2,),
-        k=(max(1, d_model // 10),),
+        n_layers=sizes.n_layers,
+        d_model=sizes.d_model,
+        layers=(sizes.n_layers // 2,),
+        k=(max(1, sizes.d_model // 10),),
+        context=min(usual, sizes.max_context or usual),
     )
 
 
-def _sizes(folder: Path) -> tuple[int, int]:
-    """Number of layers and width, as a model's config.json has them."""
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    text = config.get("text_config", config)
-    try:
-        n_layers = int(text.get("num_hidden_layers", text.get("n_layer", 0)))
-        d_model = int(text.get("hidden_size", text.get("n_embd", 0)))
-    except (TypeError, ValueError):
-        n_layers = d_model = 0
-    if not n_layers or not d_model:
-        raise UserError(f"{folder}/config.json does not say how many layers the model has, or how wide it is")
-    return n_layers, d_model
-
-
-def _check_sizes(config: ModelConfig, folder: Path) -> None:
+def _check_sizes(config: ModelConfig, folder: Path, sizes: Sizes) -> None:
     """Raise UserError unless the weights are of the sizes that sites and widths were planned with."""
-    n_layers, d_model = _sizes(folder)
-    if (n_layers, d_model) != (config.n_layers, config.d_model):
+    if (sizes.n_layers, sizes.d_model) != (config.n_layers, config.d_model):
         raise UserError(
             f"{config.title} is configured with {config.n_layers} blocks and d_model {config.d_model}, but "
-            f"the weights in {folder} have {n_layers} and {d_model}: correct the model's YAML file"
+            f"the weights in {folder} have {sizes.n_layers} and {sizes.d_model}: correct the model's YAML "
+            "file"
+        )
+
+
+def _check_context(config: ModelConfig, context: int | None, sizes: Sizes) -> None:
+    """Raise UserError for contexts that are longer than the model has positions for."""
+    tokens = context or config.context
+    if sizes.max_context is not None and tokens > sizes.max_context:
+        raise UserError(
+            f"context = {tokens} is too long: {config.title} has positions for {sizes.max_context} tokens"
         )

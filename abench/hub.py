@@ -8,8 +8,16 @@ from urllib.parse import urlparse
 
 from abench.errors import UserError
 
-MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-"""What a model folder needs. Pickled weights are never fetched."""
+NO_MODEL_FILES = [
+    *("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.npz", "*.h5", "*.msgpack", "*.ot"),
+    *("*.gguf", "*.ggml", "*.onnx", "*.onnx_data", "*.tflite", "*.mlmodel", "*.mlpackage/*", "*.nemo"),
+    *("*.tar", "*.zip", "*.py", "*.md", "*.pdf", "*.png", "*.jpg", "*.gif", ".gitattributes"),
+]
+"""What opening a model never reads: weights in other formats (many are pickles), code, pages.
+
+All the rest is fetched, because which files a tokenizer has depends on its kind, and one that is left behind
+may change what it does without a word.
+"""
 
 _TIMEOUT = 60.0
 
@@ -39,7 +47,7 @@ def cached_model(repository: str, revision: str | None) -> Path | None:
 
     try:
         folder = snapshot_download(
-            repository, revision=revision, allow_patterns=MODEL_FILES, local_files_only=True
+            repository, revision=revision, ignore_patterns=NO_MODEL_FILES, local_files_only=True
         )
     except (OSError, ValueError):
         return None
@@ -62,7 +70,10 @@ def fetch_model(repository: str, revision: str | None) -> Path:
     offline = offline_reason()
     try:
         folder = snapshot_download(
-            repository, revision=revision, allow_patterns=MODEL_FILES, local_files_only=offline is not None
+            repository,
+            revision=revision,
+            ignore_patterns=NO_MODEL_FILES,
+            local_files_only=offline is not None,
         )
     except GatedRepoError as error:
         raise UserError(_gated(repository)) from error

@@ -1,14 +1,13 @@
 """Options that name local files: what is in a file is part of every key, its path alone would not tell."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from abench.config import DataSpec
+from abench.content import content_hash
 from abench.errors import UserError
-from abench.files import file_hash
 from abench.loading import FILE_ENDINGS
 
 TEXT = "data.dataset"
@@ -62,16 +61,6 @@ def missing_inputs(data: DataSpec, tasks: Mapping[str, BaseModel]) -> list[str]:
         for path, name in named.items()
         if not _exists(name)
     ]
-
-
-def content_hash(path: Path) -> str:
-    """sha256 of a file's content, or of the names and contents of all files in a folder."""
-    if path.is_file():
-        return file_hash(path)
-    digest = hashlib.sha256()
-    for file in sorted(each for each in path.rglob("*") if each.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{file_hash(file)}\0".encode())
-    return digest.hexdigest()
 
 
 def _names(options: BaseModel) -> dict[str, str]:

@@ -43,7 +43,7 @@ def load_hub_split(
     def read() -> Any:
         import datasets
 
-        return datasets.load_dataset(**source, split=split, streaming=streaming)
+        return datasets.load_dataset(**source, split=split, streaming=streaming, trust_remote_code=False)
 
     whole = not streaming and parquet is None
     return read_hub(repository, read, lambda opened: [opened] if whole else [], revision)
@@ -69,6 +69,8 @@ def read_hub(
     if reason is not None and not datasets.config.HF_HUB_OFFLINE:
         raise UserError(f"the data set {repository} cannot be read: {reason}")
     commit = data_set_commit(repository, revision)
+    # Readers that open it by themselves leave it to datasets, which asks on a terminal.
+    datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
     try:
         opened = read()
     except Exception as error:

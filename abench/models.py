@@ -1,23 +1,25 @@
 """Language models: residual stream out of a site, residual stream into a site, log-probabilities.
 
 Plain transformers with forward hooks serves every decoder: `get_decoder()` finds the text model also inside
-multimodal ones, and the output of `layers[L]` is transformer-lens's `blocks.L.hook_resid_post`.
+multimodal ones, and the output of block L is transformer-lens's `blocks.L.hook_resid_post`.
 """
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from abench._torchvision import hide_if_broken
-from abench.catalogue import check_folder
+from abench.behaviour import check_behaviour
+from abench.blocks import blocks_of, emptied, hidden_of, in_form, narrowable, narrowed
+from abench.devices import usable_device
 from abench.errors import UserError
 from abench.generation import prompt_rows, replies
+from abench.model_folder import open_folder, sizes_of
 
 _SITE = re.compile(r"^blocks\.(\d+)\.hook_resid_post$")
 
@@ -52,12 +54,13 @@ class LanguageModel:
         self.name = name
         self.eos_after_documents = eos_after_documents
         """Whether packed documents end with EOS, as they did when the model was trained."""
-        decoder = model.get_decoder()
-        self._layers: nn.ModuleList = getattr(decoder, "layers", None) or decoder.h
-        text_config = model.config.get_text_config()
-        self.n_layers = len(self._layers)
-        self.d_model = int(text_config.hidden_size)
-        self.max_context: int | None = getattr(text_config, "max_position_embeddings", None)
+        self._layers = blocks_of(model, name)
+        sizes = sizes_of(model.config, f"the configuration of {name}")
+        self.n_layers, self.d_model = sizes.n_layers, sizes.d_model
+        self.max_context = sizes.max_context
+        self.vocabulary: int = model.get_input_embeddings().weight.shape[0]
+        """Tokens that the model has embeddings for."""
+        self._form: tuple[Any] | None = None
 
     @classmethod
     def load(
@@ -69,25 +72,15 @@ class LanguageModel:
         device: str = "cpu",
         eos_after_documents: bool = False,
     ) -> "LanguageModel":
-        """Open an ordinary Hugging Face folder with safetensors weights.
+        """Open an ordinary Hugging Face folder with safetensors weights; code that it brings is not run.
 
-        Raises UserError for a folder without weights, with truncated ones, or that transformers cannot open.
+        Raises UserError for a device that cannot be used and for whatever is wrong with the folder or keeps
+        its model from being used (`abench.model_folder.open_folder`, `abench.behaviour.check_behaviour`).
         """
-        check_folder(folder)
-        hide_if_broken()
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True
-            )
-        except (OSError, ValueError, KeyError) as error:
-            cause = str(error).strip().splitlines()[0]
-            raise UserError(f"the model in {folder} cannot be opened: {cause}") from error
-        return cls(model.to(device), tokenizer, name=name, eos_after_documents=eos_after_documents)
+        model, tokenizer = open_folder(folder, dtype=dtype, device=usable_device(device))
+        lm = cls(model, tokenizer, name=name, eos_after_documents=eos_after_documents)
+        check_behaviour(lm)
+        return lm
 
     @property
     def device(self) -> torch.device:
@@ -120,9 +113,22 @@ class LanguageModel:
         return [*begin, *ids, *end]
 
     def token_ids(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, without special tokens."""
+        """Token ids of each text, without special tokens.
+
+        Raises UserError for a token that the model has no embedding for.
+        """
         ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        if len(self.tokenizer) > self.vocabulary:
+            self._check_ids(ids)
         return ids
+
+    def _check_ids(self, ids: list[list[int]]) -> None:
+        highest = max((max(row, default=0) for row in ids), default=0)
+        if highest >= self.vocabulary:
+            raise UserError(
+                f"a text has the token {self.tokenizer.convert_ids_to_tokens(highest)!r}, which {self.name} "
+                "has no embedding for: leave it out of the texts"
+            )
 
     def residual(self, tokens: Tensor, site: str) -> Tensor:
         """The residual stream at a site, [batch, sequence, d_model]; the blocks above it are not run."""
@@ -134,8 +140,9 @@ class LanguageModel:
         seen: dict[str, Tensor] = {}
         top = max(sites, key=layer_of)
 
-        def keep(site: str, output: Tensor) -> None:
-            seen[site] = output
+        def keep(site: str, output: Any) -> None:
+            seen[site] = hidden_of(output)
+            self._form = (emptied(output),)
             if site == top:
                 raise _Stopped
 
@@ -170,20 +177,17 @@ class LanguageModel:
         rows = torch.arange(len(tokens), device=self.device)
         places = last.to(self.device)
 
-        def keep_last(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
-            return (inputs[0][rows, places][:, None],)
+        def keep_last(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (inputs[0][rows, places][:, None], *inputs[1:])
 
-        # Behind the last attention, positions no longer meet. What the top block's MLP gives for one position
-        # is added to all, which is right at that one; and the others' logits would often cost the most.
-        narrowed = [getattr(self._layers[-1], "mlp", None), self.model.get_output_embeddings()]
-        handles = [m.register_forward_pre_hook(keep_last) for m in narrowed if isinstance(m, nn.Module)]
-        try:
-            with self._resume_from(residual, site):
-                logits: Tensor = self.model(input_ids=tokens.to(self.device), use_cache=False).logits
-        finally:
-            for handle in handles:
-                handle.remove()
+        with narrowed(self._narrowable, keep_last), self._resume_from(residual, site):
+            logits: Tensor = self.model(input_ids=tokens.to(self.device), use_cache=False).logits
         return logits[:, 0]
+
+    @cached_property
+    def _narrowable(self) -> list[nn.Module]:
+        """Modules that may be given one position of each row alone, in `next_logits_from`."""
+        return narrowable(self.model, self._layers[-1])
 
     def log_probs(self, tokens: Tensor, logits: Tensor | None = None) -> Tensor:
         """Log-probability of each token given the ones before it, [batch, sequence − 1], in float32 nats."""
@@ -218,12 +222,13 @@ class LanguageModel:
         """Within it, blocks below the site pass their input on and the site's block returns `residual`."""
         top = self._layer(site)
         below = list(self._layers[: layer_of(site)])
-        replaced = residual.to(self.device, self.model.dtype)
+        (form,) = self._form or self._learnt_form()
+        replaced = in_form(form, residual.to(self.device, self.model.dtype))
 
-        def pass_on(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
-            return hidden_states
+        def pass_on(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
+            return in_form(form, hidden_states)
 
-        def replace(*_args: Any, **_kwargs: Any) -> Tensor:
+        def replace(*_args: Any, **_kwargs: Any) -> Any:
             return replaced
 
         try:
@@ -236,9 +241,16 @@ class LanguageModel:
                 # The instance attribute hid the class's method; without it the method is back.
                 layer.__dict__.pop("forward", None)
 
+    def _learnt_form(self) -> tuple[Any]:
+        """What the blocks return beside the residual stream (`abench.blocks.emptied`)."""
+        self.residual(torch.zeros(1, 1, dtype=torch.int64), site_name(0))
+        if self._form is None:
+            raise RuntimeError(f"the first block of {self.name} was not run")
+        return self._form
+
 
 @contextmanager
-def _hook(module: nn.Module, see: Callable[[Tensor], None]) -> Iterator[None]:
+def _hook(module: nn.Module, see: Callable[[Any], None]) -> Iterator[None]:
     """Show `see` the module's output as long as the context lasts."""
     handle = module.register_forward_hook(lambda _module, _inputs, output: see(output))
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from abench.activations import ActivationSource
-from abench.catalogue import weights_folder
+from abench.catalogue import check_commit, weights_folder
 from abench.errors import UserError
 from abench.models import LanguageModel
 from abench.plan import Cell, Group, ModelRef, Plan, SAEJob
@@ -218,13 +218,16 @@ def _open_model(ref: ModelRef, device: str) -> LanguageModel | ActivationSource:
         from abench.synthetic import SyntheticModel
 
         return SyntheticModel(config.synthetic, config.d_model, name=ref.name, device=device)
-    return LanguageModel.load(
-        weights_folder(config),
+    folder = weights_folder(config)
+    lm = LanguageModel.load(
+        folder,
         name=ref.name,
         dtype=ref.dtype,
         device=device,
         eos_after_documents=config.eos_after_documents,
     )
+    check_commit(config, folder, ref.commit)
+    return lm
 
 
 class _Loaded:

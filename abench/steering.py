@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from abench.blocks import hidden_of, with_hidden
 from abench.decoding import output_gain
 from abench.errors import UserError
 from abench.models import LanguageModel
@@ -39,13 +40,14 @@ def steered(lm: LanguageModel, site: str, intervention: Intervention | None) -> 
         yield
         return
 
-    def replace(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        replaced = intervention(output)
-        if replaced.shape != output.shape:
+    def replace(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        residual = hidden_of(output)
+        replaced = intervention(residual)
+        if replaced.shape != residual.shape:
             raise ValueError(
-                f"{intervention} made {list(replaced.shape)} of a residual stream {list(output.shape)}"
+                f"{intervention} made {list(replaced.shape)} of a residual stream {list(residual.shape)}"
             )
-        return replaced.to(output.device, output.dtype)
+        return with_hidden(output, replaced.to(residual.device, residual.dtype))
 
     handle = block.register_forward_hook(replace)
     try:

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from abench import InputFile, UserError
 from abench.cli.options import plan_of
-from abench.inputs import content_hash, input_hashes
+from abench.content import content_hash
+from abench.inputs import input_hashes
 from abench.plan import Plan
 from abench.plugins import find_tasks, get_task
 

@@ -80,12 +80,10 @@ def _unmet_requirements() -> Iterator[str]:
 
 
 def _torch_device(_results: Path) -> Finding:
-    import torch
-
+    from abench.devices import usable_device
     from abench.provenance import device_name
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Finding("device", True, device_name(device))
+    return Finding("device", True, device_name(usable_device(None)))
 
 
 def _torchvision(_results: Path) -> Finding:

@@ -131,7 +131,7 @@ def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
     variants = {each: get_variant(each, config.variant_options.get(each, {})) for each in config.variants}
     _check_names("variant_options", config.variant_options, variant_names())
     _check_names("task_options", config.task_options, found)
-    commit = fetched_commit(model) if fetch else local_commit(model)
+    commit = (fetched_commit if fetch else local_commit)(model, config.context)
     data = config.data or model.data
     for sentence in missing_inputs(data, tasks):
         click.echo(sentence, err=True)

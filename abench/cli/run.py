@@ -44,6 +44,7 @@ def run(
     """
     if dry_run:
         return _dry_run(asked, results)
+    from abench.devices import usable_device
     from abench.progress import duration, for_stderr
     from abench.report_of_plan import write_plan_report
     from abench.runner import run_plan
@@ -51,12 +52,11 @@ def run(
 
     started = time.monotonic()
     progress = for_stderr()
+    device = usable_device(device)
     plan = plan_of(asked, fetch=True)
     store = Store.open(results, create=True)
     progress.say(_summary(plan))
-    outcome = run_plan(
-        plan, store, progress=progress, device=_device(device), checkpoint_seconds=checkpoint_every
-    )
+    outcome = run_plan(plan, store, progress=progress, device=device, checkpoint_seconds=checkpoint_every)
     report = write_plan_report(plan, store)
     click.echo(report.text)
     click.echo(f"\nReport: {report.folder / 'index.html'}\nTables, figures, data: {report.folder}")
@@ -136,19 +136,6 @@ def _summary(plan: "Plan") -> str:
         f"{training.tokens:,} tokens each ({training.steps:,} steps of {training.batch_size:,}); "
         f"{count(len(plan.cells), 'cell')} to score"
     )
-
-
-def _device(asked: str | None) -> str:
-    import torch
-
-    from abench.errors import UserError
-
-    device = asked or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def _counts(outcome: "Outcome") -> str:

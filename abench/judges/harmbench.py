@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abench import hub
-from abench.catalogue import check_folder, folder_hash
+from abench.catalogue import folder_hash
+from abench.errors import UserError
 from abench.judges.exchange import Exchange, Verdict
 from abench.judges.harmbench_prompts import CONTEXTUAL, STANDARD, prompt_of
 from abench.keys import key_of
+from abench.model_folder import examine
 
 if TYPE_CHECKING:
     from abench.models import LanguageModel
@@ -40,9 +42,9 @@ class HarmBenchClassifier:
         self.name = Path(model).name
         local = Path(model).is_dir()
         self._folder = Path(model) if local else hub.fetch_model(model, revision)
-        check_folder(self._folder)
-        # The hub's cache names a snapshot's folder after its commit.
-        self._commit = folder_hash(self._folder) if local else self._folder.name
+        examine(self._folder)
+        self._local = local
+        self._commit = self._commit_now()
         self._dtype, self._device = dtype, device
         self._batch_size, self._reply_tokens = batch_size, reply_tokens
 
@@ -66,11 +68,17 @@ class HarmBenchClassifier:
         answers = [answer for batch in batches for answer in self._answers(batch)]
         return [_VERDICTS.get(answer.strip().lower(), "invalid") for answer in answers]
 
+    def _commit_now(self) -> str:
+        # The hub's cache names a snapshot's folder after its commit.
+        return folder_hash(self._folder) if self._local else self._folder.name
+
     @cached_property
     def _model(self) -> "LanguageModel":
         from abench.models import LanguageModel
 
         model = LanguageModel.load(self._folder, name=self.name, dtype=self._dtype, device=self._device)
+        if self._commit_now() != self._commit:
+            raise UserError(f"{self._folder} has changed since this run began: run the same command again")
         tokenizer = model.tokenizer
         tokenizer.padding_side = tokenizer.truncation_side = "left"
         if tokenizer.pad_token is None:

@@ -129,8 +129,9 @@ def load(folder: Path) -> _Subject:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    return _Subject(model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True))
+    only: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **only)
+    return _Subject(model.eval(), AutoTokenizer.from_pretrained(folder, **only))
 
 
 def _some(items: Sequence[Any], limit: int | None, seed: int) -> list[Any]:

@@ -1,0 +1,56 @@
+"""What abench takes for granted of a language model, tried on a few tokens when it is opened.
+
+Architectures differ in ways that no configuration tells. A model whose blocks do not do what the rest of
+abench builds on would give wrong numbers without a word.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from abench.errors import UserError
+
+if TYPE_CHECKING:
+    from abench.models import LanguageModel
+
+_TOKENS = 6
+_ROUNDING = {torch.float32: 1e-3}
+_COARSE_ROUNDING = 5e-2
+"""Largest difference that counts as none, as a share of the largest value."""
+
+
+@torch.inference_mode()
+def check_behaviour(lm: "LanguageModel") -> None:
+    """Raise UserError unless tokens see only those before them, and a pass can be resumed at a block."""
+    from abench.models import site_name
+
+    tokens = torch.arange(1, 1 + _TOKENS)[None] % lm.vocabulary
+    other = tokens.clone()
+    other[:, -1] = 0
+    top, first = site_name(lm.n_layers - 1), site_name(0)
+    try:
+        residual, logits = lm.residuals(tokens, [first, top]), lm.logits(tokens)
+        changed = lm.residual(other, top)
+        resumed = [lm.logits_from(residual[site], tokens, site) for site in (first, top)]
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError) as error:
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise _unfit(lm, f"it cannot be run from the residual stream after a block ({cause})") from error
+    if residual[top].shape != (1, _TOKENS, lm.d_model):
+        raise _unfit(lm, f"its blocks give {list(residual[top].shape)}, not [batch, sequence, d_model]")
+    if not _alike(residual[top][:, :-1], changed[:, :-1]):
+        raise _unfit(lm, "its tokens see the ones after them")
+    if not all(_alike(each, logits) for each in resumed):
+        raise _unfit(lm, "its logits do not follow from the residual stream after a block")
+
+
+def _alike(first: Tensor, second: Tensor) -> bool:
+    rounding = _ROUNDING.get(first.dtype, _COARSE_ROUNDING)
+    size = float(second.float().abs().max())
+    # A model that overflows is told where its activations are used.
+    return torch.allclose(first.float(), second.float(), rtol=0, atol=rounding * size, equal_nan=True)
+
+
+def _unfit(lm: "LanguageModel", cause: str) -> UserError:
+    kind = type(lm.model).__name__
+    return UserError(f"{lm.name} ({kind}) is no language model that abench can work on: {cause}")
