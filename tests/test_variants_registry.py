@@ -1,5 +1,7 @@
 """Variants by name: what is known, what is refused, and what is said about it."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -106,3 +108,14 @@ def test_third_party_variants_register(known_variants: dict[str, type]) -> None:
     with pytest.raises(ValueError, match=r"'topk' is taken by abench\.variants\.topk\.TopK"):
         register(Imposter)
     assert known_variants["topk"] is TopK and top_k is not None
+
+
+def test_planning_with_variants_imports_neither_torch_nor_sae_lens() -> None:
+    """What is planned may all be in the results folder already; sae_lens alone takes seconds to import."""
+    code = (
+        "import sys; from abench.variants import get_variant, variant_names\n"
+        "for name in variant_names(): get_variant(name)\n"
+        "print([m for m in ('torch', 'sae_lens', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

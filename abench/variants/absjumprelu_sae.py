@@ -3,11 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-
-from abench.variants.absjumprelu import abs_jump_relu
-from abench.variants.architectures import register_inference, register_training
-
 from sae_lens import (
     JumpReLUSAE,
     JumpReLUTrainingSAE,
@@ -17,6 +12,10 @@ from sae_lens import (
 from sae_lens.saes.jumprelu_sae import JumpReLU as StraightThroughJump
 from sae_lens.saes.jumprelu_sae import Step as StraightThroughStep
 from sae_lens.saes.sae import TrainStepInput
+from torch import Tensor, nn
+
+from abench.variants.absjumprelu import abs_jump_relu
+from abench.variants.architectures import register_inference, register_training
 
 
 @dataclass

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from abench.variants.architectures import register_training
-from abench.variants.batchabstopk_sae import BatchAbsTopKSAEConfig, BatchAbsTopKTrainingSAE
-
 from sae_lens import (
     MatryoshkaBatchTopKTrainingSAE,
     MatryoshkaBatchTopKTrainingSAEConfig,
     SAEConfig,
 )
+
+from abench.variants.architectures import register_training
+from abench.variants.batchabstopk_sae import BatchAbsTopKSAEConfig, BatchAbsTopKTrainingSAE
 
 
 @dataclass

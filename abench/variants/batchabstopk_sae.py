@@ -5,11 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
-
-from abench.variants.architectures import register_inference, register_training
-from abench.variants.batchabstopk import batch_abs_top_k, two_sided_jump
-
 from sae_lens import (
     AbsTopKTrainingSAE,
     BatchTopKTrainingSAE,
@@ -17,6 +12,10 @@ from sae_lens import (
     JumpReLUSAE,
     SAEConfig,
 )
+from torch import Tensor
+
+from abench.variants.architectures import register_inference, register_training
+from abench.variants.batchabstopk import batch_abs_top_k, two_sided_jump
 
 ARCHITECTURE = "batchabstopk"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-
 from abench.variants.base import Penalised, SAEShape
 
 if TYPE_CHECKING:

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-from abench.variants.architectures import register_inference, register_training
-from abench.variants.multistep import proximal_steps
-
 from sae_lens import (
     AbsTopKSAE,
     AbsTopKSAEConfig,
     AbsTopKTrainingSAE,
     AbsTopKTrainingSAEConfig,
 )
+from torch import Tensor, nn
+
+from abench.variants.architectures import register_inference, register_training
+from abench.variants.multistep import proximal_steps
 
 
 @dataclass

@@ -4,17 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from torch import Tensor
-
-from abench.variants.architectures import register_inference, register_training
-from abench.variants.signedtopk import signed_top_k
-
 from sae_lens import (
     TopKSAE,
     TopKSAEConfig,
     TopKTrainingSAE,
     TopKTrainingSAEConfig,
 )
+from torch import Tensor
+
+from abench.variants.architectures import register_inference, register_training
+from abench.variants.signedtopk import signed_top_k
 
 
 @dataclass
