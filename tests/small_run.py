@@ -14,16 +14,19 @@ SMALL = {
     "width": (64,),
     "k": (4,),
     "tasks": ("core",),
+    "context": 32,
     "training.tokens": 2048,
+    "training.batch_size": 512,
+    "training.buffer_tokens": 1024,
     "evaluation.limit": 4,
+    "evaluation.tokens": 256,
 }
 
 
 def small_plan(**changes: object) -> Plan:
     """The plan of a run of four steps; `changes` by key path, with `__` for a dot."""
     given = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
-    sizes = ["training.batch_size=512", "training.buffer_tokens=1024", "evaluation.tokens=256", "context=32"]
-    config = load_run(None, given, sizes)
+    config = load_run(None, given)
     name, model = find_model(config.model)
     variants = {each: get_variant(each, {}) for each in config.variants}
     tasks = {each: get_task(each, {}, find_tasks()) for each in config.tasks or ()}

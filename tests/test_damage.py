@@ -107,7 +107,7 @@ def test_a_finished_folder_is_mended(
     whole, data, weights = undisturbed
     root = copy_of(whole, tmp_path)
     store = Store.open(root, create=False)
-    # Each SAE has another of its files damaged; of the cells all with answers are damaged, and half of the others.
+    # Each SAE has another of its files damaged; so are all cells with answers and half of the others.
     victims = [store.sae_folder(sae) / name for sae, name in zip(plan.saes, SAE_FILES, strict=True)]
     victims += [store.cell_file(cell) for cell in plan.cells[2:]]
     victims += [*root.glob("kept/*/*.json"), root / "abench.json"]
