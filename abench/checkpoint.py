@@ -1,15 +1,21 @@
-"""Checkpoints of an SAE in training: everything the next step depends on, and where its data goes on."""
+"""Checkpoints of an SAE in training: everything the next step depends on, and where its data goes on.
 
-import json
-import shutil
+A checkpoint is a folder: tensors, and a sealed state with their checksum. The one before is kept next to it,
+so that damage costs the steps between the two.
+"""
+
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from abench.activations import InputStatistics, Position
+from abench.files import flush, remove
+from abench.sealed import Damaged, Verified, manifest_of, read_sealed, write_sealed
 from abench.training import CurvePoint, SAETrainer
 
 _TENSORS, _STATE = "state.safetensors", "state.json"
@@ -24,43 +30,123 @@ class StreamState:
     statistics: InputStatistics
 
 
+@dataclass(frozen=True)
+class _Checkpoint:
+    """What a checkpoint holds, read as a whole before any of it is used."""
+
+    tensors: dict[str, torch.Tensor]
+    step: int
+    seconds: float
+    curve: list[CurvePoint]
+    controller: dict[str, float | None] | None
+    stream: StreamState
+
+
 def save_checkpoint(trainer: SAETrainer, stream: StreamState, folder: Path) -> None:
-    """Write a checkpoint of the trainer to `folder`, replacing the one there only when it is whole."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    """Write a checkpoint of the trainer to `folder` once it is whole; the one there becomes the one before.
+
+    At no time are there more than two. Raises OSError.
+    """
+    temporary, before = _beside(folder, "tmp"), _beside(folder, "before")
+    remove(temporary)
+    if folder.exists():
+        remove(before)
     temporary.mkdir(parents=True)
     save_file(_tensors(trainer), temporary / _TENSORS)
+    flush(temporary / _TENSORS)
     state = {
         "step": trainer.step,
         "seconds": trainer.counters.seconds,
         "curve": [asdict(point) for point in trainer.curve],
         "controller": trainer.controller.state_dict() if trainer.controller else None,
         "stream": {"position": list(stream.position), "statistics": asdict(stream.statistics)},
+        "files": manifest_of(temporary),
     }
-    (temporary / _STATE).write_text(json.dumps(state), encoding="utf-8")
-    _swap(temporary, folder)
+    write_sealed(temporary / _STATE, state)
+    if folder.exists():
+        folder.rename(before)
+    temporary.rename(folder)
 
 
-def load_checkpoint(trainer: SAETrainer, folder: Path) -> StreamState | None:
-    """Restore the trainer from the newest whole checkpoint; None, and an untouched trainer, without one."""
-    _finish_swap(folder)
-    if not (folder / _STATE).is_file():
-        return None
-    state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-    _restore_tensors(trainer, load_file(folder / _TENSORS, device=trainer.shape.device))
-    trainer.counters.step = state["step"]
-    trainer.counters.seconds = state["seconds"]
-    trainer.counters.curve = [CurvePoint(**point) for point in state["curve"]]
-    if trainer.controller:
-        trainer.controller.load_state_dict(state["controller"])
-    stream = state["stream"]
-    return StreamState(Position(*stream["position"]), InputStatistics(**stream["statistics"]))
+def load_checkpoint(trainer: SAETrainer, folder: Path, say: Callable[[str], None]) -> StreamState | None:
+    """Restore the trainer from the newest whole checkpoint; None, and an untouched trainer, without one.
+
+    Those that are damaged are named to `say` and removed: what is there afterwards can be relied on. Raises
+    OSError where they cannot be removed.
+    """
+    for place in (folder, _beside(folder, "before")):
+        if not place.exists():
+            continue
+        try:
+            found = _read(place, trainer)
+        except Damaged as error:
+            say(f"the checkpoint {place} is damaged ({error}): training goes on from an earlier state")
+            remove(place)
+            continue
+        _restore(trainer, found)
+        return found.stream
+    return None
 
 
 def delete_checkpoint(folder: Path) -> None:
-    """Remove a checkpoint that is no longer needed, with whatever a crash left beside it."""
-    for path in (folder, folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.old")):
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove a checkpoint that is no longer needed, with those beside it; raises OSError."""
+    for path in (folder, _beside(folder, "before"), _beside(folder, "tmp")):
+        remove(path)
+
+
+def _beside(folder: Path, role: str) -> Path:
+    return folder.with_name(f".{folder.name}.{role}")
+
+
+def _read(folder: Path, trainer: SAETrainer) -> _Checkpoint:
+    """Raises Damaged for whatever keeps the trainer from going on from the checkpoint."""
+    try:
+        state = read_sealed(folder / _STATE)
+        Verified().check(folder / _TENSORS, state["files"][_TENSORS])
+        tensors = load_file(folder / _TENSORS, device=trainer.shape.device)
+        found = _Checkpoint(
+            tensors=tensors,
+            step=state["step"],
+            seconds=state["seconds"],
+            curve=[CurvePoint(**point) for point in state["curve"]],
+            controller=state["controller"],
+            stream=StreamState(
+                Position(*state["stream"]["position"]), InputStatistics(**state["stream"]["statistics"])
+            ),
+        )
+    except FileNotFoundError as error:
+        raise Damaged(f"{_STATE} is gone") from error
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise Damaged(f"it cannot be restored: {error!r}") from error
+    if not _fits(found, trainer):
+        raise Damaged("its tensors are not those of this SAE")
+    return found
+
+
+def _fits(found: _Checkpoint, trainer: SAETrainer) -> bool:
+    """Whether all tensors and the controller are those that this trainer restores."""
+    shapes = {name: value.shape for name, value in found.tensors.items()}
+    own = {name: value.shape for name, value in _tensors(trainer).items() if not name.startswith("adam.")}
+    parameters = [p.shape for group in trainer.optimiser.param_groups for p in group["params"]]
+    # A parameter that never had a gradient has no moments.
+    moments = {
+        f"adam.{index}.{name}": torch.Size() if name == "step" else shape
+        for index, shape in enumerate(parameters)
+        for name in ("step", "exp_avg", "exp_avg_sq")
+    }
+    controller = trainer.controller.state_dict() if trainer.controller else None
+    same_controller = (controller is None) == (found.controller is None)
+    same_controller &= (controller or {}).keys() == (found.controller or {}).keys()
+    return same_controller and own.items() <= shapes.items() <= (own | moments).items()
+
+
+def _restore(trainer: SAETrainer, found: _Checkpoint) -> None:
+    _restore_tensors(trainer, found.tensors)
+    trainer.counters.step = found.step
+    trainer.counters.seconds = found.seconds
+    trainer.counters.curve = found.curve
+    if trainer.controller and found.controller:
+        trainer.controller.load_state_dict(found.controller)
 
 
 def _tensors(trainer: SAETrainer) -> dict[str, torch.Tensor]:
@@ -83,19 +169,3 @@ def _restore_tensors(trainer: SAETrainer, tensors: dict[str, torch.Tensor]) -> N
             moments.setdefault(int(index), {})[moment] = tensor
     trainer.optimiser.load_state_dict({**trainer.optimiser.state_dict(), "state": moments})
     trainer.last_fired = tensors["last_fired"]
-
-
-def _swap(temporary: Path, folder: Path) -> None:
-    """Put `temporary` in the place of `folder`; a crash in between is mended by `_finish_swap`."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _finish_swap(folder: Path) -> None:
-    old = folder.with_name(f".{folder.name}.old")
-    if not folder.exists() and old.exists():
-        old.rename(folder)

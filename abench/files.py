@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import uuid
 from pathlib import Path
 
@@ -11,7 +12,7 @@ def write_whole(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -24,3 +25,17 @@ def file_hash(file: Path) -> str:
     """sha256 of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def flush(file: Path) -> None:
+    """Make sure that a file's content is on the disk; raises OSError."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def remove(path: Path) -> None:
+    """Remove whatever has this name: a file, a link or a folder with its content; nothing is fine as well."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

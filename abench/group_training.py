@@ -14,11 +14,12 @@ from abench import __version__
 from abench.activations import ActivationSource, ActivationStream
 from abench.catalogue import recorded
 from abench.checkpoint import StreamState, delete_checkpoint, load_checkpoint, save_checkpoint
-from abench.files import file_hash
 from abench.models import LanguageModel
 from abench.plan import SAEJob
 from abench.progress import Progress, Steps
 from abench.provenance import provenance
+from abench.recorded import text_place
+from abench.sealed import manifest_of
 from abench.store import CURVE_FILE, SAERecord, Store
 from abench.training import CurvePoint, Diverged, SAETrainer, run_lockstep
 from abench.variants import SAEShape, Variant, save_sae
@@ -93,7 +94,9 @@ class _Group:
     def _restore(self) -> tuple[int, Iterator[torch.Tensor]]:
         """Load checkpoints; the number of the first batch that is needed, and the batches from there."""
         states = {
-            label: load_checkpoint(trainer, self._store.checkpoint_folder(self._jobs[label]))
+            label: load_checkpoint(
+                trainer, self._store.checkpoint_folder(self._jobs[label]), self._progress.say
+            )
             for label, trainer in self._trainers.items()
         }
         first = min(self._trainers.values(), key=lambda trainer: trainer.step)
@@ -168,9 +171,10 @@ class _Group:
             status="done",
             labels=job.labels(),
             spec=job.spec(),
-            files={file.name: file_hash(file) for file in sorted(draft.iterdir())},
+            files=manifest_of(draft),
             provenance=provenance(self._device, trainer.counters.seconds)
-            | {"model": recorded(job.model.config)},
+            | {"model": recorded(job.model.config)}
+            | text_place(job.data),
         )
         self._store.put_sae(job, record, draft)
         delete_checkpoint(self._store.checkpoint_folder(job))

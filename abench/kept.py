@@ -1,13 +1,13 @@
 """Values kept by what they are the value of, so that nothing is asked or computed twice."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from abench.errors import UserError
-from abench.files import write_whole
 from abench.keys import canonical_json, key_of
+from abench.sealed import Damaged, read_sealed, write_sealed
 
 
 class Kept(Protocol):
@@ -40,12 +40,14 @@ class MemoryKept:
 class FolderKept:
     """Kept in a folder, one file for each key: `ab/abcdef….json` holds the spec and the value.
 
-    Files are written whole or not at all, also by several processes at once. A file that is damaged, or
-    whose spec is another than the one asked for, counts as missing and is written anew.
+    Files are written whole or not at all, also by several processes at once, each with its checksum. A file
+    that is damaged, or whose spec is another than the one asked for, counts as missing and is written anew;
+    `name_damage` is given the file and a sentence about it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name_damage: Callable[[Path, str], None] | None = None) -> None:
         self.root = root
+        self._name_damage = name_damage
 
     def file_of(self, spec: Mapping[str, Any]) -> Path:
         """Where the value of a spec lies."""
@@ -53,18 +55,25 @@ class FolderKept:
         return self.root / key[:2] / f"{key}.json"
 
     def get(self, spec: Mapping[str, Any]) -> Any | None:
+        file = self.file_of(spec)
         try:
-            content = json.loads(self.file_of(spec).read_text(encoding="utf-8"))
-            whole = canonical_json(content["spec"]) == canonical_json(spec)
-            return content["value"] if whole else None
-        except (OSError, ValueError, KeyError, TypeError):
+            content = read_sealed(file)
+            if canonical_json(content.get("spec", {})) != canonical_json(spec):
+                raise Damaged("it holds the value of another spec")
+        except FileNotFoundError:
             return None
+        except Damaged as error:
+            if self._name_damage is not None:
+                self._name_damage(file, f"{file} is damaged ({error}); it is asked or computed again")
+            return None
+        return content.get("value")
 
     def put(self, spec: Mapping[str, Any], value: Any) -> None:
         """Raises UserError if the folder cannot be written."""
-        text = f'{{"spec":{canonical_json(spec)},"value":{_text_of(value)}}}\n'
+        # Through text, so that what is kept is what a later `get` reads.
+        content = {"spec": json.loads(canonical_json(spec)), "value": json.loads(_text_of(value))}
         try:
-            write_whole(self.file_of(spec), text)
+            write_sealed(self.file_of(spec), content)
         except OSError as error:
             raise UserError(
                 f"the folder {self.root} cannot be written ({error.strerror}): choose another, or free space"

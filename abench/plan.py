@@ -9,6 +9,7 @@ from abench.config import DataSpec, EvaluationSpec, ModelConfig, RunConfig, Trai
 from abench.errors import UserError
 from abench.inputs import TEXT
 from abench.keys import key_of
+from abench.recorded import RecordedData
 from abench.task import Task, View
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class SAEJob:
             "width": self.width,
             "seed": self.seed,
             "training": self.training.model_dump(mode="json"),
-            "data": self.data.model_dump(mode="json") | ({"content": self.text} if self.text else {}),
+            "data": RecordedData.of(self.data, self.text).plain(),
         }
 
     @cached_property

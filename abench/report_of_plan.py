@@ -10,7 +10,7 @@ import pandas as pd
 
 from abench.plan import Plan
 from abench.report import write_report
-from abench.store import CURVE_FILE, Record, Store
+from abench.store import Record, Store
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Written:
 def write_plan_report(plan: Plan, store: Store) -> Written:
     """Write the report of the cells of a plan; cells without a result appear as missing."""
     records = [_with_headlines(store.get(cell) or _missing(cell), plan.config.metrics) for cell in plan.cells]
-    curves = {sae.key: _curve(store.sae_folder(sae)) for sae in plan.saes}
+    curves = {sae.key: _curve(store.curve_file(sae)) for sae in plan.saes}
     title = (
         plan.config.name if not plan.config.description else f"{plan.config.name}: {plan.config.description}"
     )
@@ -50,9 +50,8 @@ def _with_headlines(record: Record, names: Sequence[str] | None) -> Record:
     )
 
 
-def _curve(folder: Path) -> pd.DataFrame | None:
-    file = folder / CURVE_FILE
-    return pd.read_csv(file) if file.is_file() else None
+def _curve(file: Path | None) -> pd.DataFrame | None:
+    return None if file is None else pd.read_csv(file)
 
 
 def _missing(cell: Any) -> Record:

@@ -52,9 +52,9 @@ def run_plan(
     return runner.run()
 
 
-def is_settled(record: Record | None) -> bool:
+def is_settled(status: Status) -> bool:
     """Whether a cell needs no more work: done or skipped. Failed ones are tried again by the next run."""
-    return record is not None and record.status in ("done", "skipped")
+    return status in ("done", "skipped")
 
 
 class _Runner:
@@ -69,21 +69,20 @@ class _Runner:
 
     def run(self) -> Outcome:
         outcome = Outcome()
-        outcome.cached = sum(is_settled(self._store.get(cell)) for cell in self._plan.cells)
+        outcome.cached = sum(is_settled(self._store.standing(cell)) for cell in self._plan.cells)
         self._report_damage()
         for group in self._plan.groups:
             self._run_group(group)
         for cell in self._plan.cells:
-            record = self._store.get(cell)
-            if record is not None and record.status == "failed":
-                outcome.failed.append(record)
-            elif record is not None and record.status == "skipped":
-                outcome.skipped.append(record)
+            status = self._store.standing(cell)
+            if status in ("failed", "skipped") and (record := self._store.get(cell)) is not None:
+                (outcome.failed if status == "failed" else outcome.skipped).append(record)
         outcome.computed = len(self._plan.cells) - outcome.cached - len(outcome.failed)
         return outcome
 
     def _run_group(self, group: Group) -> None:
         announced = False
+        self._train({sae.key: sae for sae in group.saes if self._store.sae_standing(sae) == "damaged"})
         while pending := [cell for cell in group.cells if self._is_pending(cell)]:
             before = len(pending)
             self._train({cell.sae.key: cell.sae for cell in pending})
@@ -95,7 +94,7 @@ class _Runner:
                 time.sleep(WAIT_SECONDS)
 
     def _is_pending(self, cell: Cell) -> bool:
-        return cell.key not in self._tried and not is_settled(self._store.get(cell))
+        return cell.key not in self._tried and not is_settled(self._store.standing(cell))
 
     def _announce_wait(self, pending: Sequence[Cell]) -> bool:
         keys = [key for cell in pending for key in (cell.sae.key, cell.key)]
@@ -139,6 +138,7 @@ class _Runner:
                 with self._store.claim(cell.key) as mine:
                     if mine and self._is_pending(cell) and (sae := self._sae(cell.sae)) is not None:
                         self._settle(cell, sae, saes, prepare)
+                        self._report_damage()
                 steps.advance_to(number, cell.sae.label)
 
     def _settle(self, cell: Cell, sae: SAERecord, saes: "_Loaded", prepare: "_Once") -> None:
@@ -207,7 +207,7 @@ class _Runner:
         return self._lm
 
     def _report_damage(self) -> None:
-        for sentence in dict.fromkeys(self._store.damaged):
+        for sentence in self._store.damaged:
             self._progress.say(sentence)
         self._store.damaged.clear()
 

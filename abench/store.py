@@ -8,69 +8,32 @@
     kept/AB/KEY.json                                what tasks keep beyond one cell, judges' answers included
     reports/NAME/                                   tables and figures
 
-Files are written under another name, flushed to disk and renamed; `sae.json` comes last and marks an SAE
-as whole. What is damaged is treated as missing and remembered in `damaged`.
+Files are written under another name, flushed to disk and renamed, and so is an SAE's folder as a whole.
+Every file carries a checksum (`abench.sealed`), or has one in the `sae.json` of its folder, which is checked
+when the file is used. What is damaged is treated as missing and remembered in `damaged`.
 """
 
-import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
 
 from abench.errors import UserError
-from abench.files import file_hash, write_whole
+from abench.files import flush, remove
 from abench.kept import FolderKept
 from abench.lease import holder, lease
-from abench.plan import SCHEMA, Cell, SAEJob, sae_label
+from abench.plan import Cell, SAEJob, sae_label
+from abench.records import Record as Record
+from abench.records import SAERecord as SAERecord
+from abench.records import Status as Status
+from abench.sae_folder import CURVE_FILE as CURVE_FILE
+from abench.sae_folder import MARK, read_sae
+from abench.sealed import Damaged, Stamp, Verified, read_sealed, write_sealed
+from abench.store_mark import check_mark
 
-Status = Literal["done", "failed", "skipped", "missing"]
-CURVE_FILE = "train.csv"
-_MARK = "abench.json"
-_SAE_MARK = "sae.json"
-_KEY_DIGITS = 12
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is kept of one cell, and handed to reports."""
-
-    key: str
-    status: Status
-    labels: dict[str, Any]
-    metrics: list[dict[str, Any]]
-    """The metrics the task declares."""
-    scores: dict[str, float] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
-    """What the task gave for figures beside its scores; plain JSON."""
-    reason: str | None = None
-    """Why it failed or was skipped: one sentence."""
-    traceback: str | None = None
-    limited: bool = False
-    sae_key: str = ""
-    spec: dict[str, Any] = field(default_factory=dict)
-    """What the key is the hash of."""
-    provenance: dict[str, Any] = field(default_factory=dict)
-    """What is recorded but cannot change the number: device, host, packages, seconds, ..."""
-    schema: int = SCHEMA
-
-
-@dataclass(frozen=True)
-class SAERecord:
-    """What is kept of one trained SAE beside its files."""
-
-    key: str
-    status: Literal["done", "failed"]
-    labels: dict[str, Any]
-    spec: dict[str, Any]
-    reason: str | None = None
-    files: dict[str, str] = field(default_factory=dict)
-    """sha256 of each file, by name."""
-    provenance: dict[str, Any] = field(default_factory=dict)
-    schema: int = SCHEMA
+KEY_DIGITS = 12
+"""Digits of a key that names of files and folders bear."""
 
 
 class Store:
@@ -79,100 +42,78 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.damaged: list[str] = []
-        """Sentences about files that were found damaged and are treated as missing."""
-        self._whole: set[tuple[Path, int, int]] = set()
-        """Files whose hash was right, with their size and time of change: they are not hashed again."""
+        """Sentences about files that were found damaged and are treated as missing, each once."""
+        self._named: set[tuple[Path, Stamp | None]] = set()
+        self._verified = Verified()
+        self._standings: dict[Path, tuple[Stamp, Status]] = {}
 
     @classmethod
     def open(cls, root: Path, *, create: bool) -> "Store":
         """The results folder at `root`.
 
         Raises UserError if it cannot be written (with `create`), does not exist (without), or was written
-        by another schema.
+        by another version of abench.
         """
-        mark = root / _MARK
-        if not mark.exists():
-            if not create:
-                raise UserError(f"{root} is not a results folder: it has no {_MARK}; `abench run` makes one")
-            cls._create(root)
-        try:
-            schema = json.loads(mark.read_text(encoding="utf-8"))["schema"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{mark} cannot be read: {error}") from error
-        if schema != SCHEMA:
-            raise UserError(
-                f"{root} was written by another version of abench (schema {schema}, this one has {SCHEMA}): "
-                "choose another folder with --results"
-            )
+        store = cls(root)
+        check_mark(root, create=create, name_damage=store._name_damage)
         if create and not os.access(root, os.W_OK):
             raise UserError(f"the results folder {root} is not writable: choose another with --results")
-        return cls(root)
-
-    @staticmethod
-    def _create(root: Path) -> None:
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            write_whole(root / _MARK, json.dumps({"schema": SCHEMA}) + "\n")
-        except OSError as error:
-            raise UserError(
-                f"the results folder {root} cannot be written ({error.strerror}): "
-                "choose another with --results"
-            ) from error
+        return store
 
     # Trained SAEs
 
     def sae_folder(self, job: SAEJob) -> Path:
         place = self.root / "saes" / job.model.name / job.site
-        return place / f"{job.label}-{job.key[:_KEY_DIGITS]}"
+        return place / f"{job.label}-{job.key[:KEY_DIGITS]}"
 
     def sae_folder_of(self, record: Record) -> Path:
         """Where the SAE of a cell's record lies."""
         labels = record.labels
         place = self.root / "saes" / str(labels["model"]) / str(labels["site"])
-        return place / f"{sae_label(labels)}-{record.sae_key[:_KEY_DIGITS]}"
+        return place / f"{sae_label(labels)}-{record.sae_key[:KEY_DIGITS]}"
 
     def get_sae(self, job: SAEJob) -> SAERecord | None:
         """The record of a trained (or failed) SAE whose files are whole; None if it has to be trained."""
-        folder = self.sae_folder(job)
-        content = self._read(folder / _SAE_MARK, job.key)
-        if content is None:
-            return None
-        record = SAERecord(**content)
-        for name, digest in record.files.items():
-            if not self._is_whole(folder / name, digest):
-                self.damaged.append(f"{folder / name} is damaged or gone; the SAE is trained again")
-                return None
-        return record
+        return self._read_sae(job, None)
 
-    def _is_whole(self, file: Path, digest: str) -> bool:
+    def _read_sae(self, job: SAEJob, names: Collection[str] | None) -> SAERecord | None:
+        folder = self.sae_folder(job)
         try:
-            stat = file.stat()
-            seen = (file, stat.st_size, stat.st_mtime_ns)
-            if seen not in self._whole and file_hash(file) != digest:
-                return False
-        except OSError:
-            return False
-        self._whole.add(seen)
-        return True
+            return read_sae(folder, job.key, self._verified, names=names)
+        except FileNotFoundError:
+            return None
+        except Damaged as error:
+            self._name_damage(folder / MARK, f"{error}; the SAE is trained again")
+            return None
+
+    def sae_standing(self, job: SAEJob) -> Status:
+        """Whether an SAE is done, failed, missing (it has no folder) or damaged."""
+        record = self.get_sae(job)
+        if record is not None:
+            return record.status
+        return "damaged" if self.sae_folder(job).exists() else "missing"
+
+    def curve_file(self, job: SAEJob) -> Path | None:
+        """The training curve of an SAE, as CSV; None if there is none that is whole."""
+        record = self._read_sae(job, (CURVE_FILE,))
+        there = record is not None and CURVE_FILE in record.files
+        return self.sae_folder(job) / CURVE_FILE if there else None
 
     def put_sae(self, job: SAEJob, record: SAERecord, draft: Path | None) -> None:
-        """Keep an SAE: the files of the folder `draft`, if any, then its record as the commit mark."""
+        """Keep an SAE: the files of the folder `draft`, if any, and its record appear at once."""
+        draft = draft or self.draft_folder(job)
+        for file in draft.iterdir():
+            flush(file)
+        write_sealed(draft / MARK, asdict(record))
         folder = self.sae_folder(job)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        if draft is None:
-            folder.mkdir()
-        else:
-            for file in draft.iterdir():
-                _flush(file)
-            draft.rename(folder)
-        write_whole(folder / _SAE_MARK, _to_json(asdict(record)))
+        remove(folder)
+        draft.rename(folder)
 
     def draft_folder(self, job: SAEJob) -> Path:
         """An empty folder beside the SAE's own, to write its files to before `put_sae`."""
         folder = self.sae_folder(job)
         draft = folder.with_name(f".{folder.name}.draft")
-        shutil.rmtree(draft, ignore_errors=True)
+        remove(draft)
         draft.mkdir(parents=True)
         return draft
 
@@ -183,22 +124,27 @@ class Store:
 
     def cell_file(self, cell: Cell) -> Path:
         place = self.root / "cells" / cell.sae.model.name / cell.sae.site / cell.sae.label
-        return place / f"{cell.label}-{cell.key[:_KEY_DIGITS]}.json"
+        return place / f"{cell.label}-{cell.key[:KEY_DIGITS]}.json"
 
     def get(self, cell: Cell) -> Record | None:
         """The record of a cell; None if there is none, or none that is whole."""
-        content = self._read(self.cell_file(cell), cell.key)
-        return None if content is None else self._record(self.cell_file(cell), content)
+        return self._read(self.cell_file(cell), cell.key)
 
-    def _record(self, file: Path, content: dict[str, Any]) -> Record | None:
+    def standing(self, cell: Cell) -> Status:
+        """The status of what `get` would find; a file is read once as long as it stays the same."""
+        file = self.cell_file(cell)
         try:
-            return Record(**content)
-        except TypeError as error:
-            self.damaged.append(f"{file} is not a record of this version ({error}); it is computed again")
-            return None
+            stamp = Stamp.of(file)
+        except OSError:
+            return "missing"
+        known = self._standings.get(file)
+        if known is None or known[0] != stamp:
+            record = self.get(cell)
+            known = self._standings[file] = (stamp, "damaged" if record is None else record.status)
+        return known[1]
 
     def put(self, cell: Cell, record: Record) -> None:
-        write_whole(self.cell_file(cell), _to_json(asdict(record)))
+        write_sealed(self.cell_file(cell), asdict(record))
 
     def find(self, name: str) -> list[Path]:
         """The files of cells whose key begins with, or whose path ends in, `name`."""
@@ -206,7 +152,7 @@ class Store:
         if exact.is_file():
             return [exact]
         files = sorted((self.root / "cells").glob("*/*/*/*.json"))
-        digits = name[:_KEY_DIGITS]
+        digits = name[:KEY_DIGITS]
         return [f for f in files if f.stem.rpartition("-")[2].startswith(digits) or str(f).endswith(name)]
 
     def all_records(self) -> Iterator[tuple[Path, Record]]:
@@ -218,8 +164,7 @@ class Store:
 
     def read(self, file: Path) -> Record | None:
         """The record in one cell file; None if it is damaged."""
-        content = self._read(file, None)
-        return None if content is None else self._record(file, content)
+        return self._read(file, None)
 
     # Work in progress
 
@@ -232,64 +177,31 @@ class Store:
 
     def kept(self) -> FolderKept:
         """What tasks keep beyond one cell."""
-        return FolderKept(self.root / "kept")
+        return FolderKept(self.root / "kept", self._name_damage)
 
     def report_folder(self, name: str) -> Path:
         return self.root / "reports" / name
 
-    def _read(self, file: Path, key: str | None) -> dict[str, Any] | None:
+    def _read(self, file: Path, key: str | None) -> Record | None:
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            if key is not None and content["key"] != key:
-                raise ValueError("it holds the result of another key")
+            content = read_sealed(file)
+            if key is not None and content.get("key") != key:
+                raise Damaged("it holds the result of another key")
+            return Record(**content)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            self.damaged.append(f"{file} is damaged ({error}); it is computed again")
-            return None
-        result: dict[str, Any] = content
-        return result
+        except Damaged as error:
+            self._name_damage(file, f"{file} is damaged ({error}); it is computed again")
+        except TypeError as error:
+            self._name_damage(file, f"{file} is not a record of this version ({error}); it is computed again")
+        return None
 
-
-def find_sae(results: Path, name: str) -> tuple[Path, SAERecord]:
-    """The folder and record of a trained SAE: by its folder, or the beginning of its key or of a cell's.
-
-    Raises UserError if there is none, or several.
-    """
-    if (Path(name) / _SAE_MARK).is_file():
-        return Path(name), _sae_record(Path(name))
-    store = Store.open(results, create=False)
-    folders = (mark.parent for mark in sorted((store.root / "saes").glob(f"*/*/*/{_SAE_MARK}")))
-    digits = name[:_KEY_DIGITS]
-    found = {f for f in folders if digits and f.name.rpartition("-")[2].startswith(digits)}
-    records = (store.read(file) for file in store.find(name)) if not found and name else ()
-    found |= {store.sae_folder_of(record) for record in records if record is not None}
-    if not found:
-        raise UserError(
-            f"no SAE in {results} has the key '{name}', nor has a cell: `abench status` lists cells, "
-            f"{results / 'saes'} holds the SAEs"
-        )
-    if len(found) > 1:
-        names = ", ".join(sorted(folder.name for folder in found)[:4])
-        raise UserError(f"'{name}' fits {len(found)} SAEs; give more of the key: {names}")
-    (folder,) = found
-    return folder, _sae_record(folder)
-
-
-def _sae_record(folder: Path) -> SAERecord:
-    try:
-        record = SAERecord(**json.loads((folder / _SAE_MARK).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{folder / _SAE_MARK} cannot be read: {error}") from error
-    if record.status == "failed":
-        raise UserError(f"the SAE in {folder} could not be trained: {record.reason}")
-    return record
-
-
-def _to_json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"
-
-
-def _flush(file: Path) -> None:
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
+    def _name_damage(self, file: Path, sentence: str) -> None:
+        """Remember what is damaged; once as long as the file stays as it is."""
+        try:
+            stamp = Stamp.of(file)
+        except OSError:
+            stamp = None
+        if (file, stamp) not in self._named:
+            self._named.add((file, stamp))
+            self.damaged.append(sentence)

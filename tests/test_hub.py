@@ -121,6 +121,14 @@ def test_without_the_hub_everything_comes_from_this_machine(hub: Hub, ran: Ran) 
         assert "Traceback" not in answer["err"]
 
 
+def test_a_latent_of_an_sae_trained_on_a_hub_s_texts_is_shown(hub: Hub, ran: Ran) -> None:
+    folder = next(mark.parent for mark in ran.results.glob("saes/pythia-70m/*/*/sae.json"))
+    environment = client_environment(hub, ran.home, token=MEMBER_TOKEN)
+    (answer,) = ask(environment, ["show", folder, "--latent", "0", "--tokens", "128"])
+    assert answer["code"] == 0, answer["err"]
+    assert "Latent 0 of pythia-70m" in answer["out"]
+
+
 def test_a_hub_that_is_away_is_not_waited_for(ran: Ran) -> None:
     with Hub([]) as gone:
         environment = client_environment(gone, ran.home)

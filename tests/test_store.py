@@ -19,6 +19,7 @@ from abench.keys import canonical_json, difference, key_of
 from abench.lease import holder, lease
 from abench.plan import Cell, Plan, make_plan
 from abench.plugins import find_tasks, get_task
+from abench.sealed import write_sealed
 from abench.store import Record, SAERecord, Store
 from abench.variants import get_variant
 
@@ -230,10 +231,18 @@ def test_a_draft_that_a_crash_left_is_cleared(store: Store, cell: Cell) -> None:
 # The folder
 
 
-def test_folder_of_another_schema_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "abench.json").write_text('{"schema": 999}')
+def test_folder_of_another_format_is_refused(tmp_path: Path) -> None:
+    write_sealed(tmp_path / "abench.json", {"format": 999})
     with pytest.raises(UserError, match="another version of abench"):
         Store.open(tmp_path, create=True)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_folder_without_checksums_is_refused_and_left_alone(tmp_path: Path, create: bool) -> None:
+    (tmp_path / "abench.json").write_text('{"schema": 1}\n')
+    with pytest.raises(UserError, match="an earlier version of abench, without the checksums"):
+        Store.open(tmp_path, create=create)
+    assert (tmp_path / "abench.json").read_text() == '{"schema": 1}\n'
 
 
 def test_folder_that_is_none_is_refused(tmp_path: Path) -> None:

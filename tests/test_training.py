@@ -86,7 +86,7 @@ def test_a_checkpoint_continues_bit_for_bit(name: str, unit_decoder: bool, tmp_p
     run([first], stop=17)
     state = StreamState(Position(5, 3), InputStatistics(scale=0.5, norm_limit=None))
     save_checkpoint(first, state, tmp_path / "checkpoint")
-    assert load_checkpoint(second, tmp_path / "checkpoint") == state
+    assert load_checkpoint(second, tmp_path / "checkpoint", print) == state
     assert second.step == 17
     run([second], start=17)
     assert_same(weights(whole), weights(second))
@@ -110,9 +110,9 @@ def test_checkpoint_replaced_while_a_crash_lost_the_new_one(tmp_path: Path) -> N
     state = StreamState(Position(0, 0), InputStatistics(1.0, None))
     run([trainer], stop=5)
     save_checkpoint(trainer, state, tmp_path / "c")
-    # A crash between the two renames leaves only the old checkpoint, under its temporary name.
-    (tmp_path / "c").rename(tmp_path / ".c.old")
-    assert load_checkpoint(other, tmp_path / "c") == state
+    # A crash between the two renames leaves only the checkpoint before, under its other name.
+    (tmp_path / "c").rename(tmp_path / ".c.before")
+    assert load_checkpoint(other, tmp_path / "c", print) == state
     assert other.step == 5
 
 

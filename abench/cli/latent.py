@@ -24,19 +24,20 @@ def show_latent(
     results: Path, name: str, latent: int, *, tokens: int, model: str | None, html: Path | None, as_json: bool
 ) -> None:
     """Print one latent, and write it as a page if `html` is given."""
-    from abench.config import DataSpec
+    from abench.finding import find_sae
     from abench.latent_card import latent_card, open_model
-    from abench.store import find_sae
+    from abench.recorded import recorded_data
     from abench.variants import load_sae
 
     folder, record = find_sae(results, name)
+    data = recorded_data(record.spec, record.provenance)
     lm = open_model(record, "cpu", model)
     card = latent_card(
         lm,
         load_sae(folder),
         latent,
         site=str(record.labels["site"]),
-        data=DataSpec(**record.spec["data"]),
+        data=data,
         context_size=int(record.spec["model"]["context"]),
         tokens=tokens,
     )

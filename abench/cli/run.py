@@ -12,9 +12,9 @@ from abench.cli.options import json_option, plan_of, results_option, run_options
 from abench.cli.text import columns, count, echo_json
 
 if TYPE_CHECKING:
-    from abench.plan import Plan
+    from abench.plan import Cell, Plan
     from abench.runner import Outcome
-    from abench.store import Store
+    from abench.store import Status, Store
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_INCOMPLETE = 0, 3, 4
 
@@ -71,7 +71,7 @@ def run(
 def status(asked: Mapping[str, Any], results: Path, as_json: bool) -> int:
     """Show what a run has done and what is missing. Takes the options of `abench run`.
 
-    Exit status: 0 everything is done, 3 some cells failed, 4 some are missing.
+    Exit status: 0 everything is done, 3 some cells failed, 4 something is missing or damaged.
     """
     from abench.store import Store
 
@@ -85,29 +85,39 @@ def status(asked: Mapping[str, Any], results: Path, as_json: bool) -> int:
             [*row["labels"].values(), row["status"], row["key"][:12], row["reason"] or ""] for row in rows
         ]
         click.echo(columns(shown, [*rows[0]["labels"], "status", "key", "reason"]))
-        click.echo(
-            ", ".join(f"{number} {name}" for name, number in Counter(r["status"] for r in rows).items())
-        )
-    found = {row["status"] for row in rows}
-    if "missing" in found:
+        parts = [f"{number} {name}" for name, number in Counter(r["status"] for r in rows).items()]
+        damaged = len({r["sae_key"] for r in rows if r["sae"] == "damaged"})
+        click.echo(", ".join([*parts, *([f"{count(damaged, 'SAE')} damaged"] if damaged else [])]))
+    for sentence in store.damaged:
+        click.echo(sentence, err=True)
+    found = {row[what] for row in rows for what in ("status", "sae")}
+    # An SAE whose cells are all there may be missing: nothing is left to be done with it.
+    if "damaged" in found or "missing" in {row["status"] for row in rows}:
         return EXIT_INCOMPLETE
     return EXIT_SOME_FAILED if "failed" in found else EXIT_DONE
 
 
 def _rows(plan: "Plan", store: "Store") -> list[dict[str, Any]]:
-    rows = []
-    for cell in plan.cells:
+    saes = {sae.key: store.sae_standing(sae) for sae in plan.saes}
+    return [
+        {
+            "labels": cell.labels(),
+            "status": (status := store.standing(cell)),
+            "key": cell.key,
+            "reason": _reason(cell, status, store),
+            "file": str(store.cell_file(cell)),
+            "sae": saes[cell.sae.key],
+            "sae_key": cell.sae.key,
+        }
+        for cell in plan.cells
+    ]
+
+
+def _reason(cell: "Cell", status: "Status", store: "Store") -> str | None:
+    if status in ("failed", "skipped"):
         record = store.get(cell)
-        rows.append(
-            {
-                "labels": cell.labels(),
-                "status": record.status if record else "missing",
-                "key": cell.key,
-                "reason": record.reason if record else store.claimed_by(cell.key),
-                "file": str(store.cell_file(cell)),
-            }
-        )
-    return rows
+        return record.reason if record else None
+    return store.claimed_by(cell.key) if status in ("missing", "damaged") else None
 
 
 def _dry_run(asked: Mapping[str, Any], results: Path) -> int:
@@ -118,8 +128,8 @@ def _dry_run(asked: Mapping[str, Any], results: Path) -> int:
     store = Store.open(results, create=False) if known else None
     rows = []
     for cell in plan.cells:
-        record = store.get(cell) if store else None
-        rows.append([*cell.labels().values(), record.status if record else "to do"])
+        status = store.standing(cell) if store else "missing"
+        rows.append([*cell.labels().values(), "to do" if status in ("missing", "damaged") else status])
     click.echo(_summary(plan))
     click.echo(columns(rows, [*plan.cells[0].labels(), "status"]))
     if plan.model.commit is None:

@@ -1,0 +1,112 @@
+"""Files that carry their own checksum, so that damage is noticed when they are read.
+
+A sealed file is JSON. Its first line holds the sha256 of all bytes after that line, so every changed bit, the
+checksum's own included, and every missing byte are noticed. Files of other kinds, such as weights, are sealed
+by a manifest: the sealed record beside them holds the sha256 of each.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from abench.files import file_hash, remove, write_whole
+
+_BEFORE, _AFTER = b'{"sha256": "', b'",\n'
+_DIGITS = 64
+_LINE = len(_BEFORE) + _DIGITS + len(_AFTER)
+
+
+class Damaged(Exception):  # noqa: N818 - a state of a file, which its reader treats as missing
+    """What a file holds is not what was written; the message says what is wrong, without the file's name."""
+
+
+class Stamp(NamedTuple):
+    """What changes whenever a file is replaced or written to."""
+
+    inode: int
+    size: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, file: Path) -> "Stamp":
+        """The stamp of a file; raises OSError."""
+        stat = file.stat()
+        return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def write_sealed(file: Path, content: Mapping[str, Any]) -> None:
+    """Write plain JSON with its checksum, whole or not at all.
+
+    A folder of this name, which can only be damage, makes way. Raises OSError, and ValueError or TypeError
+    for content that is empty or not plain JSON.
+    """
+    text = sealed_text(content)
+    try:
+        write_whole(file, text)
+    except IsADirectoryError:
+        remove(file)
+        write_whole(file, text)
+
+
+def sealed_text(content: Mapping[str, Any]) -> str:
+    """The text of a sealed file: JSON, with the checksum of all that follows in its first line."""
+    if not content or "sha256" in content:
+        raise ValueError("a sealed file has content, and 'sha256' in it is its checksum")
+    rest = json.dumps(content, indent=1, allow_nan=False).removeprefix("{\n") + "\n"
+    digest = hashlib.sha256(rest.encode()).hexdigest()
+    return f"{_BEFORE.decode()}{digest}{_AFTER.decode()}{rest}"
+
+
+def read_sealed(file: Path) -> dict[str, Any]:
+    """The content of a sealed file, which is exactly what was written.
+
+    Raises FileNotFoundError where there is none, and Damaged where it cannot be read or was changed.
+    """
+    try:
+        raw = file.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Damaged(f"it cannot be read: {error.strerror or error}") from error
+    return content_of(raw)
+
+
+def content_of(raw: bytes) -> dict[str, Any]:
+    """The content that the bytes of a sealed file stand for; raises Damaged if they were changed."""
+    digest = hashlib.sha256(memoryview(raw)[_LINE:]).hexdigest()
+    if raw[:_LINE] != b"".join((_BEFORE, digest.encode(), _AFTER)):
+        raise Damaged("its checksum does not fit its content" if raw else "it is empty")
+    try:
+        content: dict[str, Any] = json.loads(raw)
+    except ValueError as error:
+        raise Damaged(f"it is not JSON: {error}") from error
+    del content["sha256"]
+    return content
+
+
+def manifest_of(folder: Path) -> dict[str, str]:
+    """sha256 of each file in a folder, by name."""
+    return {file.name: file_hash(file) for file in sorted(folder.iterdir())}
+
+
+class Verified:
+    """Checks files against manifests, and hashes none twice as long as its stamp is the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[Stamp, str]] = {}
+
+    def check(self, file: Path, digest: str) -> None:
+        """Raise Damaged unless a file with this sha256 is there."""
+        try:
+            stamp = Stamp.of(file)
+            known = self._known.get(file)
+            if known is None or known[0] != stamp:
+                known = self._known[file] = (stamp, file_hash(file))
+        except FileNotFoundError as error:
+            raise Damaged("it is gone") from error
+        except OSError as error:
+            raise Damaged(f"it cannot be read: {error.strerror or error}") from error
+        if known[1] != digest:
+            raise Damaged("its checksum does not fit its content")
