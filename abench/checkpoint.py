@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from abench.activations import InputStatistics, Position
+from abench.lease import Lease
+from abench.storage import writing
 from abench.training import CurvePoint, SAETrainer
 
 _TENSORS, _STATE = "state.safetensors", "state.json"
@@ -24,26 +27,44 @@ class StreamState:
     statistics: InputStatistics
 
 
-def save_checkpoint(trainer: SAETrainer, stream: StreamState, folder: Path) -> None:
-    """Write a checkpoint of the trainer to `folder`, replacing the one there only when it is whole."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
+def save_checkpoint(
+    trainer: SAETrainer, stream: StreamState, folder: Path, *, lease: Lease | None = None
+) -> None:
+    """Write a checkpoint of the trainer to `folder`, replacing the one there only when it is whole.
+
+    With a lease, only while that is held: raises LeaseLost and StorageError.
+    """
+    temporary = lease.draft_of(folder) if lease else folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(_tensors(trainer), temporary / _TENSORS)
-    state = {
+    try:
+        with writing(folder):
+            temporary.mkdir(parents=True)
+            save_file(_tensors(trainer), temporary / _TENSORS)
+            (temporary / _STATE).write_text(json.dumps(_state(trainer, stream)), encoding="utf-8")
+            with _committing(lease):
+                _swap(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _state(trainer: SAETrainer, stream: StreamState) -> dict[str, Any]:
+    return {
         "step": trainer.step,
         "seconds": trainer.counters.seconds,
         "curve": [asdict(point) for point in trainer.curve],
         "controller": trainer.controller.state_dict() if trainer.controller else None,
         "stream": {"position": list(stream.position), "statistics": asdict(stream.statistics)},
     }
-    (temporary / _STATE).write_text(json.dumps(state), encoding="utf-8")
-    _swap(temporary, folder)
 
 
-def load_checkpoint(trainer: SAETrainer, folder: Path) -> StreamState | None:
+def _committing(lease: Lease | None) -> AbstractContextManager[None]:
+    return nullcontext() if lease is None else lease.commit()
+
+
+def load_checkpoint(trainer: SAETrainer, folder: Path, *, lease: Lease | None = None) -> StreamState | None:
     """Restore the trainer from the newest whole checkpoint; None, and an untouched trainer, without one."""
-    _finish_swap(folder)
+    with _committing(lease):
+        _finish_swap(folder)
     if not (folder / _STATE).is_file():
         return None
     state = json.loads((folder / _STATE).read_text(encoding="utf-8"))

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from abench.errors import UserError
 from abench.files import write_whole
 from abench.keys import canonical_json, key_of
+from abench.storage import writing
 
 
 class Kept(Protocol):
@@ -61,14 +61,11 @@ class FolderKept:
             return None
 
     def put(self, spec: Mapping[str, Any], value: Any) -> None:
-        """Raises UserError if the folder cannot be written."""
+        """Raises StorageError if the folder cannot be written."""
         text = f'{{"spec":{canonical_json(spec)},"value":{_text_of(value)}}}\n'
-        try:
-            write_whole(self.file_of(spec), text)
-        except OSError as error:
-            raise UserError(
-                f"the folder {self.root} cannot be written ({error.strerror}): choose another, or free space"
-            ) from error
+        file = self.file_of(spec)
+        with writing(file):
+            write_whole(file, text)
 
 
 def _text_of(value: Any) -> str:

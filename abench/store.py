@@ -5,18 +5,20 @@
     cells/MODEL/SITE/LABEL/TASK-VIEW-KEY.json       the scores of one SAE on one task
     checkpoints/KEY/                                training that has not ended
     leases/KEY.json                                 work in progress
+    lock                                            held while a lease changes and while a result is renamed
     kept/AB/KEY.json                                what tasks keep beyond one cell, judges' answers included
     reports/NAME/                                   tables and figures
 
-Files are written under another name, flushed to disk and renamed; `sae.json` comes last and marks an SAE
-as whole. What is damaged is treated as missing and remembered in `damaged`.
+Files are written under another name, flushed to disk and renamed while their writer holds the lease;
+`sae.json` marks an SAE as whole. What is damaged is treated as missing and remembered in `damaged`.
 """
 
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,8 +26,10 @@ from typing import Any, Literal
 from abench.errors import UserError
 from abench.files import file_hash, write_whole
 from abench.kept import FolderKept
-from abench.lease import holder, lease
+from abench.lease import Lease, LeaseLost, Leases
+from abench.leftovers import clear_leftovers
 from abench.plan import SCHEMA, Cell, SAEJob, sae_label
+from abench.storage import writing
 
 Status = Literal["done", "failed", "skipped", "missing"]
 CURVE_FILE = "train.csv"
@@ -78,6 +82,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.leases = Leases(root / "leases", root / "lock")
         self.damaged: list[str] = []
         """Sentences about files that were found damaged and are treated as missing."""
         self._whole: set[tuple[Path, int, int]] = set()
@@ -87,8 +92,8 @@ class Store:
     def open(cls, root: Path, *, create: bool) -> "Store":
         """The results folder at `root`.
 
-        Raises UserError if it cannot be written (with `create`), does not exist (without), or was written
-        by another schema.
+        Raises UserError if it cannot be made (with `create`), does not exist (without), or was written by
+        another schema.
         """
         mark = root / _MARK
         if not mark.exists():
@@ -104,9 +109,15 @@ class Store:
                 f"{root} was written by another version of abench (schema {schema}, this one has {SCHEMA}): "
                 "choose another folder with --results"
             )
-        if create and not os.access(root, os.W_OK):
-            raise UserError(f"the results folder {root} is not writable: choose another with --results")
         return cls(root)
+
+    def check_writable(self) -> None:
+        """Raises UserError if nothing can be written to the folder, which is fine as long as it is whole."""
+        if not os.access(self.root, os.W_OK):
+            raise UserError(
+                f"the results folder {self.root} is not writable, and something is missing from it: make it "
+                "writable or choose another with --results"
+            )
 
     @staticmethod
     def _create(root: Path) -> None:
@@ -155,25 +166,33 @@ class Store:
         self._whole.add(seen)
         return True
 
-    def put_sae(self, job: SAEJob, record: SAERecord, draft: Path | None) -> None:
-        """Keep an SAE: the files of the folder `draft`, if any, then its record as the commit mark."""
-        folder = self.sae_folder(job)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        if draft is None:
-            folder.mkdir()
-        else:
-            for file in draft.iterdir():
-                _flush(file)
-            draft.rename(folder)
-        write_whole(folder / _SAE_MARK, _to_json(asdict(record)))
+    def put_sae(self, job: SAEJob, record: SAERecord, draft: Path | None, lease: Lease | None = None) -> None:
+        """Keep an SAE: the files of the folder `draft`, if any, and its record appear at once.
 
-    def draft_folder(self, job: SAEJob) -> Path:
-        """An empty folder beside the SAE's own, to write its files to before `put_sae`."""
+        Without a lease, takes it for this. Raises LeaseLost if another process holds it, and StorageError.
+        """
         folder = self.sae_folder(job)
-        draft = folder.with_name(f".{folder.name}.draft")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+        with writing(folder), self._leased(job.key, lease) as held:
+            draft = draft or self.draft_folder(job, held)
+            try:
+                write_whole(draft / _SAE_MARK, _to_json(asdict(record)))
+                for file in draft.iterdir():
+                    _flush(file)
+                with held.commit():
+                    replaced = _moved_away(folder)
+                    draft.rename(folder)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        if replaced is not None:
+            shutil.rmtree(replaced, ignore_errors=True)
+
+    def draft_folder(self, job: SAEJob, lease: Lease | None = None) -> Path:
+        """An empty folder next to the SAE's own, for its files before `put_sae`. Raises StorageError."""
+        folder = self.sae_folder(job)
+        draft = lease.draft_of(folder) if lease else _hidden(folder)
+        with writing(draft):
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(parents=True)
         return draft
 
     def checkpoint_folder(self, job: SAEJob) -> Path:
@@ -197,8 +216,14 @@ class Store:
             self.damaged.append(f"{file} is not a record of this version ({error}); it is computed again")
             return None
 
-    def put(self, cell: Cell, record: Record) -> None:
-        write_whole(self.cell_file(cell), _to_json(asdict(record)))
+    def put(self, cell: Cell, record: Record, lease: Lease | None = None) -> None:
+        """Keep a cell's record. Without a lease, takes it for this.
+
+        Raises LeaseLost if another process holds it, and StorageError.
+        """
+        file, text = self.cell_file(cell), _to_json(asdict(record))
+        with writing(file), self._leased(cell.key, lease) as held:
+            write_whole(file, text, lease=held)
 
     def find(self, name: str) -> list[Path]:
         """The files of cells whose key begins with, or whose path ends in, `name`."""
@@ -223,12 +248,34 @@ class Store:
 
     # Work in progress
 
-    def claim(self, key: str) -> AbstractContextManager[bool]:
-        """A lease on the work behind a key; gives False if another process holds it."""
-        return lease(self.root / "leases" / f"{key}.json")
+    def claim(self, key: str) -> AbstractContextManager[Lease | None]:
+        """A lease on the work behind a key; gives None if another process holds it. Raises StorageError."""
+        return self.leases.claim(key)
 
     def claimed_by(self, key: str) -> str | None:
-        return holder(self.root / "leases" / f"{key}.json")
+        """Which process holds the lease on the work behind a key; None if none does."""
+        return self.leases.holder(key)
+
+    @contextmanager
+    def _leased(self, key: str, lease: Lease | None) -> Iterator[Lease]:
+        if lease is not None:
+            yield lease
+            return
+        with self.claim(key) as own:
+            if own is None:
+                raise LeaseLost(f"{self.claimed_by(key) or 'another process'} works on {key}")
+            yield own
+
+    def clear_leftovers(self) -> None:
+        """Remove what processes that died have left behind; never what a living one uses."""
+        clear_leftovers(self.root, self.leases, self._is_saved)
+
+    def _is_saved(self, key: str) -> bool:
+        for mark in (self.root / "saes").glob(f"*/*/*-{key[:_KEY_DIGITS]}/{_SAE_MARK}"):
+            content = self._read(mark, key)
+            if content is not None and content.get("status") == "done":
+                return all(self._is_whole(mark.with_name(name), h) for name, h in content["files"].items())
+        return False
 
     def kept(self) -> FolderKept:
         """What tasks keep beyond one cell."""
@@ -288,6 +335,19 @@ def _sae_record(folder: Path) -> SAERecord:
 
 def _to_json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def _moved_away(folder: Path) -> Path | None:
+    """Free a folder's name in one step, since removing takes longer; where its content is now."""
+    if not folder.exists():
+        return None
+    away = _hidden(folder)
+    folder.rename(away)
+    return away
 
 
 def _flush(file: Path) -> None:
