@@ -5,8 +5,10 @@ so that damage costs the steps between the two.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import torch
@@ -15,7 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from abench.activations import InputStatistics, Position
 from abench.files import flush, remove
+from abench.lease import Lease
 from abench.sealed import Damaged, Verified, manifest_of, read_sealed, write_sealed
+from abench.storage import writing
 from abench.training import CurvePoint, SAETrainer
 
 _TENSORS, _STATE = "state.safetensors", "state.json"
@@ -42,37 +46,60 @@ class _Checkpoint:
     stream: StreamState
 
 
-def save_checkpoint(trainer: SAETrainer, stream: StreamState, folder: Path) -> None:
+def save_checkpoint(
+    trainer: SAETrainer, stream: StreamState, folder: Path, *, lease: Lease | None = None
+) -> None:
     """Write a checkpoint of the trainer to `folder` once it is whole; the one there becomes the one before.
 
-    At no time are there more than two. Raises OSError.
+    At no time are there more than two. With a lease, only while that is held: raises LeaseLost, and
+    StorageError.
     """
-    temporary, before = _beside(folder, "tmp"), _beside(folder, "before")
-    remove(temporary)
-    if folder.exists():
-        remove(before)
-    temporary.mkdir(parents=True)
-    save_file(_tensors(trainer), temporary / _TENSORS)
-    flush(temporary / _TENSORS)
+    temporary, before = _draft(folder, lease), _beside(folder, "before")
+    try:
+        with writing(folder):
+            remove(temporary)
+            with _committing(lease):
+                if folder.exists():
+                    remove(before)
+            temporary.mkdir(parents=True)
+            _write(trainer, stream, temporary)
+            with _committing(lease):
+                if folder.exists():
+                    folder.rename(before)
+                temporary.rename(folder)
+    finally:
+        rmtree(temporary, ignore_errors=True)
+
+
+def _write(trainer: SAETrainer, stream: StreamState, folder: Path) -> None:
+    save_file(_tensors(trainer), folder / _TENSORS)
+    flush(folder / _TENSORS)
     state = {
         "step": trainer.step,
         "seconds": trainer.counters.seconds,
         "curve": [asdict(point) for point in trainer.curve],
         "controller": trainer.controller.state_dict() if trainer.controller else None,
         "stream": {"position": list(stream.position), "statistics": asdict(stream.statistics)},
-        "files": manifest_of(temporary),
+        "files": manifest_of(folder),
     }
-    write_sealed(temporary / _STATE, state)
-    if folder.exists():
-        folder.rename(before)
-    temporary.rename(folder)
+    write_sealed(folder / _STATE, state)
 
 
-def load_checkpoint(trainer: SAETrainer, folder: Path, say: Callable[[str], None]) -> StreamState | None:
+def _draft(folder: Path, lease: Lease | None) -> Path:
+    return lease.draft_of(folder) if lease else _beside(folder, "tmp")
+
+
+def _committing(lease: Lease | None) -> AbstractContextManager[None]:
+    return nullcontext() if lease is None else lease.commit()
+
+
+def load_checkpoint(
+    trainer: SAETrainer, folder: Path, say: Callable[[str], None], *, lease: Lease | None = None
+) -> StreamState | None:
     """Restore the trainer from the newest whole checkpoint; None, and an untouched trainer, without one.
 
     Those that are damaged are named to `say` and removed: what is there afterwards can be relied on. Raises
-    OSError where they cannot be removed.
+    StorageError where they cannot be removed, and with a lease LeaseLost.
     """
     for place in (folder, _beside(folder, "before")):
         if not place.exists():
@@ -81,7 +108,8 @@ def load_checkpoint(trainer: SAETrainer, folder: Path, say: Callable[[str], None
             found = _read(place, trainer)
         except Damaged as error:
             say(f"the checkpoint {place} is damaged ({error}): training goes on from an earlier state")
-            remove(place)
+            with writing(place), _committing(lease):
+                remove(place)
             continue
         _restore(trainer, found)
         return found.stream

@@ -4,19 +4,26 @@ import hashlib
 import os
 import shutil
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 
+from abench.lease import Lease
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a text under another name, flush it to disk, rename it. Makes the folder; raises OSError."""
+
+def write_whole(file: Path, text: str, *, lease: Lease | None = None) -> None:
+    """Write a text under another name, flush it to disk, rename it while `lease`, if given, is held.
+
+    Makes the folder. Raises OSError, and with a lease LeaseLost and StorageError.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    temporary = lease.draft_of(file) if lease else file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("w", encoding="utf-8", newline="\n") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(file)
+        with lease.commit() if lease else nullcontext():
+            temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
 

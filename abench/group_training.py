@@ -3,10 +3,11 @@
 import csv
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields
 from itertools import islice
 from pathlib import Path
+from shutil import rmtree
 
 import torch
 
@@ -14,12 +15,15 @@ from abench import __version__
 from abench.activations import ActivationSource, ActivationStream
 from abench.catalogue import recorded
 from abench.checkpoint import StreamState, delete_checkpoint, load_checkpoint, save_checkpoint
+from abench.errors import UserError
+from abench.lease import Lease, LeaseLost
 from abench.models import LanguageModel
 from abench.plan import SAEJob
 from abench.progress import Progress, Steps
 from abench.provenance import provenance
 from abench.recorded import text_place
 from abench.sealed import manifest_of
+from abench.storage import StorageError, writing
 from abench.store import CURVE_FILE, SAERecord, Store
 from abench.training import CurvePoint, Diverged, SAETrainer, run_lockstep
 from abench.variants import SAEShape, Variant, save_sae
@@ -37,11 +41,16 @@ def train_missing(
     device: str,
     checkpoint_seconds: float,
 ) -> None:
-    """Train those of `jobs` that are not in the store and that no other process is training."""
-    with ExitStack() as leases:
-        mine = [
-            job for job in jobs if leases.enter_context(store.claim(job.key)) and not _is_done(store, job)
-        ]
+    """Train those of `jobs` that are not in the store and that no other process is training.
+
+    An SAE whose lease another process takes over meanwhile is left to that one. Raises StorageError.
+    """
+    with ExitStack() as stack:
+        mine: list[tuple[SAEJob, Lease]] = []
+        for job in jobs:
+            lease = stack.enter_context(store.claim(job.key))
+            if lease is not None and not _is_done(store, job):
+                mine.append((job, lease))
         if mine:
             _Group(mine, lm, store, progress, device, checkpoint_seconds).train()
 
@@ -56,17 +65,19 @@ class _Group:
 
     def __init__(
         self,
-        jobs: Sequence[SAEJob],
+        mine: Sequence[tuple[SAEJob, Lease]],
         lm: LanguageModel | ActivationSource,
         store: Store,
         progress: Progress,
         device: str,
         checkpoint_seconds: float,
     ) -> None:
+        jobs = [job for job, _ in mine]
         self._store, self._progress, self._device = store, progress, device
         self._spec, self._site = jobs[0].training, jobs[0].site
         self._context, self._lm = jobs[0].model.context, lm
         self._jobs = {job.label: job for job in jobs}
+        self._leases = {job.label: lease for job, lease in mine}
         self._trainers = {job.label: self._trainer(job) for job in jobs}
         self._stream = ActivationStream(lm, self._site, jobs[0].data, self._spec, context=self._context)
         self._checkpoint_seconds = checkpoint_seconds
@@ -78,6 +89,8 @@ class _Group:
 
     def train(self) -> None:
         start, batches = self._restore()
+        if not self._trainers:
+            return
         title = f"training {len(self._trainers)} SAEs at {self._site}"
         if start:
             self._progress.say(f"{title}: going on from step {start} of {self._spec.steps}")
@@ -88,17 +101,19 @@ class _Group:
                 start=start,
                 on_step=lambda step: self._after_step(step, steps),
                 on_diverged=self._fail,
+                is_wanted=lambda trainer: trainer.label in self._trainers,
             )
         self._finish(batches)
 
     def _restore(self) -> tuple[int, Iterator[torch.Tensor]]:
         """Load checkpoints; the number of the first batch that is needed, and the batches from there."""
-        states = {
-            label: load_checkpoint(
-                trainer, self._store.checkpoint_folder(self._jobs[label]), self._progress.say
-            )
-            for label, trainer in self._trainers.items()
-        }
+        states: dict[str, StreamState | None] = {}
+        for label, trainer in tuple(self._trainers.items()):
+            with self._unless_lost(trainer) as lease:
+                folder = self._store.checkpoint_folder(self._jobs[label])
+                states[label] = load_checkpoint(trainer, folder, self._progress.say, lease=lease)
+        if not self._trainers:
+            return 0, iter(())
         first = min(self._trainers.values(), key=lambda trainer: trainer.step)
         state = states[first.label]
         if state is not None:
@@ -107,9 +122,11 @@ class _Group:
 
     def _after_step(self, step: int, steps: Steps) -> None:
         steps.advance_to(step, self._detail())
+        for trainer in [t for t in self._trainers.values() if self._leases[t.label].lost]:
+            self._leave(trainer)
         if time.monotonic() >= self._next_checkpoint and step < self._spec.steps:
             started = time.monotonic()
-            for trainer in self._trainers.values():
+            for trainer in tuple(self._trainers.values()):
                 self._checkpoint(trainer)
             now = time.monotonic()
             self._next_checkpoint = now + max(self._checkpoint_seconds, (now - started) / CHECKPOINT_SHARE)
@@ -126,9 +143,27 @@ class _Group:
         if self._stream.statistics is None:
             raise RuntimeError("a checkpoint before the first batch")
         state = StreamState(self._stream.start_of(trainer.step), self._stream.statistics)
-        save_checkpoint(trainer, state, self._store.checkpoint_folder(self._jobs[trainer.label]))
+        folder = self._store.checkpoint_folder(self._jobs[trainer.label])
+        with self._unless_lost(trainer) as lease:
+            save_checkpoint(trainer, state, folder, lease=lease)
 
-    def _fail(self, trainer: SAETrainer, error: Diverged) -> None:
+    @contextmanager
+    def _unless_lost(self, trainer: SAETrainer) -> Iterator[Lease]:
+        """The lease of an SAE, to write under; an SAE whose lease turns out to be lost is left."""
+        try:
+            yield self._leases[trainer.label]
+        except LeaseLost:
+            self._leave(trainer)
+
+    def _leave(self, trainer: SAETrainer) -> None:
+        """Stop working on an SAE that another process has taken over."""
+        self._progress.say(
+            f"{trainer.label}: another process has taken over, since this one was silent for too long; "
+            "its result is used"
+        )
+        del self._trainers[trainer.label]
+
+    def _fail(self, trainer: SAETrainer, error: Diverged | UserError) -> None:
         job = self._jobs[trainer.label]
         self._progress.say(f"{job.label} failed: {error}")
         record = SAERecord(
@@ -139,34 +174,82 @@ class _Group:
             reason=str(error),
             provenance=provenance(self._device, trainer.counters.seconds),
         )
-        self._store.put_sae(job, record, None)
-        delete_checkpoint(self._store.checkpoint_folder(job))
-        del self._trainers[trainer.label]
+        with self._unless_lost(trainer) as lease:
+            self._store.put_sae(job, record, None, lease)
+            self._delete_checkpoint(job, lease)
+            del self._trainers[trainer.label]
 
     def _finish(self, batches: Iterator[torch.Tensor]) -> None:
-        """Calibrate, save and record every SAE that was trained to the end."""
-        calibration = None
-        if any(type(t.variant).calibrate is not Variant.calibrate for t in self._trainers.values()):
-            wanted = max(1, self._spec.calibration_tokens // self._spec.batch_size)
-            calibration = torch.cat(list(islice(batches, wanted)))
-        for trainer in self._trainers.values():
-            if calibration is not None:
-                trainer.finish(calibration)
-            self._save(trainer, self._jobs[trainer.label])
+        """Save and record every SAE that was trained to the end, those that have to be calibrated last."""
+        waiting = []
+        for trainer in tuple(self._trainers.values()):
+            if type(trainer.variant).calibrate is Variant.calibrate:
+                self._save(trainer)
+            else:
+                waiting.append(trainer)
+        if not waiting:
+            return
+        try:
+            calibration = self._calibration(batches)
+        except StorageError:
+            raise
+        except UserError as error:
+            for trainer in waiting:
+                self._fail(trainer, error)
+            return
+        for trainer in waiting:
+            trainer.finish(calibration)
+            self._save(trainer)
 
-    def _save(self, trainer: SAETrainer, job: SAEJob) -> None:
+    def _calibration(self, batches: Iterator[torch.Tensor]) -> torch.Tensor:
+        """The activations after those of training, [tokens, d_in]; fewer where the stream ends before.
+
+        Raises UserError if there are none.
+        """
+        wanted = max(1, self._spec.calibration_tokens // self._spec.batch_size)
+        read: list[torch.Tensor] = []
+        reason = "the activations end there"
+        try:
+            for batch in islice(batches, wanted):
+                read.append(batch)  # noqa: PERF402 - what was read before an error stays
+        except StorageError:
+            raise
+        except UserError as error:
+            reason = str(error)
+        if not read:
+            raise UserError(f"nothing is left to calibrate its threshold on: {reason}")
+        tokens, asked = sum(map(len, read)), wanted * self._spec.batch_size
+        if tokens < asked:
+            self._progress.say(f"thresholds are calibrated on {tokens:,} of {asked:,} activations: {reason}")
+        return torch.cat(read)
+
+    def _save(self, trainer: SAETrainer) -> None:
+        job = self._jobs[trainer.label]
+        with self._unless_lost(trainer) as lease:
+            draft = self._store.draft_folder(job, lease)
+            try:
+                with writing(draft):
+                    self._write(trainer, draft)
+                self._store.put_sae(job, self._record(trainer, draft), draft, lease)
+            finally:
+                rmtree(draft, ignore_errors=True)
+            self._delete_checkpoint(job, lease)
+
+    def _write(self, trainer: SAETrainer, draft: Path) -> None:
         if self._stream.statistics is None:
             raise RuntimeError("an SAE was trained without input statistics")
-        draft = self._store.draft_folder(job)
         save_sae(
             trainer.sae,
             draft,
             scale=self._stream.statistics.scale,
-            metadata=self._metadata(job),
+            metadata=self._metadata(self._jobs[trainer.label]),
             layer_norm=self._spec.normalisation == "layer_norm",
         )
         write_curve(draft / CURVE_FILE, trainer.curve)
-        record = SAERecord(
+
+    def _record(self, trainer: SAETrainer, draft: Path) -> SAERecord:
+        job = self._jobs[trainer.label]
+        return SAERecord(
             key=job.key,
             status="done",
             labels=job.labels(),
@@ -176,8 +259,11 @@ class _Group:
             | {"model": recorded(job.model.config)}
             | text_place(job.data),
         )
-        self._store.put_sae(job, record, draft)
-        delete_checkpoint(self._store.checkpoint_folder(job))
+
+    def _delete_checkpoint(self, job: SAEJob, lease: Lease) -> None:
+        # Under the lease, because the next holder's checkpoint lies in the same place.
+        with suppress(LeaseLost), writing(self._store.checkpoint_folder(job)), lease.commit():
+            delete_checkpoint(self._store.checkpoint_folder(job))
 
     def _metadata(self, job: SAEJob) -> dict[str, object]:
         data = "synthetic" if job.model.config.synthetic else job.data.dataset or job.data.source

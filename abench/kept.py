@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from abench.errors import UserError
 from abench.keys import canonical_json, key_of
 from abench.sealed import Damaged, read_sealed, write_sealed
+from abench.storage import writing
 
 
 class Kept(Protocol):
@@ -69,15 +69,12 @@ class FolderKept:
         return content.get("value")
 
     def put(self, spec: Mapping[str, Any], value: Any) -> None:
-        """Raises UserError if the folder cannot be written."""
+        """Raises StorageError if the folder cannot be written."""
         # Through text, so that what is kept is what a later `get` reads.
         content = {"spec": json.loads(canonical_json(spec)), "value": json.loads(_text_of(value))}
-        try:
-            write_sealed(self.file_of(spec), content)
-        except OSError as error:
-            raise UserError(
-                f"the folder {self.root} cannot be written ({error.strerror}): choose another, or free space"
-            ) from error
+        file = self.file_of(spec)
+        with writing(file):
+            write_sealed(file, content)
 
 
 def _text_of(value: Any) -> str:

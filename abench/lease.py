@@ -1,13 +1,15 @@
-"""Leases: two processes on one results folder do not compute the same thing twice.
+"""Leases: two processes on one results folder neither compute the same thing twice nor overwrite each other.
 
-A lease is a file with host, process and a heartbeat (its modification time). It is stale when its process,
-on this host, is gone, or when its heart has not beaten for a minute; then whoever asks next takes it over.
+A lease is a file that names its holder and a token; its modification time is the holder's heartbeat. It may
+be taken over when its process has ended, when its heart has not beaten for a minute, or when it is damaged.
+
+A process that was stopped for that long does not know that it lost its lease. Therefore a result is put in
+its place only inside `Lease.commit`, which checks that the file still holds this lease's token. Taking,
+taking over, releasing and committing all happen in one critical section (`abench.locks.guarded`), so nobody
+else can take the lease between the check and the rename. Tokens are random and never used twice: a lease that
+others have taken and released in the meantime is recognised as lost, too.
 """
 
-import fcntl
-import json
-import os
-import socket
 import threading
 import time
 import uuid
@@ -15,118 +17,200 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from abench.errors import UserError
+from abench.lease_file import LeaseFile, Seen, lease_text
+from abench.locks import guarded
+from abench.processes import ProcessId
+from abench.storage import writing
+
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
+_ENDED = "its process has ended"
 
 
-@contextmanager
-def lease(path: Path) -> Iterator[bool]:
-    """Hold the lease at `path` as long as the context lasts; gives False if somebody else holds it."""
-    token = uuid.uuid4().hex
-    if not _acquire(path, token):
-        yield False
-        return
-    stop = threading.Event()
-    heart = threading.Thread(target=_beat, args=(path, stop), daemon=True, name=f"lease {path.name}")
-    heart.start()
-    try:
-        yield True
-    finally:
-        stop.set()
-        heart.join()
-        _release(path, token)
+class LeaseLost(Exception):  # noqa: N818 - not a mistake but a state, which its holder has to respect
+    """Another process has taken over the work; what this one made of it must not be written."""
 
 
-def holder(path: Path) -> str | None:
-    """Who holds the lease, as `host, process 123`; None if nobody does."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+class Lease:
+    """The right to write the result of one piece of work, as long as nobody else has taken it over."""
+
+    def __init__(self, file: LeaseFile, token: str, guard: Path) -> None:
+        self.token = token
+        """Unique to this lease. Files that are being written under it carry it in their hidden names."""
+        self._file, self._guard = file, guard
+        self._lost = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether the lease is known to be lost; a glance without reading a file."""
+        return self._lost
+
+    def draft_of(self, path: Path) -> Path:
+        """The hidden name under which a file or folder is written before it is committed to `path`."""
+        return path.with_name(f".{path.name}.{self.token}")
+
+    @contextmanager
+    def commit(self) -> Iterator[None]:
+        """Put a result in its place inside this block: renames only, since every other process waits.
+
+        Raises LeaseLost, before the block, if another process has taken over, and StorageError.
+        """
+        with writing(self._file.path), guarded(self._guard):
+            if not self._is_ours():
+                raise LeaseLost(f"another process has taken over the lease {self._file.path}")
+            yield
+
+    def beat(self) -> None:
+        """Show that the holder lives, unless the lease is lost."""
+        if not self._file.touch(self.token):
+            self._lost = True
+
+    def release(self) -> None:
+        """Give the lease back, unless it is lost."""
+        with writing(self._file.path), guarded(self._guard):
+            if self._is_ours():
+                self._file.path.unlink()
+
+    def _is_ours(self) -> bool:
+        seen = self._file.look()
+        self._lost = self._lost or seen is None or seen.token != self.token
+        return not self._lost
+
+
+class Leases:
+    """The leases of a folder. `guard` is the file of the critical section in which they change."""
+
+    def __init__(self, folder: Path, guard: Path) -> None:
+        self._folder, self._guard = folder, guard
+        self._observed: dict[str, tuple[Seen, float]] = {}
+        """What was seen at a lease, and since when it has looked like that."""
+        self.notices: list[str] = []
+        """Sentences about leases that were taken over although their process may still live."""
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[Lease | None]:
+        """Hold the lease `name` while the block runs; gives None if another process holds it.
+
+        Raises StorageError if the folder cannot be written.
+        """
+        lease = self._take(name)
+        if lease is None:
+            yield None
+            return
+        stop = threading.Event()
+        heart = threading.Thread(target=_beat, args=(lease, stop), daemon=True, name=f"lease {name}")
+        heart.start()
+        try:
+            yield lease
+        finally:
+            stop.set()
+            heart.join()
+            # Without its heart the lease goes stale by itself, and a success must not become a failure here.
+            with suppress(UserError):
+                lease.release()
+
+    def holder(self, name: str) -> str | None:
+        """Who holds the lease, as `host, process 123`; None if nobody does."""
+        try:
+            seen = self._file(name).look()
+        except OSError:
+            return None  # this is only told; whoever claims the lease hears of it
+        if seen is None or seen.owner is None or self._why_stale(name, seen, time.time_ns()) is not None:
+            return None
+        return _named(seen)
+
+    def clear(self) -> set[str]:
+        """Remove what may be taken over and drafts that dead processes left; the tokens of live leases.
+
+        Raises StorageError.
+        """
+        if not self._folder.is_dir() or not any(self._folder.iterdir()):
+            return set()
+        with writing(self._folder), guarded(self._guard), self._draft("clock", uuid.uuid4().hex) as draft:
+            now = draft.stat().st_mtime_ns
+            return {token for path in self._others(draft) if (token := self._cleared(path, now)) is not None}
+
+    def _others(self, draft: Path) -> list[Path]:
+        return [path for path in self._folder.iterdir() if path != draft]
+
+    def _cleared(self, path: Path, now: int) -> str | None:
+        """The token of a lease that stays; None for what was removed, and where no token can be read."""
+        file = LeaseFile(path)
+        seen = file.look()
+        # Leases are drafted and renamed in this section, so nobody uses another's draft.
+        if path.name.startswith("."):
+            file.remove()
+        elif seen is not None and (reason := self._why_stale(path.stem, seen, now)) is not None:
+            self._notice(path, seen, reason)
+            file.remove()
+        elif seen is not None:
+            return seen.token
         return None
-    return None if _is_stale(path) else f"{content['host']}, process {content['pid']}"
+
+    def _take(self, name: str) -> Lease | None:
+        file, token = self._file(name), uuid.uuid4().hex
+        with writing(file.path), guarded(self._guard), self._draft(file.path.name, token) as draft:
+            seen = file.look()
+            if seen is not None:
+                reason = self._why_stale(name, seen, draft.stat().st_mtime_ns)
+                if reason is None:
+                    return None
+                self._notice(file.path, seen, reason)
+                if seen.is_folder:
+                    file.remove()
+            draft.replace(file.path)
+        self._observed.pop(name, None)
+        return Lease(file, token, self._guard)
+
+    @contextmanager
+    def _draft(self, name: str, token: str) -> Iterator[Path]:
+        """A lease of this process under a hidden name.
+
+        Its modification time is now by the file system's clock, which dates all leases; hosts' clocks differ.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draft = self._folder / f".{name}.{token}"
+        try:
+            draft.write_text(lease_text(token, ProcessId.current()), encoding="utf-8")
+            yield draft
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _why_stale(self, name: str, seen: Seen, now_ns: int) -> str | None:
+        """Why the lease may be taken over; None while it must be respected."""
+        if seen.broken is not None:
+            return seen.broken
+        if seen.owner is not None and seen.owner.has_ended():
+            return _ENDED
+        silent = max((now_ns - seen.beat_ns) / 1e9, self._unchanged_seconds(name, seen))
+        if silent <= STALE_SECONDS:
+            return None
+        ahead = (seen.beat_ns - now_ns) / 1e9
+        dated = f", and it is dated {ahead:,.0f} seconds ahead" if ahead > STALE_SECONDS else ""
+        return f"no sign of life for {silent:,.0f} seconds{dated}"
+
+    def _unchanged_seconds(self, name: str, seen: Seen) -> float:
+        """For how long this process has seen the lease like that; dates do not matter, so it always ends."""
+        before = self._observed.get(name)
+        if before is None or before[0] != seen:
+            self._observed[name] = (seen, time.monotonic())
+            return 0.0
+        return time.monotonic() - before[1]
+
+    def _notice(self, path: Path, seen: Seen, reason: str) -> None:
+        if reason != _ENDED:
+            whose = f" of {_named(seen)}" if seen.owner is not None else ""
+            self.notices.append(f"took over the lease {path}{whose}: {reason}")
+
+    def _file(self, name: str) -> LeaseFile:
+        return LeaseFile(self._folder / f"{name}.json")
 
 
-def _acquire(path: Path, token: str) -> bool:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": _started(os.getpid()),
-        "token": token,
-    }
-    draft = path.with_name(f".{path.name}.{token}")
-    draft.write_text(json.dumps(content), encoding="utf-8")
-    try:
-        for _ in range(2):
-            try:
-                # A hard link appears whole or not at all, and fails if the name exists.
-                os.link(draft, path)
-            except FileExistsError:
-                if not _is_stale(path):
-                    return False
-                _remove_stale(path)
-            else:
-                return True
-        return False
-    finally:
-        draft.unlink(missing_ok=True)
+def _beat(lease: Lease, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_SECONDS) and not lease.lost:
+        lease.beat()
 
 
-def _remove_stale(path: Path) -> None:
-    """Take a stale lease away.
-
-    Under a lock and after another look, because of several processes that found it stale one may have
-    replaced it already; the new lease must not go.
-    """
-    with path.with_name(".takeover").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        if _is_stale(path):
-            path.unlink(missing_ok=True)
-
-
-def _release(path: Path, token: str) -> None:
-    with suppress(OSError, ValueError):
-        if json.loads(path.read_text(encoding="utf-8"))["token"] == token:
-            path.unlink()
-
-
-def _beat(path: Path, stop: threading.Event) -> None:
-    while not stop.wait(HEARTBEAT_SECONDS):
-        with suppress(OSError):
-            os.utime(path)
-
-
-def _is_stale(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        silent = time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return True
-    except ValueError:
-        return True  # a link appears whole, so a broken file was damaged later
-    if content["host"] == socket.gethostname() and _started(content["pid"]) != content["started"]:
-        return True
-    return silent > STALE_SECONDS
-
-
-def _started(pid: int) -> str | None:
-    """When a process of this host started, to tell it from a later one of its number; None if it is gone."""
-    proc = Path("/proc")
-    if not proc.is_dir():
-        return _alive(pid)
-    try:
-        # Fields after the command's closing parenthesis; the 22nd of all is the start time.
-        return (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
-
-
-def _alive(pid: int) -> str | None:
-    """The best there is without /proc: whether a process of that number exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        return "running"
-    return "running"
+def _named(seen: Seen) -> str | None:
+    return None if seen.owner is None else f"{seen.owner.host}, process {seen.owner.pid}"

@@ -32,7 +32,8 @@ def guarded(file: Path, *, wait: float = WAIT_SECONDS) -> Iterator[None]:
 
 
 def _acquired(file: Path, wait: float) -> BaseFileLock:
-    lock: BaseFileLock = FileLock(file)
+    # Left to itself, filelock falls back with a warning, and for one of the ways of having no flock only.
+    lock: BaseFileLock = FileLock(file, fallback_to_soft=False)
     try:
         try:
             lock.acquire(timeout=wait, poll_interval=_POLL_SECONDS)
@@ -44,6 +45,7 @@ def _acquired(file: Path, wait: float) -> BaseFileLock:
             lock.acquire(timeout=wait, poll_interval=_POLL_SECONDS)
     except Timeout as error:
         raise UserError(
-            f"another process has held the lock {file} for {wait:.0f} seconds: end it, or run again later"
+            f"another process has held the lock {file} for {wait:.0f} seconds: end it, or delete "
+            "that file if no process uses the folder"
         ) from error
     return lock

@@ -10,6 +10,9 @@ import pandas as pd
 
 from abench.plan import Plan
 from abench.report import write_report
+from abench.report.build import build_tables
+from abench.report.render import plain
+from abench.storage import StorageError, storage_error
 from abench.store import Record, Store
 
 
@@ -19,6 +22,8 @@ class Written:
 
     folder: Path
     text: str
+    refused: StorageError | None = None
+    """Why the report could not be written; the tables are there all the same."""
 
 
 def write_plan_report(plan: Plan, store: Store) -> Written:
@@ -34,11 +39,17 @@ def write_plan_report(plan: Plan, store: Store) -> Written:
 def _write(
     records: Iterable[Record], curves: Mapping[str, pd.DataFrame | None], folder: Path, title: str
 ) -> Written:
-    plain: list[dict[str, Any]] = [asdict(record) for record in records]
+    cells: list[dict[str, Any]] = [asdict(record) for record in records]
     present = {key: curve for key, curve in curves.items() if curve is not None}
-    report = write_report(plain, present, folder, title=title)
     # As wide as the terminal; elsewhere a width that most places show.
-    return Written(report.folder, report.text(get_terminal_size((110, 24)).columns))
+    width = get_terminal_size((110, 24)).columns
+    try:
+        report = write_report(cells, present, folder, title=title)
+    except OSError as error:
+        # What the folder holds can be shown although nothing can be written to it.
+        tables = build_tables(cells, title=title)
+        return Written(folder, plain(tables, width), storage_error(error, folder))
+    return Written(report.folder, report.text(width))
 
 
 def _with_headlines(record: Record, names: Sequence[str] | None) -> Record:

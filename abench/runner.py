@@ -12,11 +12,13 @@ import torch
 
 from abench.activations import ActivationSource
 from abench.catalogue import check_commit, weights_folder
-from abench.errors import UserError
+from abench.errors import UserError, outside_cause
+from abench.lease import Lease, LeaseLost
 from abench.models import LanguageModel
 from abench.plan import Cell, Group, ModelRef, Plan, SAEJob
 from abench.progress import Progress, Silent, duration
 from abench.provenance import provenance
+from abench.storage import StorageError
 from abench.store import Record, SAERecord, Status, Store
 from abench.task import Context, Skip, Task, checked, parted, wrong_kind
 from abench.variants import load_sae
@@ -46,7 +48,8 @@ def run_plan(
     """Compute every cell of the plan that the store does not hold. Running it again is resuming it.
 
     A failing SAE or task costs its own cells. Work that another process is doing on the same store is
-    waited for. Raises UserError for a model that cannot be opened or text that ends too early.
+    waited for. Raises UserError for a model that cannot be opened or text that ends too early, and its kind
+    StorageError where results cannot be written; what was written before stays.
     """
     runner = _Runner(plan, store, progress or Silent(), device, checkpoint_seconds)
     return runner.run()
@@ -69,8 +72,11 @@ class _Runner:
 
     def run(self) -> Outcome:
         outcome = Outcome()
+        self._store.clear_leftovers()
         outcome.cached = sum(is_settled(self._store.standing(cell)) for cell in self._plan.cells)
         self._report_damage()
+        if outcome.cached < len(self._plan.cells):
+            self._store.check_writable()
         for group in self._plan.groups:
             self._run_group(group)
         for cell in self._plan.cells:
@@ -89,6 +95,7 @@ class _Runner:
             # By identity: options such as mappings have no hash.
             for task in {id(cell.task): cell.task for cell in pending}.values():
                 self._score_task(task, [cell for cell in pending if cell.task is task])
+            self._report_damage()
             if sum(map(self._is_pending, pending)) == before:
                 announced = announced or self._announce_wait(pending)
                 time.sleep(WAIT_SECONDS)
@@ -135,24 +142,33 @@ class _Runner:
         prepare = _Once(lambda: task.prepare(lm, replace(context, view="native", saes=saes.whole())))
         with self._progress.steps(f"scoring {task.name} at {cells[0].sae.site}", len(cells)) as steps:
             for number, cell in enumerate(cells, 1):
-                with self._store.claim(cell.key) as mine:
-                    if mine and self._is_pending(cell) and (sae := self._sae(cell.sae)) is not None:
-                        self._settle(cell, sae, saes, prepare)
+                with self._store.claim(cell.key) as lease:
+                    if lease and self._is_pending(cell) and (sae := self._sae(cell.sae)) is not None:
+                        self._settle(cell, sae, saes, prepare, lease)
                         self._report_damage()
                 steps.advance_to(number, cell.sae.label)
 
-    def _settle(self, cell: Cell, sae: SAERecord, saes: "_Loaded", prepare: "_Once") -> None:
+    def _settle(self, cell: Cell, sae: SAERecord, saes: "_Loaded", prepare: "_Once", lease: Lease) -> None:
         """Compute one cell and keep whatever came of it."""
         started = time.perf_counter()
         try:
             record = self._score(cell, sae, saes, prepare)
         except Skip as reason:
             record = self._record(cell, "skipped", reason=str(reason))
+        except StorageError:
+            raise  # the disk's failure is no cell's result
         except Exception as error:
             # One cell's failure is that cell's result; the run goes on.
             record = self._record(cell, "failed", reason=_reason(error), traceback=traceback.format_exc())
         seconds = time.perf_counter() - started
-        self._store.put(cell, replace(record, provenance=provenance(self._device, seconds)))
+        try:
+            self._store.put(cell, replace(record, provenance=provenance(self._device, seconds)), lease)
+        except LeaseLost:
+            self._progress.say(
+                f"{cell.sae.label} · {cell.label}: another process has taken over, since this one was silent "
+                "for too long; its result is used"
+            )
+            return
         if record.status == "failed":
             self._tried.add(cell.key)
             self._progress.say(f"{cell.sae.label} · {cell.label} failed: {record.reason}")
@@ -207,9 +223,10 @@ class _Runner:
         return self._lm
 
     def _report_damage(self) -> None:
-        for sentence in self._store.damaged:
-            self._progress.say(sentence)
-        self._store.damaged.clear()
+        for sentences in (self._store.damaged, self._store.leases.notices):
+            for sentence in dict.fromkeys(sentences):
+                self._progress.say(sentence)
+            sentences.clear()
 
 
 def _open_model(ref: ModelRef, device: str) -> LanguageModel | ActivationSource:
@@ -284,4 +301,6 @@ class _Once:
 def _reason(error: Exception) -> str:
     """One sentence; a sentence of ours as it is, others with the kind of error before them."""
     text = str(error).strip().replace("\n", " ")
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+    if isinstance(error, UserError):
+        return text
+    return outside_cause(error) or f"{type(error).__name__}: {text}".removesuffix(": ")

@@ -8,10 +8,12 @@ by a manifest: the sealed record beside them holds the sha256 of each.
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from abench.files import file_hash, remove, write_whole
+from abench.lease import Lease
 
 _BEFORE, _AFTER = b'{"sha256": "', b'",\n'
 _DIGITS = 64
@@ -36,18 +38,17 @@ class Stamp(NamedTuple):
         return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
-def write_sealed(file: Path, content: Mapping[str, Any]) -> None:
-    """Write plain JSON with its checksum, whole or not at all.
+def write_sealed(file: Path, content: Mapping[str, Any], *, lease: Lease | None = None) -> None:
+    """Write plain JSON with its checksum, whole or not at all, and while `lease`, if given, is held.
 
-    A folder of this name, which can only be damage, makes way. Raises OSError, and ValueError or TypeError
-    for content that is empty or not plain JSON.
+    A folder of this name, which can only be damage, makes way. Raises OSError, with a lease LeaseLost and
+    StorageError, and ValueError or TypeError for content that is empty or not plain JSON.
     """
     text = sealed_text(content)
-    try:
-        write_whole(file, text)
-    except IsADirectoryError:
-        remove(file)
-        write_whole(file, text)
+    if file.is_dir() and not file.is_symlink():
+        with lease.commit() if lease else nullcontext():
+            remove(file)
+    write_whole(file, text, lease=lease)
 
 
 def sealed_text(content: Mapping[str, Any]) -> str:

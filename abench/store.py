@@ -5,24 +5,29 @@
     cells/MODEL/SITE/LABEL/TASK-VIEW-KEY.json       the scores of one SAE on one task
     checkpoints/KEY/                                training that has not ended
     leases/KEY.json                                 work in progress
+    lock                                            held while a lease changes and while a result is renamed
     kept/AB/KEY.json                                what tasks keep beyond one cell, judges' answers included
     reports/NAME/                                   tables and figures
 
-Files are written under another name, flushed to disk and renamed, and so is an SAE's folder as a whole.
-Every file carries a checksum (`abench.sealed`), or has one in the `sae.json` of its folder, which is checked
-when the file is used. What is damaged is treated as missing and remembered in `damaged`.
+Files are written under another name, flushed to disk and renamed while their writer holds the lease, and so
+is an SAE's folder as a whole. Every file carries a checksum (`abench.sealed`), or has one in the `sae.json`
+of its folder, which is checked when the file is used. What is damaged is treated as missing and remembered
+in `damaged`.
 """
 
 import os
+import shutil
+import uuid
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from abench.errors import UserError
 from abench.files import flush, remove
 from abench.kept import FolderKept
-from abench.lease import holder, lease
+from abench.lease import Lease, LeaseLost, Leases
+from abench.leftovers import clear_leftovers
 from abench.plan import Cell, SAEJob, sae_label
 from abench.records import Record as Record
 from abench.records import SAERecord as SAERecord
@@ -30,6 +35,7 @@ from abench.records import Status as Status
 from abench.sae_folder import CURVE_FILE as CURVE_FILE
 from abench.sae_folder import MARK, read_sae
 from abench.sealed import Damaged, Stamp, Verified, read_sealed, write_sealed
+from abench.storage import writing
 from abench.store_mark import check_mark
 
 KEY_DIGITS = 12
@@ -41,6 +47,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.leases = Leases(root / "leases", root / "lock")
         self.damaged: list[str] = []
         """Sentences about files that were found damaged and are treated as missing, each once."""
         self._named: set[tuple[Path, Stamp | None]] = set()
@@ -51,14 +58,20 @@ class Store:
     def open(cls, root: Path, *, create: bool) -> "Store":
         """The results folder at `root`.
 
-        Raises UserError if it cannot be written (with `create`), does not exist (without), or was written
-        by another version of abench.
+        Raises UserError if it cannot be made (with `create`), does not exist (without), or was written by
+        another version of abench.
         """
         store = cls(root)
         check_mark(root, create=create, name_damage=store._name_damage)
-        if create and not os.access(root, os.W_OK):
-            raise UserError(f"the results folder {root} is not writable: choose another with --results")
         return store
+
+    def check_writable(self) -> None:
+        """Raises UserError if nothing can be written to the folder, which is fine as long as it is whole."""
+        if not os.access(self.root, os.W_OK):
+            raise UserError(
+                f"the results folder {self.root} is not writable, and something is missing from it: make it "
+                "writable or choose another with --results"
+            )
 
     # Trained SAEs
 
@@ -99,22 +112,33 @@ class Store:
         there = record is not None and CURVE_FILE in record.files
         return self.sae_folder(job) / CURVE_FILE if there else None
 
-    def put_sae(self, job: SAEJob, record: SAERecord, draft: Path | None) -> None:
-        """Keep an SAE: the files of the folder `draft`, if any, and its record appear at once."""
-        draft = draft or self.draft_folder(job)
-        for file in draft.iterdir():
-            flush(file)
-        write_sealed(draft / MARK, asdict(record))
-        folder = self.sae_folder(job)
-        remove(folder)
-        draft.rename(folder)
+    def put_sae(self, job: SAEJob, record: SAERecord, draft: Path | None, lease: Lease | None = None) -> None:
+        """Keep an SAE: the files of the folder `draft`, if any, and its record appear at once.
 
-    def draft_folder(self, job: SAEJob) -> Path:
-        """An empty folder beside the SAE's own, to write its files to before `put_sae`."""
+        Without a lease, takes it for this. Raises LeaseLost if another process holds it, and StorageError.
+        """
         folder = self.sae_folder(job)
-        draft = folder.with_name(f".{folder.name}.draft")
-        remove(draft)
-        draft.mkdir(parents=True)
+        with writing(folder), self._leased(job.key, lease) as held:
+            draft = draft or self.draft_folder(job, held)
+            try:
+                for file in draft.iterdir():
+                    flush(file)
+                write_sealed(draft / MARK, asdict(record))
+                with held.commit():
+                    replaced = _moved_away(folder)
+                    draft.rename(folder)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        if replaced is not None:
+            shutil.rmtree(replaced, ignore_errors=True)
+
+    def draft_folder(self, job: SAEJob, lease: Lease | None = None) -> Path:
+        """An empty folder next to the SAE's own, for its files before `put_sae`. Raises StorageError."""
+        folder = self.sae_folder(job)
+        draft = lease.draft_of(folder) if lease else _hidden(folder)
+        with writing(draft):
+            remove(draft)
+            draft.mkdir(parents=True)
         return draft
 
     def checkpoint_folder(self, job: SAEJob) -> Path:
@@ -143,8 +167,14 @@ class Store:
             known = self._standings[file] = (stamp, "damaged" if record is None else record.status)
         return known[1]
 
-    def put(self, cell: Cell, record: Record) -> None:
-        write_sealed(self.cell_file(cell), asdict(record))
+    def put(self, cell: Cell, record: Record, lease: Lease | None = None) -> None:
+        """Keep a cell's record. Without a lease, takes it for this.
+
+        Raises LeaseLost if another process holds it, and StorageError.
+        """
+        file = self.cell_file(cell)
+        with writing(file), self._leased(cell.key, lease) as held:
+            write_sealed(file, asdict(record), lease=held)
 
     def find(self, name: str) -> list[Path]:
         """The files of cells whose key begins with, or whose path ends in, `name`."""
@@ -168,12 +198,33 @@ class Store:
 
     # Work in progress
 
-    def claim(self, key: str) -> AbstractContextManager[bool]:
-        """A lease on the work behind a key; gives False if another process holds it."""
-        return lease(self.root / "leases" / f"{key}.json")
+    def claim(self, key: str) -> AbstractContextManager[Lease | None]:
+        """A lease on the work behind a key; gives None if another process holds it. Raises StorageError."""
+        return self.leases.claim(key)
 
     def claimed_by(self, key: str) -> str | None:
-        return holder(self.root / "leases" / f"{key}.json")
+        """Which process holds the lease on the work behind a key; None if none does."""
+        return self.leases.holder(key)
+
+    @contextmanager
+    def _leased(self, key: str, lease: Lease | None) -> Iterator[Lease]:
+        if lease is not None:
+            yield lease
+            return
+        with self.claim(key) as own:
+            if own is None:
+                raise LeaseLost(f"{self.claimed_by(key) or 'another process'} works on {key}")
+            yield own
+
+    def clear_leftovers(self) -> None:
+        """Remove what processes that died have left behind; never what a living one uses."""
+        clear_leftovers(self.root, self.leases, self._is_saved)
+
+    def _is_saved(self, key: str) -> bool:
+        for mark in (self.root / "saes").glob(f"*/*/*-{key[:KEY_DIGITS]}/{MARK}"):
+            with suppress(Damaged, FileNotFoundError):
+                return read_sae(mark.parent, key, self._verified).status == "done"
+        return False
 
     def kept(self) -> FolderKept:
         """What tasks keep beyond one cell."""
@@ -205,3 +256,16 @@ class Store:
         if (file, stamp) not in self._named:
             self._named.add((file, stamp))
             self.damaged.append(sentence)
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def _moved_away(path: Path) -> Path | None:
+    """Free a name in one step, since removing a folder takes longer; where its content is now."""
+    if not os.path.lexists(path):
+        return None
+    away = _hidden(path)
+    path.rename(away)
+    return away

@@ -164,12 +164,13 @@ def run_lockstep(
     start: int,
     on_step: Callable[[int], None],
     on_diverged: Callable[[SAETrainer, Diverged], None],
+    is_wanted: Callable[[SAETrainer], bool] = lambda _: True,
 ) -> None:
     """Train all SAEs to the end of their spec; `batches` begins with batch number `start`.
 
     An SAE that is further on (restored from a later checkpoint) waits until the stream has come to it. One
     that diverges is handed to `on_diverged` and left behind; the others go on. `on_step` is told the number
-    of steps done after each.
+    of steps done after each; SAEs that are not `is_wanted` after it are left behind as well.
     """
     active = [t for t in trainers if t.step < t.spec.steps]
     for index in range(start, max((t.spec.steps for t in active), default=0)):
@@ -185,5 +186,6 @@ def run_lockstep(
                 active.remove(trainer)
                 on_diverged(trainer, error)
         on_step(index + 1)
+        active = [trainer for trainer in active if is_wanted(trainer)]
         if not active:
             return

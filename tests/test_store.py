@@ -1,11 +1,6 @@
-"""The results folder: atomic, self-describing, unbothered by damage; leases between processes."""
+"""The results folder: atomic, self-describing, unbothered by damage."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +11,6 @@ from hypothesis import strategies as st
 from abench.config import DataSpec, EvaluationSpec, ModelConfig, RunConfig
 from abench.errors import UserError
 from abench.keys import canonical_json, difference, key_of
-from abench.lease import holder, lease
 from abench.plan import Cell, Plan, make_plan
 from abench.plugins import find_tasks, get_task
 from abench.sealed import write_sealed
@@ -200,7 +194,8 @@ def test_scores_that_are_not_finite_cannot_be_written(store: Store, cell: Cell) 
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.put(cell, record_of(cell, scores={"nmse": float("nan")}))
     assert store.get(cell) is None
-    assert not [f for f in store.root.rglob("*") if f.is_file() and f.name != "abench.json"]
+    files = {file.name for file in store.root.rglob("*") if file.is_file()}
+    assert files <= {"abench.json", "lock"}
 
 
 # SAEs
@@ -254,85 +249,3 @@ def test_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         Store.open(tmp_path / "file" / "results", create=True)
-
-
-# Leases
-
-
-def test_a_lease_is_held_by_one(tmp_path: Path) -> None:
-    path = tmp_path / "leases" / "a.json"
-    with lease(path) as first, lease(path) as second:
-        assert (first, second) == (True, False)
-        assert f"process {os.getpid()}" in (holder(path) or "")
-    with lease(path) as again:
-        assert again
-    assert holder(path) is None
-    assert list(path.parent.iterdir()) == []
-
-
-HOLD = """
-import sys, time, pathlib
-from abench.lease import lease
-with lease(pathlib.Path(sys.argv[1])) as mine:
-    print(mine, flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_killed_process_loses_its_lease(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    process_code = [sys.executable, "-c", HOLD, str(path)]
-    process = subprocess.Popen(process_code, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == "True"
-    with lease(path) as mine:
-        assert not mine
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    with lease(path) as mine:
-        assert mine
-
-
-def test_a_silent_host_loses_its_lease(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "1", "token": "t"}))
-    with lease(path) as mine:
-        assert not mine
-    long_ago = time.time() - 3600
-    os.utime(path, (long_ago, long_ago))
-    with lease(path) as mine:
-        assert mine
-
-
-def test_a_process_number_used_again_is_another_process(tmp_path: Path) -> None:
-    import socket
-
-    path = tmp_path / "a.json"
-    path.write_text(
-        json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": "0", "token": "t"})
-    )
-    with lease(path) as mine:
-        assert mine
-
-
-RACE = """
-import sys, time, pathlib
-from abench.lease import lease
-time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
-with lease(pathlib.Path(sys.argv[1])) as mine:
-    print(mine, flush=True)
-    time.sleep(1.0)
-"""
-
-
-def test_many_processes_at_once_have_one_winner_even_over_a_stale_lease(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "1", "token": "t"}))
-    os.utime(path, (0, 0))
-    start = str(time.time() + 1.0)
-    racers = [
-        subprocess.Popen([sys.executable, "-c", RACE, str(path), start], stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    assert sorted(racer.communicate()[0].strip() for racer in racers) == ["False", "False", "False", "True"]

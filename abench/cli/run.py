@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abench.cli.options import json_option, plan_of, results_option, run_options
+from abench.cli.report import show_report
 from abench.cli.text import columns, count, echo_json
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def run(
     progress.say(_summary(plan))
     outcome = run_plan(plan, store, progress=progress, device=device, checkpoint_seconds=checkpoint_every)
     report = write_plan_report(plan, store)
-    click.echo(report.text)
-    click.echo(f"\nReport: {report.folder / 'index.html'}\nTables, figures, data: {report.folder}")
+    show_report(report)
     click.echo(f"{_counts(outcome)}, {duration(time.monotonic() - started)}")
     return _explain_failures(outcome)
 

@@ -1,0 +1,77 @@
+"""Removing from a results folder what processes that died have left behind.
+
+What is written under a lease carries the lease's token in its hidden name. Nothing can be committed any more
+under a token that no lease holds, so its files are removed, whether or not their writer still runs. Other
+hidden files, which are written within moments and without a lease, are removed once they are a day old.
+"""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from abench.lease import LeaseLost, Leases
+from abench.storage import StorageError
+
+_DRAFT = re.compile(r"\..+\.([0-9a-f]{32})")
+_KEY = re.compile(r"[0-9a-f]{64}")
+_DAY_SECONDS = 24 * 3600.0
+
+
+def clear_leftovers(root: Path, leases: Leases, is_saved: Callable[[str], bool]) -> None:
+    """Remove leases of the dead, drafts that nobody can commit, checkpoints of SAEs that are saved.
+
+    `is_saved` tells whether the SAE of a key is whole. A folder that cannot be written stays as it is: what
+    is left there is in nobody's way.
+    """
+    with suppress(StorageError, OSError):
+        # The drafts first: one that is begun after this is none of those that are removed.
+        drafts = [path for part in ("cells", "saes", "checkpoints") for path in _drafts(root / part)]
+        living = leases.clear()
+        for draft in drafts:
+            if _token(draft) not in living:
+                _remove(draft)
+        for draft in [*_drafts(root / "kept"), *_drafts(root, deep=False)]:
+            if time.time() - draft.lstat().st_mtime > _DAY_SECONDS:
+                _remove(draft)
+        for key in [path.name for path in _entries(root / "checkpoints") if _KEY.fullmatch(path.name)]:
+            if is_saved(key):
+                _clear_checkpoint(root / "checkpoints", key, leases)
+
+
+def _clear_checkpoint(folder: Path, key: str, leases: Leases) -> None:
+    with leases.claim(key) as lease, suppress(LeaseLost):
+        if lease is not None:
+            with lease.commit():
+                for path in _entries(folder):
+                    if path.name == key or path.name.startswith(f".{key}."):
+                        _remove(path)
+
+
+def _drafts(folder: Path, *, deep: bool = True) -> Iterator[Path]:
+    for path in _entries(folder):
+        if _DRAFT.fullmatch(path.name):
+            yield path
+        elif deep and path.is_dir() and not path.is_symlink():
+            yield from _drafts(path)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return [Path(entry) for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return []
+
+
+def _token(draft: Path) -> str:
+    return draft.name.rpartition(".")[2]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
