@@ -1,14 +1,15 @@
 """Streams of texts, from the tiny world, from files or from the hub, restartable at any document."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from abench import hub
 from abench.config import DataSpec
 from abench.errors import UserError
-from abench.loading import load_file, load_hub_split
+from abench.loading import load_hub_split
+from abench.rows import Row, read_file, text_in
 
 Part = Literal["train", "held_out"]
 
@@ -23,23 +24,25 @@ def texts(spec: DataSpec, part: Part, *, start: int = 0, seed: int = 0) -> Itera
         from abench.tinyworld import World
 
         return World().texts("train" if part == "train" else "test", start=start, seed=seed)
-    return _nonempty(_unbroken(_rows(spec, part, start), spec), spec)
-
-
-def _rows(spec: DataSpec, part: Part, start: int) -> Iterator[dict[str, Any]]:
-    stream = _open(spec)
+    skipped = start if part == "held_out" else spec.held_out_documents + start
+    rows = _rows(spec, skipped)
     if part == "held_out":
-        return islice(stream.skip(start), max(0, spec.held_out_documents - start))
-    return iter(stream.skip(spec.held_out_documents + start))
+        rows = islice(rows, max(0, spec.held_out_documents - start))
+    # An empty text still counts as a document, so that positions in the stream stay meaningful.
+    return (
+        text_in(row, spec.column, where=str(spec.dataset), number=number)
+        for number, row in enumerate(rows, skipped + 1)
+    )
 
 
-def _open(spec: DataSpec) -> Any:
+def _rows(spec: DataSpec, start: int) -> Iterator[Row]:
+    """The rows of a file or a hub split from row `start` on."""
     if spec.dataset is None:
         raise UserError(f"data.dataset is needed for data.source {spec.source}")
     if spec.source == "file":
-        return load_file(Path(spec.dataset), spec.split, streaming=True)
+        return read_file(Path(spec.dataset), start=start)
     try:
-        return load_hub_split(spec.dataset, spec.split, spec.config, spec.revision, streaming=True)
+        split = load_hub_split(spec.dataset, spec.split, spec.config, spec.revision, streaming=True)
     except UserError as error:
         if hub.offline_reason() is None:
             raise
@@ -47,20 +50,15 @@ def _open(spec: DataSpec) -> Any:
             f"{error}. Run where the hub can be reached, or give local text: --set data.source=file "
             "--set data.dataset=PATH"
         ) from error
+    return _unbroken(split.skip(start), spec)
 
 
-def _unbroken(rows: Iterator[dict[str, Any]], spec: DataSpec) -> Iterator[dict[str, Any]]:
-    """The rows, with a sentence where a connection breaks for good or a file turns out to be damaged."""
+def _unbroken(rows: Iterable[Row], spec: DataSpec) -> Iterator[Row]:
+    """The rows, with a sentence where a connection breaks for good."""
     try:
         yield from rows
     except Exception as error:
-        again = " The same command goes on where this one stopped." if spec.source == "hub" else ""
-        raise UserError(f"reading {spec.dataset} failed: {hub.cause_of(error)}.{again}") from error
-
-
-def _nonempty(rows: Iterator[dict[str, Any]], spec: DataSpec) -> Iterator[str]:
-    for row in rows:
-        if spec.column not in row:
-            raise UserError(f"{spec.dataset} has no column '{spec.column}'; it has {', '.join(sorted(row))}")
-        # An empty text still counts as a document, so that positions in the stream stay meaningful.
-        yield row[spec.column] or ""
+        raise UserError(
+            f"reading {spec.dataset} failed: {hub.cause_of(error)}. "
+            "The same command goes on where this one stopped."
+        ) from error
