@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import Literal
 
 from abench import hub
@@ -13,13 +14,34 @@ from abench.rows import Row, read_file, text_in
 
 Part = Literal["train", "held_out"]
 
+_SHUFFLED_DOCUMENTS = 1024
+"""Documents that are put into another order together when they are read again; bounds the memory."""
 
-def texts(spec: DataSpec, part: Part, *, start: int = 0, seed: int = 0) -> Iterator[str]:
+
+def texts(spec: DataSpec, part: Part, *, start: int = 0, seed: int = 0, epoch: int = 0) -> Iterator[str]:
     """Texts of the part from document `start` on. Finite, except for the tiny world.
 
     The parts are disjoint: the tiny world has splits of its own, other sources keep their first
-    `held_out_documents` from training. `seed` orders the tiny world's texts; others keep their order.
+    `held_out_documents` from training. `seed` orders the tiny world's texts; others keep their order in
+    epoch 0. In every later epoch each window of 1,024 documents has an order of its own, which depends on
+    `seed`, the epoch and the window alone, so that reading can start anywhere in it.
     """
+    if epoch == 0 or spec.source == "tinyworld":
+        return _in_order(spec, part, start, seed)
+    return _shuffled(spec, part, start, (seed, epoch))
+
+
+def _shuffled(spec: DataSpec, part: Part, start: int, order: tuple[int, int]) -> Iterator[str]:
+    window, skip = divmod(start, _SHUFFLED_DOCUMENTS)
+    stream = _in_order(spec, part, window * _SHUFFLED_DOCUMENTS, order[0])
+    while documents := list(islice(stream, _SHUFFLED_DOCUMENTS)):
+        # A text seed is hashed whole, so that no two windows share their order.
+        Random(f"{order} {window}").shuffle(documents)
+        yield from documents[skip:]
+        window, skip = window + 1, 0
+
+
+def _in_order(spec: DataSpec, part: Part, start: int, seed: int) -> Iterator[str]:
     if spec.source == "tinyworld":
         from abench.tinyworld import World
 

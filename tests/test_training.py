@@ -222,7 +222,7 @@ class _Spoilt:
         self._bad = bad
 
     def reader(self, seed: int, at: Position) -> "_Spoilt":
-        self._chunks = iter([torch.ones(64, 16), self._bad, torch.ones(64, 16)])
+        self._chunks = iter([torch.eye(64, 16) + 1, self._bad, torch.ones(64, 16)])
         self.position = at
         return self
 
@@ -237,7 +237,7 @@ class _Spoilt:
         (torch.full((64, 16), torch.nan), "before document 2 of the training texts, are not finite"),
         (torch.full((64, 16), torch.inf), "are not finite"),
         (torch.ones(64, 8), r"have shape \[64, 8\], not \[tokens, 16\]"),
-        (torch.ones(0, 16), "the text ends after 128 activations; training asks for 1,920"),
+        (torch.ones(0, 16), "the text ends after 128 activations, and training takes 1,920, "),
     ],
 )
 def test_activations_no_sae_can_learn_from_are_refused_with_their_place(bad: Tensor, sentence: str) -> None:
@@ -347,7 +347,9 @@ def test_text_that_ends_too_early_is_a_sentence(tiny: LanguageModel, tmp_path: P
     file.write_text("a doctor called anna lives by the river.\n" * 50)
     data = DataSpec(source="file", dataset=str(file), held_out_documents=10)
     stream = ActivationStream(tiny, SITE, data, SPEC, context=32, rows_per_forward=4)
-    with pytest.raises(UserError, match=r"the text ends after [\d,]+ activations"):
+    with pytest.raises(
+        UserError, match=r"the text ends after [\d,]+ activations, and training takes 1,920, for"
+    ):
         list(stream.batches())
 
 
