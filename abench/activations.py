@@ -203,9 +203,14 @@ class ActivationStream:
         parts: list[Tensor] = []
         while sum(map(len, parts)) < wanted and (activations := self._read(reader)) is not None:
             parts.append(activations)
-        if not any(map(len, parts)):
-            raise UserError(self._without_text())
-        self.statistics = statistics_of(torch.cat(parts), self._training)
+        found = torch.cat([torch.empty(0, self._lm.d_model, device=self._lm.device), *parts])
+        if len(found) < wanted:
+            self._check_end(len(found), reader.position)
+        if all_the_same(found):
+            raise UserError(
+                f"the first {len(found):,} activations are all the same: there is nothing to learn"
+            )
+        self.statistics = statistics_of(found, self._training)
         return self.statistics
 
     def batches(self, start: int = 0, *, block_start: Position | None = None) -> Iterator[Tensor]:
@@ -295,7 +300,7 @@ class ActivationStream:
     def _check_end(self, there: int, end: Position) -> None:
         """Raise UserError if the text, which ends after `there` activations, is too short for training."""
         wanted = self._training.steps * self._training.batch_size
-        if there // self._training.batch_size >= self._training.steps:
+        if there and there // self._training.batch_size >= self._training.steps:
             return
         epochs = end.epoch + 1
         if there == 0:
@@ -305,8 +310,8 @@ class ActivationStream:
         lost = self._rows * self._context * (self._training.steps // self.batches_per_block)
         times = max(epochs + 1, -(-(wanted + lost) * epochs // there))
         raise UserError(
-            f"the text{read} ends after {there:,} activations, and training takes {wanted:,}, for which it "
-            f"would have to be read {times} times: set data.epochs={times}, lower --tokens, or give more text"
+            f"the text{read} ends after {there:,} activations; training asks for {wanted:,}, for which it "
+            f"would have to be read {times} times: --set data.epochs={times}, lower --tokens, or give more text"
         )
 
     def _without_text(self) -> str:
@@ -334,6 +339,12 @@ class ActivationStream:
         return activations[activations.norm(dim=-1) <= self.statistics.norm_limit]
 
 
+def all_the_same(activations: Tensor) -> bool:
+    """Whether several activations [tokens, d_in] are one and the same, though not zero."""
+    same = bool((activations == activations[0]).all())
+    return len(activations) > 1 and same and bool(activations[0].any())
+
+
 def statistics_of(activations: Tensor, training: TrainingSpec) -> InputStatistics:
     """The statistics of activations [tokens, d_in]; UserError where nothing can be learnt from them."""
     norms = activations.norm(dim=-1)
@@ -342,9 +353,8 @@ def statistics_of(activations: Tensor, training: TrainingSpec) -> InputStatistic
     first = f"the first {len(activations):,} activations"
     if not bool(norms.isfinite().all()):
         raise UserError(f"{first} are so large that their norms overflow float32; divide them by a factor")
-    if bool((activations == activations[0]).all()):
-        how = "zero everywhere" if median == 0 else "all the same"
-        raise UserError(f"{first} are {how}: there is nothing to learn from")
+    if not bool(norms.any()):
+        raise UserError(f"{first} are zero everywhere: there is nothing to learn from")
     if limit == 0:
         raise UserError(
             f"of {first} more than half are zero, so that all others count as outliers; leave the zeros out, "
