@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from abench.inputs import InputFile
     from abench.kept import Kept
     from abench.library import TrainedSAE, train
-    from abench.loading import load_file, load_hub_files, load_hub_split, read_hub
+    from abench.loading import load_hub_files, load_hub_split, read_hub
     from abench.models import LanguageModel, site_name
     from abench.reconstruction import Reconstruction, reconstruct
+    from abench.rows import FILE_ENDINGS, FileRows, load_file, read_file, text_in
     from abench.steering import (
         AblateDirection,
         AblateLatents,
@@ -58,6 +59,8 @@ _HOME = {
     "Concept": "concepts",
     "Context": "task",
     "Excerpt": "contexts",
+    "FILE_ENDINGS": "rows",
+    "FileRows": "rows",
     "InputFile": "inputs",
     "Intervention": "steering",
     "Kept": "kept",
@@ -87,25 +90,28 @@ _HOME = {
     "firing_rates": "codes",
     "latent_codes": "few_latents",
     "latent_differences": "concepts",
-    "load_file": "loading",
+    "load_file": "rows",
     "load_hub_files": "loading",
     "load_hub_split": "loading",
     "mean_difference": "concepts",
     "ordinary": "activations",
     "output_gain": "decoding",
     "pool": "codes",
+    "read_file": "rows",
     "read_hub": "loading",
     "reconstruct": "reconstruction",
     "right_padded": "codes",
     "site_name": "models",
     "sparse_codes": "codes",
     "steered": "steering",
+    "text_in": "rows",
     "token_rows": "codes",
     "top_contexts": "contexts",
     "train": "library",
 }
 
 __all__ = [
+    "FILE_ENDINGS",
     "AblateDirection",
     "AblateLatents",
     "AddDirection",
@@ -113,6 +119,7 @@ __all__ = [
     "Concept",
     "Context",
     "Excerpt",
+    "FileRows",
     "InputFile",
     "Intervention",
     "Kept",
@@ -149,12 +156,14 @@ __all__ = [
     "ordinary",
     "output_gain",
     "pool",
+    "read_file",
     "read_hub",
     "reconstruct",
     "right_padded",
     "site_name",
     "sparse_codes",
     "steered",
+    "text_in",
     "token_rows",
     "top_contexts",
     "train",

@@ -7,6 +7,7 @@ generator seeded by the block's number. To restart, one block is made again; no 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import torch
@@ -24,17 +25,19 @@ _MEASURED_ACTIVATIONS = 16_384
 
 
 class Position(NamedTuple):
-    """A place in a stream of texts: a document, and the tokens of it that are already used."""
+    """A place in a stream of texts: a document, the tokens of it that are already used, and the epoch."""
 
     document: int = 0
     offset: int = 0
+    epoch: int = 0
+    """How many times all documents have been read before."""
 
 
 class TokenRows:
     """Rows of `context` tokens, packed from documents with separators between them; restartable.
 
     A row begins with BOS if the tokenizer has one (models expect it there), and a document that does not
-    fit goes on in the next row.
+    fit goes on in the next row. Training documents are read `data.epochs` times, held-out ones once.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class TokenRows:
     ) -> None:
         self._lm, self._data, self._part, self._context, self._seed = lm, data, part, context, seed
         self.position = at or Position()
+        self._epochs = data.epochs if part == "train" else 1
         self._documents = self._tokenised(self.position)
         self._current: list[int] = []
 
@@ -69,8 +73,8 @@ class TokenRows:
                 following = next(self._documents, None)
                 if following is None:
                     return None
-                self._current = following
-                if len(row) == 1 and self._at_document_start and row[0] == following[0]:
+                self.position, self._current = following
+                if len(row) == 1 and self._at_document_start and self._current[:1] == row:
                     self._advance(1)  # the row's own BOS already begins this document
                 continue
             take = self._context - len(row)
@@ -84,21 +88,28 @@ class TokenRows:
 
     def _advance(self, take: int) -> None:
         rest = self._current[take:]
-        document, offset = self.position
-        self.position = Position(document, offset + take) if rest else Position(document + 1, 0)
+        document, offset, epoch = self.position
+        self.position = Position(document, offset + take, epoch) if rest else Position(document + 1, 0, epoch)
         self._current = rest
 
-    def _tokenised(self, start: Position) -> Iterator[list[int]]:
-        """Token ids of documents with their separators; the first one from `start.offset` on."""
-        stream = texts(self._data, self._part, start=start.document, seed=self._seed)
-        skip = start.offset
-        while True:
-            chunk = [text for _, text in zip(range(_TEXTS_AT_ONCE), stream, strict=False)]
-            if not chunk:
-                return
+    def _tokenised(self, start: Position) -> Iterator[tuple[Position, list[int]]]:
+        """Where documents begin, and their token ids with separators; the first from `start.offset` on."""
+        for epoch in range(start.epoch, self._epochs):
+            document = start.document if epoch == start.epoch else 0
+            for ids in self._ids(document, epoch):
+                at = Position(document, 0, epoch)
+                begin = start if at == start._replace(offset=0) else at
+                yield begin, ids[begin.offset :]
+                document += 1
+            if document == 0:
+                return  # no text, however often it is read
+
+    def _ids(self, start: int, epoch: int) -> Iterator[list[int]]:
+        """Token ids of one epoch's documents, with their separators, from document `start` on."""
+        stream = texts(self._data, self._part, start=start, seed=self._seed, epoch=epoch)
+        while chunk := list(islice(stream, _TEXTS_AT_ONCE)):
             for ids in self._lm.token_ids(chunk):
-                yield self._lm.packed(ids)[skip:]
-                skip = 0
+                yield self._lm.packed(ids)
 
 
 class Reader(Protocol):
@@ -183,37 +194,73 @@ class ActivationStream:
         self._block_starts: dict[int, Position] = {}
 
     def measure(self) -> InputStatistics:
-        """Measure the statistics on the stream's first activations (16,384 at most)."""
+        """Measure the statistics on the stream's first activations (16,384 or little more; all if fewer).
+
+        Raises UserError where there is no text, and for activations that nothing can be learnt from.
+        """
         reader = self._reader(None)
         wanted = min(_MEASURED_ACTIVATIONS, self._training.buffer_tokens)
         parts: list[Tensor] = []
-        while sum(map(len, parts)) < wanted:
-            parts.append(self._read(reader, sum(map(len, parts))))
-        self.statistics = self._statistics_of(torch.cat(parts))
+        while sum(map(len, parts)) < wanted and (activations := self._read(reader)) is not None:
+            parts.append(activations)
+        found = torch.cat([torch.empty(0, self._lm.d_model, device=self._lm.device), *parts])
+        if len(found) < wanted:
+            self._check_end(len(found), reader.position)
+        if all_the_same(found):
+            raise UserError(
+                f"the first {len(found):,} activations are all the same: there is nothing to learn"
+            )
+        self.statistics = statistics_of(found, self._training)
         return self.statistics
 
     def batches(self, start: int = 0, *, block_start: Position | None = None) -> Iterator[Tensor]:
         """Batches from number `start` on, normalised as the training spec says.
 
-        `block_start` is what `start_of(start)` gave in the stream to be continued; it is needed behind the
-        first block, and then the statistics have to be set as well. Raises UserError when the texts end.
+        `block_start` is what `start_of(start)` gave in the stream to be continued; it is needed after the
+        first block, and then the statistics must be set as well.
+
+        Text need not fill the last block, which then has as many batches as there is text for. The training's
+        own `steps` batches come first. Those after them are for calibration: what is left of the text, with a
+        shorter batch at its end, and then the first block again, since little or nothing may be left.
+
+        Raises UserError where the text ends before the training does, and for activations that no SAE can
+        learn from.
         """
         block = start // self.batches_per_block
         if block and (block_start is None or self.statistics is None):
-            raise ValueError("to restart behind the first block, its position and the statistics are needed")
+            raise ValueError("to restart after the first block, its position and the statistics are needed")
         if self.statistics is None:
             self.measure()
         reader = self._reader(block_start)
-        size = self._training.batch_size
         self._block_starts[block] = reader.position
-        while True:
+        for number, batch in self._numbered(reader, block):
+            if number >= start:
+                yield batch
+        for _, batch in self._of_block(self._block(self._reader(None), 0), 0):
+            yield batch
+
+    def _numbered(self, reader: Reader, block: int) -> Iterator[tuple[int, Tensor]]:
+        """All batches from a block on, with their numbers, to the end of the text."""
+        whole = self.batches_per_block * self._training.batch_size
+        size = whole
+        while size == whole:
             activations = self._block(reader, block)
+            size = len(activations)
+            if size < whole:
+                self._check_end(block * whole + size, reader.position)
             self._block_starts = {block: self._block_starts[block], block + 1: reader.position}
-            for index in range(start - block * self.batches_per_block, self.batches_per_block):
-                yield self.normalise(activations[index * size : (index + 1) * size])
+            yield from self._of_block(activations, block)
             del activations
             block += 1
-            start = block * self.batches_per_block
+
+    def _of_block(self, activations: Tensor, block: int) -> Iterator[tuple[int, Tensor]]:
+        """The batches of a block with their numbers; a shorter one only where no step is to be trained on."""
+        size = self._training.batch_size
+        for index, begin in enumerate(range(0, len(activations), size)):
+            number = block * self.batches_per_block + index
+            if begin + size <= len(activations) or number >= self._training.steps:
+                # A new tensor, so that who holds a batch does not hold the block.
+                yield number, self.normalise(activations[begin : begin + size])
 
     def start_of(self, batch: int) -> Position:
         """Where in the texts a batch's block begins; known for the current block and the next."""
@@ -226,17 +273,17 @@ class ActivationStream:
         return normalised(batch, self._training, self.statistics.scale)
 
     def _block(self, reader: Reader, block: int) -> Tensor:
-        """The activations of a block, shuffled, [batches_per_block * batch_size, d_model]."""
+        """A block's activations, shuffled, [batches_per_block * batch_size, d_model]; fewer at the end."""
         size = self.batches_per_block * self._training.batch_size
         filled = torch.empty(size, self._lm.d_model, device=self._lm.device)
         have = 0
-        while have < size:
-            kept = self._kept(self._read(reader, have + block * size))
+        while have < size and (activations := self._read(reader)) is not None:
+            kept = self._kept(activations)
             take = min(len(kept), size - have)
             filled[have : have + take] = kept[:take]
             have += take
         generator = torch.Generator().manual_seed(hash_seed(self._training.seed, block))
-        return filled[torch.randperm(size, generator=generator).to(filled.device)]
+        return filled[torch.randperm(have, generator=generator).to(filled.device)]
 
     def _reader(self, at: Position | None) -> Reader:
         if not isinstance(self._lm, LanguageModel):
@@ -244,15 +291,35 @@ class ActivationStream:
         rows = TokenRows(self._lm, self._data, "train", self._context, seed=self._training.seed, at=at)
         return TextReader(self._lm, self._site, rows, context=self._context, at_once=self._rows)
 
-    def _read(self, reader: Reader, have: int) -> Tensor:
+    def _read(self, reader: Reader) -> Tensor | None:
         activations = reader.read()
-        if activations is None:
-            raise UserError(
-                f"the text ends after {have:,} activations; training asks for "
-                f"{self._training.tokens:,}: lower --tokens or give more text"
-            )
-        self._check(activations, reader.position)
+        if activations is not None:
+            self._check(activations, reader.position)
         return activations
+
+    def _check_end(self, there: int, end: Position) -> None:
+        """Raise UserError if the text, which ends after `there` activations, is too short for training."""
+        wanted = self._training.steps * self._training.batch_size
+        if there and there // self._training.batch_size >= self._training.steps:
+            return
+        epochs = end.epoch + 1
+        if there == 0:
+            raise UserError(self._without_text())
+        read = "" if epochs == 1 else f", read {epochs} times,"
+        # The last activations that are read for a block may not fit into it.
+        lost = self._rows * self._context * (self._training.steps // self.batches_per_block)
+        times = max(epochs + 1, -(-(wanted + lost) * epochs // there))
+        raise UserError(
+            f"the text{read} ends after {there:,} activations; training asks for {wanted:,}, for which it "
+            f"would have to be read {times} times: --set data.epochs={times}, lower --tokens, or give more text"
+        )
+
+    def _without_text(self) -> str:
+        kept = self._data.held_out_documents
+        return (
+            f"there is no text to train on: the first {kept:,} documents are kept for evaluation "
+            "(data.held_out_documents); give more text or keep fewer"
+        )
 
     def _check(self, activations: Tensor, end: Position) -> None:
         """Raise UserError, naming the place, for activations no SAE can be trained on."""
@@ -268,14 +335,31 @@ class ActivationStream:
             return activations
         return activations[activations.norm(dim=-1) <= self.statistics.norm_limit]
 
-    def _statistics_of(self, activations: Tensor) -> InputStatistics:
-        norms = activations.norm(dim=-1)
-        median = float(norms.median())
-        limit = None if self._training.outlier_norm is None else median * self._training.outlier_norm
-        usual = norms if limit is None else norms[norms <= limit]
-        scaled = self._training.normalisation == "scale"
-        scale = self._lm.d_model**0.5 / float(usual.mean()) if scaled else 1.0
-        return InputStatistics(scale=scale, norm_limit=limit)
+
+def all_the_same(activations: Tensor) -> bool:
+    """Whether several activations [tokens, d_in] are one and the same, though not zero."""
+    same = bool((activations == activations[0]).all())
+    return len(activations) > 1 and same and bool(activations[0].any())
+
+
+def statistics_of(activations: Tensor, training: TrainingSpec) -> InputStatistics:
+    """The statistics of activations [tokens, d_in]; UserError where nothing can be learnt from them."""
+    norms = activations.norm(dim=-1)
+    median = float(norms.median())
+    limit = None if training.outlier_norm is None else median * training.outlier_norm
+    first = f"the first {len(activations):,} activations"
+    if not bool(norms.isfinite().all()):
+        raise UserError(f"{first} are so large that their norms overflow float32; divide them by a factor")
+    if not bool(norms.any()):
+        raise UserError(f"{first} are zero everywhere: there is nothing to learn from")
+    if limit == 0:
+        raise UserError(
+            f"of {first} more than half are zero, so that all others count as outliers; leave the zeros out, "
+            "or set outlier_norm to null"
+        )
+    usual = norms if limit is None else norms[norms <= limit]
+    scale = activations.shape[1] ** 0.5 / float(usual.mean()) if training.normalisation == "scale" else 1.0
+    return InputStatistics(scale=scale, norm_limit=limit)
 
 
 def _way_out(source: LanguageModel | ActivationSource) -> str:

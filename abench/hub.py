@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -41,6 +42,21 @@ def offline_reason() -> str | None:
     return None
 
 
+def quiet() -> None:
+    """Keep the bars and notices of the hub's clients out of abench's output; what fails is raised anyway.
+
+    The bars of `huggingface_hub` stay on a terminal, where a model's download takes long.
+    """
+    import datasets
+    from huggingface_hub.utils import disable_progress_bars, logging
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+
+
 def cached_model(repository: str, revision: str | None) -> Path | None:
     """The local folder of a hub model's snapshot if it is on this machine; never asks the network."""
     from huggingface_hub import snapshot_download
@@ -67,6 +83,7 @@ def fetch_model(repository: str, revision: str | None) -> Path:
         RevisionNotFoundError,
     )
 
+    quiet()
     offline = offline_reason()
     try:
         folder = snapshot_download(

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from abench.config import DataSpec
 from abench.content import content_hash
 from abench.errors import UserError
-from abench.loading import FILE_ENDINGS
+from abench.rows import FILE_ENDINGS
 
 TEXT = "data.dataset"
 """Key path of the file that SAEs are trained on, where it is one."""

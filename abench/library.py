@@ -10,11 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from abench.activations import normalised
+from abench.activations import all_the_same, normalised, statistics_of
 from abench.config import TrainingSpec, check
 from abench.errors import UserError
 from abench.training import CurvePoint, SAETrainer, run_lockstep
-from abench.variants import SAEShape, Variant, get_variant, load_sae, save_sae
+from abench.variants import SAEShape, get_variant, load_sae, save_sae
+
+_NOT_FOR_TRAIN = {
+    "tokens": "it is steps × batch_size: set those",
+    "buffer_tokens": "the activations are not shuffled: shuffle them beforehand",
+}
+"""Keywords of TrainingSpec that mean nothing here, with the reason."""
 
 
 @dataclass
@@ -25,7 +31,7 @@ class TrainedSAE:
     k: int
     seed: int
     sae: Any
-    """A sae_lens.SAE, its scaling and decoder norms folded in; None if it diverged."""
+    """A sae_lens.SAE, its scaling and decoder norms folded in; None if training failed."""
     curve: list[CurvePoint]
     failure: str | None = None
 
@@ -46,20 +52,26 @@ def train(
     """Train one SAE for each variant and k on any iterable of activations, all in lockstep.
 
     `activations` yields tensors [tokens, d_in] of any length; they are cut into batches in the order they
-    come, so shuffle them beforehand. The first `batch_size` of them set the scale of the inputs. `options`
-    are the variants' own, further keywords those of TrainingSpec. Nothing is written to disk.
+    come, so shuffle them beforehand. The first `batch_size` of them set the scale of the inputs, and the norm
+    above which activations are left out where `outlier_norm` is given. `options` are the variants' own.
+    Further keywords are those of TrainingSpec, without `tokens` and `buffer_tokens`, and with other defaults:
+    `outlier_norm` is None, `calibration_tokens` 8 batches. Nothing is written to disk.
 
-    Raises UserError for unknown names, wrong shapes, values that are not finite, or too few activations.
+    Raises UserError for unknown names, numbers out of range, wrong shapes, activations that are not finite or
+    that nothing can be learnt from, or too few activations. An SAE that diverges, or that ends with weights
+    or codes that are not finite, is a result with its `failure`.
     """
     spec = _spec(steps, batch_size, training)
-    stream = rebatch(activations, batch_size)
-    first = next(stream, None)
-    if first is None:
-        raise UserError(f"the activations hold fewer than one batch ({batch_size})")
+    _check_sizes(variants, k, width, seed, options or {})
     chosen = [get_variant(name, (options or {}).get(name, {})) for name in variants]
+    _check_device(device)
+    first, batches = _first_and_all(activations, batch_size)
+    statistics = statistics_of(first, spec)
+    if statistics.norm_limit is not None:
+        batches = rebatch(_within(batches, statistics.norm_limit), batch_size)
     shapes = [SAEShape(first.shape[1], width, each, device) for each in k]
-    trainers = [_trainer(variant, shape, spec, seed) for variant in chosen for shape in shapes]
-    inputs = _Inputs(chain([first], stream), spec, _scale(first, spec), device)
+    trainers = [SAETrainer(variant, shape, spec, seed=seed) for variant in chosen for shape in shapes]
+    inputs = _Inputs(batches, spec, statistics.scale, device)
     failures: dict[SAETrainer, str] = {}
     run_lockstep(
         trainers,
@@ -68,7 +80,28 @@ def train(
         on_step=lambda _: None,
         on_diverged=lambda trainer, error: failures.update({trainer: str(error)}),
     )
+    if inputs.all_the_same:
+        raise UserError("the activations are all the same: there is nothing to learn from")
     return [_result(trainer, inputs, failures.get(trainer)) for trainer in trainers]
+
+
+def _first_and_all(activations: Iterable[Tensor], batch_size: int) -> tuple[Tensor, Iterator[Tensor]]:
+    """The first batch, and all batches with it."""
+    if isinstance(activations, Tensor) or not isinstance(activations, Iterable):
+        what = "one tensor: give [tensor]" if isinstance(activations, Tensor) else type(activations).__name__
+        raise UserError(
+            f"train(): activations must be an iterable of tensors [tokens, d_in], such as a list, not {what}"
+        )
+    stream = rebatch(activations, batch_size)
+    first = next(stream, None)
+    if first is None:
+        raise UserError(f"the activations hold fewer than one batch ({batch_size})")
+    return first, chain([first], stream)
+
+
+def _within(batches: Iterable[Tensor], limit: float) -> Iterator[Tensor]:
+    """The activations whose norm is at most `limit`."""
+    return (batch[batch.norm(dim=-1) <= limit] for batch in batches)
 
 
 class _Inputs:
@@ -77,13 +110,21 @@ class _Inputs:
     def __init__(self, batches: Iterable[Tensor], spec: TrainingSpec, scale: float, device: str) -> None:
         self._batches, self._spec, self.scale, self._device = batches, spec, scale, device
         self._recent: list[Tensor] = []
+        self.all_the_same = True
 
     def __iter__(self) -> Iterator[Tensor]:
         keep = max(1, self._spec.calibration_tokens // self._spec.batch_size)
+        first: Tensor | None = None
         for batch in self._batches:
+            first = batch[:1] if first is None else first
+            self.all_the_same = self.all_the_same and all_the_same(torch.cat([first, batch]))
             self._recent.append(normalised(batch.to(self._device), self._spec, self.scale))
             del self._recent[:-keep]
             yield self._recent[-1]
+
+    def last(self) -> Tensor:
+        """The last batch, [batch_size, d_in]."""
+        return self._recent[-1]
 
     def recent(self) -> Tensor:
         """The inputs seen last, [tokens, d_in]."""
@@ -91,24 +132,49 @@ class _Inputs:
 
 
 def _spec(steps: int, batch_size: int, more: Mapping[str, Any]) -> TrainingSpec:
-    sizes = {"tokens": steps * batch_size, "batch_size": batch_size}
-    defaults = {"buffer_tokens": batch_size, "calibration_tokens": 8 * batch_size}
+    for name, reason in _NOT_FOR_TRAIN.items():
+        if name in more:
+            raise UserError(f"train(): {name} cannot be set, as {reason}")
+    steps, batch_size = _number("steps", steps, 1), _number("batch_size", batch_size, 1)
+    sizes = {"tokens": steps * batch_size, "batch_size": batch_size, "buffer_tokens": batch_size}
+    defaults = {"calibration_tokens": 8 * batch_size, "outlier_norm": None}
     return check(TrainingSpec, {**sizes, **defaults, **more}, where="train()")
 
 
-def _trainer(variant: Variant, shape: SAEShape, spec: TrainingSpec, seed: int) -> SAETrainer:
-    if not 0 < shape.k < shape.width:
-        raise UserError(
-            f"k = {shape.k} must be at least 1 and smaller than the width ({shape.width} latents)"
-        )
-    return SAETrainer(variant, shape, spec, seed=seed)
+def _check_sizes(
+    variants: Sequence[str],
+    k: Sequence[int],
+    width: int,
+    seed: int,
+    options: Mapping[str, Mapping[str, Any]],
+) -> None:
+    for name, values in (("variants", variants), ("k", k)):
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            raise UserError(f"train(): {name} must be a list of at least one value (got {values!r:.80})")
+    _number("seed", seed, 0)
+    _number("width", width, 2)
+    for each in k:
+        if not 0 < _number("k", each, 1) < width:
+            raise UserError(f"k = {each} must be at least 1 and smaller than the width ({width} latents)")
+    for name in options:
+        if name not in variants:
+            raise UserError(f"train(): options are given for '{name}', which is not among the variants")
 
 
-def _scale(batch: Tensor, spec: TrainingSpec) -> float:
-    norm = float(batch.norm(dim=-1).mean())
-    if norm == 0:
-        raise UserError("the first batch of activations is zero everywhere")
-    return float(batch.shape[1] ** 0.5 / norm) if spec.normalisation == "scale" else 1.0
+def _number(name: str, value: int, least: int) -> int:
+    """The value, if it is a whole number in range; its type, and so its arithmetic, is Python's own."""
+    whole = None if isinstance(value, bool) or not hasattr(value, "__index__") else value.__index__()
+    if whole is None or whole < least:
+        raise UserError(f"train(): {name} must be a whole number of at least {least} (got {value!r:.80})")
+    return whole
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"train(): the device '{device}' cannot be used: {cause}") from error
 
 
 def _result(trainer: SAETrainer, inputs: _Inputs, failure: str | None) -> TrainedSAE:
@@ -120,7 +186,24 @@ def _result(trainer: SAETrainer, inputs: _Inputs, failure: str | None) -> Traine
             standardised = trainer.spec.normalisation == "layer_norm"
             save_sae(trainer.sae, Path(folder), scale=inputs.scale, metadata={}, layer_norm=standardised)
             sae = load_sae(Path(folder), device=trainer.shape.device)
-    return TrainedSAE(trainer.variant.name, trainer.shape.k, trainer.seed, sae, list(trainer.curve), failure)
+        failure = _not_finite(trainer, sae, inputs.last())
+    done = sae if failure is None else None
+    return TrainedSAE(trainer.variant.name, trainer.shape.k, trainer.seed, done, list(trainer.curve), failure)
+
+
+def _not_finite(trainer: SAETrainer, sae: Any, batch: Tensor) -> str | None:
+    """What of an SAE is not finite, as a sentence; None if its weights, codes and reconstructions are."""
+    with torch.no_grad():
+        codes = trainer.sae.encode(batch)
+        found = {
+            "weights": (value for value in sae.state_dict().values()),
+            "codes of the last batch": [codes],
+            "reconstructions of the last batch": [trainer.sae.decode(codes)],
+        }
+        for what, values in found.items():
+            if not all(bool(value.isfinite().all()) for value in values):
+                return f"training ended with {what} that are not finite"
+    return None
 
 
 def rebatch(activations: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
@@ -148,4 +231,6 @@ def _checked_width(chunk: Tensor, number: int, width: int | None) -> int:
         raise UserError(f"{where} has width {chunk.shape[1]}, the ones before it {width}")
     if not bool(chunk.isfinite().all()):
         raise UserError(f"{where} holds values that are not finite")
+    if not bool(chunk.float().norm(dim=-1).isfinite().all()):
+        raise UserError(f"{where} holds vectors whose norm overflows float32; divide all by one factor")
     return chunk.shape[1]

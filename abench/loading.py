@@ -1,4 +1,4 @@
-"""Rows of data sets: of the hub's and of local files, opened with their failures as sentences."""
+"""Rows of the hub's data sets, opened with their failures as sentences."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from abench.errors import UserError
-from abench.hub import cause_of, data_set_commit, offline_reason, refusal
+from abench.hub import cause_of, data_set_commit, offline_reason, quiet, refusal
 
 Read = TypeVar("Read")
-
-_READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
-FILE_ENDINGS = frozenset(_READERS)
-"""Endings of the files that `load_file` reads."""
 
 
 def load_hub_split(
@@ -65,6 +61,12 @@ def read_hub(
     """
     import datasets
 
+    quiet()
+    if _exists(repository):
+        raise UserError(
+            f"the data set {repository} is not read: there is a file or folder of this name here, which the "
+            "hub's clients would take for it. Run in another folder"
+        )
     reason = offline_reason()
     if reason is not None and not datasets.config.HF_HUB_OFFLINE:
         raise UserError(f"the data set {repository} cannot be read: {reason}")
@@ -81,6 +83,14 @@ def read_hub(
     if commit is not None:
         _check_commit(repository, revision, commit, splits(opened))
     return opened
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        # A name that no file can have.
+        return False
 
 
 def _check_commit(repository: str, revision: str | None, commit: str, splits: Iterable[Any]) -> None:
@@ -115,6 +125,7 @@ def load_hub_files(repository: str, pattern: str, revision: str | None = None) -
     """
     from huggingface_hub import snapshot_download
 
+    quiet()
     reason = offline_reason()
     try:
         folder = snapshot_download(
@@ -132,24 +143,3 @@ def load_hub_files(repository: str, pattern: str, revision: str | None = None) -
             "Run once where the hub can be reached; they are kept for later."
         ) from error
     return Path(folder)
-
-
-def load_file(path: Path, split: str = "train", *, streaming: bool = False) -> Any:
-    """The rows of a .jsonl, .json, .csv, .parquet or .txt file (its lines, as `text`).
-
-    They come as a datasets.Dataset, or as an IterableDataset if `streaming`. Raises UserError for another
-    ending, a file that is missing, and what cannot be read.
-    """
-    if path.suffix not in _READERS:
-        raise UserError(f"{path}: abench reads {', '.join(sorted(_READERS))} files")
-    if not path.is_file():
-        raise UserError(f"the data file {path} does not exist")
-    from datasets import load_dataset
-
-    try:
-        return load_dataset(
-            _READERS[path.suffix], data_files={split: str(path)}, split=split, streaming=streaming
-        )
-    except Exception as error:
-        # The readers raise many unrelated types; each message names the cause.
-        raise UserError(f"the data file {path} cannot be read: {cause_of(error)}") from error

@@ -6,11 +6,12 @@ columns) without its copyright behaviours, which are judged by hashes, and harml
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
 
-from abench import Context, LanguageModel, UserError, load_hub_split
+from abench import FILE_ENDINGS, Context, LanguageModel, UserError, load_file, load_hub_split, text_in
 from abench.tinyworld import World
 
 from .choices import has_chat
@@ -24,14 +25,6 @@ HARMBENCH = "walledai/HarmBench"
 INSTRUCTIONS = "tatsu-lab/alpaca"
 _SHARES = {"train": (0, 30), "validation": (30, 45), "test": (45, 100)}
 """Percentiles of a hash of the request's text that belong to each part."""
-_READERS = {".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json", ".parquet": "read_parquet"}
-_AS_WRITTEN = {"dtype": False, "convert_dates": False}
-_OPTIONS: dict[str, dict[str, Any]] = {
-    ".csv": {"dtype": str, "keep_default_na": False},
-    ".jsonl": {"lines": True, **_AS_WRITTEN},
-    ".json": _AS_WRITTEN,
-}
-"""Texts stay texts, also those that look like numbers, dates or gaps."""
 _ASKS = ("Behavior", "prompt", "instruction", "request")
 _CONTEXTS = ("ContextString", "context")
 
@@ -129,22 +122,15 @@ def _read(option: str, source: str, revisions: Revisions) -> list[Ask]:
 
 def is_file(source: str) -> bool:
     """Whether requests of this source are read from a file; otherwise it is a hub id."""
-    return Path(source).suffix in _READERS
+    return Path(source).suffix in FILE_ENDINGS
 
 
 def _file(path: Path) -> Rows:
-    if not path.is_file():
-        raise UserError(f"safety_utility: the file {path} does not exist")
-    import pandas as pd
-
     try:
-        frame = getattr(pd, _READERS[path.suffix])(path, **_OPTIONS.get(path.suffix, {}))
-    except Exception as error:
-        # The readers raise many unrelated types; each message names the cause.
-        raise UserError(f"safety_utility: {path} cannot be read: {str(error).splitlines()[0]}") from error
-    # pandas fills gaps with NaN, which is true and no text.
-    rows: Rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
-    return rows
+        rows: Rows = load_file(path)
+        return rows
+    except UserError as error:
+        raise UserError(f"safety_utility: {error}") from error
 
 
 def _asks(rows: Rows, source: str) -> list[Ask]:
@@ -155,23 +141,14 @@ def _asks(rows: Rows, source: str) -> list[Ask]:
             f"safety_utility: {source} has none of the columns {', '.join(_ASKS)}; it has {', '.join(names)}"
         )
     context = next((name for name in _CONTEXTS if name in names), None)
+    text = partial(text_in, where=f"safety_utility: {source}")
     return [
-        Ask(_text(row, ask, source), _text(row, context, source) if context else "")
-        for row in rows
+        Ask(text(row, ask, number=number), text(row, context, number=number) if context else "")
+        for number, row in enumerate(rows, 1)
         if _is_request(row, ask)
     ]
 
 
-def _text(row: Mapping[str, Any], column: str, source: str) -> str:
-    """What a row says in a column; a gap is an empty text. Raises UserError for anything else."""
-    value = row[column]
-    if value is not None and not isinstance(value, str):
-        raise UserError(
-            f"safety_utility: {source} has something other than text in '{column}': {value!s:.80}"
-        )
-    return value or ""
-
-
 def _is_request(row: Mapping[str, Any], ask: str) -> bool:
     """Not copyright, which is judged otherwise, and no instruction that needs an input beside it."""
-    return bool(row[ask]) and row.get("FunctionalCategory") != "copyright" and not row.get("input")
+    return bool(row.get(ask)) and row.get("FunctionalCategory") != "copyright" and not row.get("input")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from abench import Context, LanguageModel, UserError, load_file, load_hub_split
+from abench import Context, LanguageModel, UserError, load_file, load_hub_split, text_in
 from abench.tinyworld import HAZARDOUS, SUBJECTS, World
 
 from .choices import Question
@@ -160,11 +160,9 @@ def _drawn(documents: Documents, texts: int, random: np.random.Generator, what: 
     for number in random.permutation(len(documents)).tolist():
         if len(chosen) == texts:
             break
-        row = documents[number]
-        if "text" not in row:
-            raise UserError(f"unlearning: the {what} has no column 'text'; it has {', '.join(sorted(row))}")
-        if len(row["text"] or "") > SHORTEST:
-            chosen.append(row["text"])
+        text = text_in(documents[number], "text", where=f"unlearning: the {what}", number=number + 1)
+        if len(text) > SHORTEST:
+            chosen.append(text)
     if not chosen:
         raise UserError(f"unlearning: the {what} holds no text of more than {SHORTEST} characters")
     return chosen

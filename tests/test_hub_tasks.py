@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,6 +104,13 @@ def test_every_task_scores_on_every_architecture(ran: dict[str, Ran], model: str
     assert not skipped
     assert {record.status for record in records} == {"done"}
     assert all(math.isfinite(value) for record in records for value in record.scores.values())
+
+
+@pytest.mark.parametrize("model", LAYOUTS)
+def test_a_log_holds_lines_of_abench_and_no_bars(ran: dict[str, Ran], model: str) -> None:
+    text = ran[model].answer["err"]
+    assert "\r" not in text
+    assert not [line for line in text.splitlines() if re.search(r"%\||it/s|s/it|examples|datasets", line)]
 
 
 @pytest.mark.parametrize("model", LAYOUTS)

@@ -167,8 +167,11 @@ def parts_of(file: Path) -> list[tuple[Ask, ...]]:
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ({"prompt": 3}, "bad.json has something other than text in 'prompt': 3"),
-        ({"prompt": "ask", "context": ["a"]}, "bad.json has something other than text in 'context': "),
+        ({"prompt": 3}, "bad.json: row 1 has a number where a text must be, in column 'prompt': 3"),
+        (
+            {"prompt": "ask", "context": ["a"]},
+            "bad.json: row 1 has a list where a text must be, in column 'context': ",
+        ),
     ],
 )
 def test_what_is_no_text_is_one_sentence(tmp_path: Path, row: dict[str, Any], sentence: str) -> None:

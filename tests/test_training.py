@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -237,7 +238,7 @@ class _Spoilt:
         (torch.full((64, 16), torch.nan), "before document 2 of the training texts, are not finite"),
         (torch.full((64, 16), torch.inf), "are not finite"),
         (torch.ones(64, 8), r"have shape \[64, 8\], not \[tokens, 16\]"),
-        (torch.ones(0, 16), "the text ends after 128 activations; training asks for 1,920"),
+        (torch.ones(0, 16), "the text ends after 128 activations; training asks for 1,920, "),
     ],
 )
 def test_activations_no_sae_can_learn_from_are_refused_with_their_place(bad: Tensor, sentence: str) -> None:
@@ -347,7 +348,9 @@ def test_text_that_ends_too_early_is_a_sentence(tiny: LanguageModel, tmp_path: P
     file.write_text("a doctor called anna lives by the river.\n" * 50)
     data = DataSpec(source="file", dataset=str(file), held_out_documents=10)
     stream = ActivationStream(tiny, SITE, data, SPEC, context=32, rows_per_forward=4)
-    with pytest.raises(UserError, match=r"the text ends after [\d,]+ activations"):
+    with pytest.raises(
+        UserError, match=r"the text ends after [\d,]+ activations; training asks for 1,920, for"
+    ):
         list(stream.batches())
 
 
@@ -401,6 +404,15 @@ def test_train_is_deterministic_and_leaves_the_global_generator_alone() -> None:
         ([torch.ones(300, 16)], "activations ended after 1 batches; training needs 9"),
         ([torch.ones(30, 16)], "fewer than one batch"),
         ([torch.zeros(300, 16)], "zero everywhere"),
+        ([torch.ones(9 * 256, 16)], "the activations are all the same"),
+        ([1e20 * torch.eye(300, 16)], r"activations\[0\] holds vectors whose norm overflows float32"),
+        ([torch.eye(300, 16), 1e20 * torch.eye(300, 16)], r"activations\[1\] holds vectors whose norm"),
+        ([1e200 * torch.eye(300, 16).double()], r"activations\[0\] holds vectors whose norm"),
+        (
+            torch.eye(300, 16),
+            r"an iterable of tensors \[tokens, d_in\], such as a list, not one tensor: give",
+        ),
+        (None, "not NoneType"),
     ],
 )
 def test_bad_activations_are_a_sentence(activations: list[Tensor], sentence: str) -> None:
@@ -414,12 +426,84 @@ def test_bad_activations_are_a_sentence(activations: list[Tensor], sentence: str
         ({"k": [64]}, "k = 64 must be at least 1 and smaller than the width"),
         ({"variants": ["topkk"]}, "did you mean 'topk'"),
         ({"learning_rat": 1e-3}, "unknown key 'learning_rat'; did you mean 'learning_rate'"),
+        ({"seed": -1}, r"train\(\): seed must be a whole number of at least 0 \(got -1\)"),
+        ({"steps": 0}, "steps must be a whole number of at least 1"),
+        ({"steps": True}, "steps must be a whole number"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
+        ({"width": -3}, "width must be a whole number of at least 2"),
+        ({"tokens": 4096 * 20}, "tokens cannot be set, as it is steps × batch_size"),
+        ({"buffer_tokens": 4096}, "buffer_tokens cannot be set, as the activations are not shuffled"),
+        ({"variants": "topk"}, "variants must be a list of at least one value"),
+        ({"variants": []}, "variants must be a list"),
+        ({"k": 4}, "k must be a list"),
+        ({"options": {"relu": {}}}, "options are given for 'relu', which is not among the variants"),
+        ({"device": "cudda"}, "the device 'cudda' cannot be used"),
+        ({"device": "meta"}, "the device 'meta' cannot be used"),
     ],
 )
 def test_bad_options_of_train_are_a_sentence(options: dict[str, object], sentence: str) -> None:
     arguments = {"variants": ["topk"], "k": [4], "width": 64, "steps": 2, "batch_size": 64} | options
     with pytest.raises(UserError, match=sentence):
         abench.train([torch.ones(300, 16)], **arguments)  # type: ignore[arg-type]
+
+
+def train_one(variant: str = "topk", **options: Any) -> abench.TrainedSAE:
+    arguments: dict[str, Any] = {"k": [4], "width": 64, "steps": 20, "batch_size": 64} | options
+    source = [batch * (1 + 9 * (torch.arange(64) % 16 == 0))[:, None] for batch in batches()]
+    (result,) = abench.train(source, variants=[variant], **arguments)
+    return result
+
+
+@pytest.mark.parametrize("name", TrainingSpec.model_fields)
+def test_every_keyword_is_honoured_or_refused(name: str) -> None:
+    other: dict[str, Any] = {
+        "batch_size": 32,
+        "learning_rate": 1e-2,
+        "betas": (0.5, 0.9),
+        "warmup_fraction": 0.5,
+        "decay_fraction": 0.5,
+        "gradient_clip": 1e-3,
+        "normalisation": "layer_norm",
+        "precision": "bfloat16",
+        "unit_decoder": True,
+        "dead_after_tokens": 64,
+        "outlier_norm": 2.0,
+        "calibration_tokens": 64,
+        "seed": 1,
+        "tokens": 64,
+        "buffer_tokens": 64,
+    }
+    if name in ("tokens", "buffer_tokens"):
+        with pytest.raises(UserError, match=f"{name} cannot be set"):
+            train_one(**{name: other[name]})
+        return
+    before, after = (train_one("batchtopk", **more).sae.state_dict() for more in ({}, {name: other[name]}))
+    assert any(not torch.equal(before[key], after[key]) for key in before if key in after) or set(
+        before
+    ) != set(after)
+
+
+def test_outliers_are_left_out_as_by_hand() -> None:
+    rows = torch.cat(list(batches(n=40)))
+    rows[::16] *= 10
+    norms = rows[:64].norm(dim=-1)
+    limit = float(norms.median()) * 3
+    kept = rows[rows.norm(dim=-1) <= limit]
+    arguments: dict[str, Any] = {"variants": ["topk"], "k": [4], "width": 64, "steps": 20, "batch_size": 64}
+    arguments["normalisation"] = "none"
+    left, right = (
+        abench.train([x], **arguments, **o)[0] for x, o in ((rows, {"outlier_norm": 3}), (kept, {}))
+    )
+    assert torch.equal(left.sae.W_dec, right.sae.W_dec)
+
+
+@pytest.mark.parametrize("normalisation", ["scale", "none"])
+def test_an_sae_that_is_not_finite_is_a_failure(normalisation: str) -> None:
+    result = train_one("relu", steps=1, learning_rate=3e38, gradient_clip=None, normalisation=normalisation)
+    assert result.sae is None
+    assert result.failure is not None
+    assert "not finite" in result.failure
 
 
 def test_rebatching_keeps_order_and_drops_only_the_rest() -> None:

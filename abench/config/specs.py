@@ -1,8 +1,15 @@
 """What a run's data, training and evaluation are made of: frozen, checked, and part of every key."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 
 class Frozen(BaseModel):
@@ -30,6 +37,18 @@ class DataSpec(Frozen):
     """Documents at the beginning of the split that are kept from training, for evaluation.
 
     Not used by the tiny world, which has a test split of its own."""
+    epochs: int = Field(1, ge=1, le=10_000)
+    """Times that the training documents are read, each time in another order.
+
+    Not used by the tiny world, whose texts never end."""
+
+    @model_serializer(mode="wrap")
+    def _without_default_epochs(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Keys are hashes of what is written here: those of results that were computed before stay valid.
+        written: dict[str, Any] = whole(self)
+        if self.epochs == 1:
+            written.pop("epochs", None)
+        return written
 
 
 class TrainingSpec(Frozen):
