@@ -10,6 +10,8 @@ import click
 
 from abench.cli.options import json_option, plan_of, results_option, run_options
 from abench.cli.text import columns, count, echo_json
+from abench.cli.written import echo_report
+from abench.printable import visible
 
 if TYPE_CHECKING:
     from abench.plan import Plan
@@ -57,11 +59,9 @@ def run(
     outcome = run_plan(
         plan, store, progress=progress, device=_device(device), checkpoint_seconds=checkpoint_every
     )
-    report = write_plan_report(plan, store)
-    click.echo(report.text)
-    click.echo(f"\nReport: {report.folder / 'index.html'}\nTables, figures, data: {report.folder}")
+    code = echo_report(write_plan_report(plan, store))
     click.echo(f"{_counts(outcome)}, {duration(time.monotonic() - started)}")
-    return _explain_failures(outcome)
+    return _explain_failures(outcome) or code
 
 
 @click.command()
@@ -162,7 +162,8 @@ def _explain_failures(outcome: "Outcome") -> int:
     for record in outcome.failed:
         labels = record.labels
         sae = f"{labels['variant']} k={labels['k']} seed={labels['seed']}"
-        click.echo(f"failed: {sae}, {labels['task']} ({labels['view']}): {record.reason}", err=True)
+        reason = visible(str(record.reason))
+        click.echo(f"failed: {sae}, {labels['task']} ({labels['view']}): {reason}", err=True)
         if record.traceback:
             click.echo(f"  `abench show {record.key[:12]}` prints the traceback", err=True)
     return EXIT_SOME_FAILED if outcome.failed else EXIT_DONE

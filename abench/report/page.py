@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from abench.report.details import attempt
 from abench.report.frame import Record
 from abench.report.notes import explain, limited_note
 from abench.report.replies import steered_replies
@@ -36,8 +37,8 @@ def render_page(
         tables=tables,
         figures={kind: _embedded(files) for kind, files in figures.items()},
         problems=problems(records, styles),
-        examples=examples(records, styles),
-        replies=steered_replies(records, styles),
+        examples=attempt("The contexts of latents", lambda: examples(records, styles), [])[0],
+        replies=attempt("The replies", lambda: steered_replies(records, styles), [])[0],
         counts=status_counts(records),
         limited=limited_note(records),
         provenance=provenance(records),
