@@ -9,6 +9,7 @@ from abench import hub
 from abench.config import ModelConfig, config_names, is_model_file, model_config
 from abench.errors import UserError, did_you_mean
 from abench.keys import key_of
+from abench.names import safe_name
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _IDENTITY_FILES = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")
@@ -17,21 +18,24 @@ _IDENTITY_FILES = ("config.json", "tokenizer.json", "tokenizer.model", "tokenize
 def find_model(name: str) -> tuple[str, ModelConfig]:
     """Short name and configuration of a shipped name, a YAML file, a local folder or a hub id.
 
+    The short name becomes part of paths: one made of a file's or folder's name that cannot is changed
+    (`abench.names.safe_name`).
+
     Raises UserError with near names if it is none of them. A hub id that abench does not know is asked
     for its config.json, so this may need the network; shipped names never do.
     """
     if name in config_names("models"):
         return name, model_config(name)
     if is_model_file(name):
-        return Path(name).stem, model_config(name)
+        return safe_name(Path(name).stem), model_config(name)
     if Path(name).is_dir():
         folder = Path(name).resolve()
-        return folder.name, _from_folder(folder, weights=str(folder))
+        return safe_name(folder.name), _from_folder(folder, weights=str(folder))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         for known in config_names("models"):
             if model_config(known).weights == name:
                 return known, model_config(known)
-        return name.replace("/", "--"), _from_folder(hub.fetch_model(name, None), weights=name)
+        return safe_name(name.replace("/", "--")), _from_folder(hub.fetch_model(name, None), weights=name)
     known_names = config_names("models")
     raise UserError(
         f"unknown model '{name}'{did_you_mean(name, known_names)} "

@@ -96,7 +96,7 @@ def _problems(task: type[Task]) -> Iterator[str]:
         yield f"its name: {problem}"
     version = getattr(task, "version", None)
     if not isinstance(version, str) or not version or len(version) > NAME_LENGTH or not is_printable(version):
-        yield f"its version must be text such as \"1\", not {version!r}"
+        yield f'its version must be text such as "1", not {version!r}'
     yield from _metrics(getattr(task, "metrics", None))
     yield from _choices("views", task.views, get_args(View))
     if isinstance(task.views, tuple) and task.views[:1] != ("native",):
@@ -143,4 +143,4 @@ def _options(task: type[Task]) -> Iterator[str]:
         yield f"its options' defaults do not fit: {'.'.join(map(str, first['loc']))}: {first['msg']}"
     except Exception as error:
         # pydantic and json raise errors of many kinds for values that they cannot write.
-        yield f"its options cannot be written as JSON, which keys are made of: {type(error).__name__}: {error}"
+        yield f"its options cannot be written as JSON, as keys need them: {type(error).__name__}: {error}"

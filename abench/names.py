@@ -26,8 +26,8 @@ def name_problem(name: object) -> str | None:
         return f"it has {len(name)} characters, more than {NAME_LENGTH}"
     if not _NAME.fullmatch(name) or name.endswith("."):
         return (
-            f"{name!r} must consist of letters, digits, '.', '_' and '-', begin with a letter, a digit or '_',"
-            " and not end with a dot"
+            f"{name!r} must consist of letters, digits, '.', '_' and '-', begin with a letter, a digit or"
+            " '_', and not end with a dot"
         )
     return f"'{name}' is the name of a device on Windows" if _DEVICE.fullmatch(name) else None
 
@@ -55,5 +55,7 @@ def path_part(text: object) -> str:
     """
     part = str(text)
     if part in {"", ".", ".."} or re.search(r"[/\\:\x00-\x1f\x7f]", part):
-        raise UserError(f"{part[:80]!r} cannot be part of a path in the results folder: nothing is read or written")
+        raise UserError(
+            f"{part[:80]!r} cannot be part of a path in the results folder: nothing is read or written"
+        )
     return part

@@ -12,7 +12,7 @@ import pandas as pd
 from abench.errors import outside_cause
 from abench.plan import Cell, Plan
 from abench.report import prepare_report, write_prepared
-from abench.report.losses import WouldLoseValues
+from abench.report.losses import ValuesLostError
 from abench.store import CURVE_FILE, Record, Store
 
 _READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -54,7 +54,7 @@ def write_plan_report(plan: Plan, store: Store) -> Written:
     by_key = {cell.key: cell for cell in plan.cells}
     try:
         report = write_prepared(prepared, curves, folder, spec_of=lambda key: by_key[key].spec())
-    except WouldLoseValues as error:
+    except ValuesLostError as error:
         return Written(folder, text, refusal=str(error))
     except OSError as error:
         cause = f"the report could not be written ({outside_cause(error)})"

@@ -173,7 +173,9 @@ def _number(task: type[Task] | Task, name: str, score: Any) -> float:
     value = score.item() if is_scalar else score
     # True would pass for 1, and text for the number it spells.
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ScoreError(f"task {task.name} gave {name} as {type(score).__name__}, not as a number: {score!r:.80}")
+        raise ScoreError(
+            f"task {task.name} gave {name} as {type(score).__name__}, not as a number: {score!r:.80}"
+        )
     try:
         return float(value)
     except OverflowError as error:

@@ -100,7 +100,9 @@ def write_report(
     what the report wrote. Raises UserError if there are no records, if `folder` holds something other than a
     report, or a report with values that this one lacks; OSError if it cannot be written.
     """
-    return write_prepared(prepare_report(records, title=title, footnotes=footnotes, styles=styles), curves, folder)
+    return write_prepared(
+        prepare_report(records, title=title, footnotes=footnotes, styles=styles), curves, folder
+    )
 
 
 def prepare_report(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Stats = dict[tuple[RowKey, ColumnKey], Cell]
 Summary = Mapping[ColumnKey, Sequence[tuple[RowKey, float, float, int, int]]]
-"""By column, what stands in its rows: mean, sd, seeds with a value, seeds planned; NaN where there is none."""
+"""By column, what stands in its rows: mean, sd, seeds with a value, seeds planned; NaN if absent."""
 
 
 def by_column(summary: pd.DataFrame) -> Summary:
@@ -40,19 +40,17 @@ def stats_of(summary: Summary, columns: Sequence[Column]) -> Stats:
         cells = _cells(summary.get(column.key, ()), complement=column.complement)
         best = _best(cells, column) if column.higher_is_better is not None else set()
         found |= {
-            (row, column.key): replace(cell, bold=True) if row in best else cell for row, cell in cells.items()
+            (row, column.key): replace(cell, bold=True) if row in best else cell
+            for row, cell in cells.items()
         }
     return found
 
 
-def _cells(
-    rows: Sequence[tuple[RowKey, float, float, int, int]], *, complement: bool
-) -> dict[RowKey, Cell]:
+def _cells(rows: Sequence[tuple[RowKey, float, float, int, int]], *, complement: bool) -> dict[RowKey, Cell]:
     means = [1 - mean if complement else mean for _, mean, *_ in rows]
     decimals = decimals_for(mean for mean in means if not math.isnan(mean))
     return {
-        row: _cell(mean, sd, n, of, decimals)
-        for mean, (row, _, sd, n, of) in zip(means, rows, strict=True)
+        row: _cell(mean, sd, n, of, decimals) for mean, (row, _, sd, n, of) in zip(means, rows, strict=True)
     }
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-# Text that begins so is a formula to spreadsheets. With an apostrophe before it, which they do not show, it is
-# text; apostrophes that are there already are counted, so that reading takes away the one that was added.
+# Text that begins so is a formula to spreadsheets. With an apostrophe before it, which they do not show, it
+# is text; apostrophes that are there already are counted, so that reading takes away the one that was added.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _MARKED = re.compile(r"'+[=+\-@\t\r]")
 
@@ -42,7 +42,7 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
 def with_text(frame: pd.DataFrame, change: Callable[[object], object]) -> pd.DataFrame:
     """The frame with `change` applied to each text in it."""
     columns = {}
-    for name in frame.columns[frame.dtypes == object]:
+    for name in frame.select_dtypes("object").columns:
         texts = {value: change(value) for value in frame[name].unique() if isinstance(value, str)}
         texts = {old: new for old, new in texts.items() if old != new}
         if texts:

@@ -41,8 +41,10 @@ def readable(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
         bad = {name: error for name in _READERS if name in details and (error := _error(name, record))}
         for name, error in bad.items():
             task = record["labels"]["task"]
-            sentences[task, name] = f"The details '{name}' of task {task} cannot be read and are left out: {error}."
-        kept.append(record | {"details": _without(details, bad)} if bad else record)
+            sentences[task, name] = (
+                f"Details '{name}' of task {task} cannot be read and are left out: {error}."
+            )
+        kept.append({**record, "details": _without(details, bad)} if bad else record)
     return kept, list(sentences.values())
 
 

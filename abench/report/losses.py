@@ -9,12 +9,12 @@ from abench.report.frame import Record
 from abench.report.manifest import CELL, Labels, Manifest, SpecOf, labels_of, short
 
 
-class WouldLoseValues(UserError):
+class ValuesLostError(UserError):
     """The report in the folder has values that the one about to replace it lacks."""
 
 
 def check_losses(folder: Path, old: Manifest | None, records: Sequence[Record], spec_of: SpecOf) -> None:
-    """Raise WouldLoseValues if replacing the report `old` by one of these records would lose values.
+    """Raise ValuesLostError if replacing the report `old` by one of these records would lose values.
 
     That is so if no record has a value while the old report has some; and if a cell that had a value is
     computed with other options in the new report (the same labels, another key) and is still missing there.
@@ -28,7 +28,7 @@ def check_losses(folder: Path, old: Manifest | None, records: Sequence[Record], 
         return
     number = len(old.values) if nothing else len(lost)
     cells = "1 cell" if number == 1 else f"{number:,} cells"
-    raise WouldLoseValues(
+    raise ValuesLostError(
         f"the report in {folder} has values of {cells} that this one would not have: "
         f"{_cause(old, new, lost, spec_of)}. It stays as it is: choose another name with --name, or compute"
         " the cells first with `abench run`"
@@ -39,9 +39,7 @@ def _is_lost(key: str, record: Record | None) -> bool:
     return record is not None and record["status"] == "missing" and record["key"] != key
 
 
-def _cause(
-    old: Manifest, new: Mapping[Labels, Record], lost: Sequence[Labels], spec_of: SpecOf
-) -> str:
+def _cause(old: Manifest, new: Mapping[Labels, Record], lost: Sequence[Labels], spec_of: SpecOf) -> str:
     for labels in (*lost, *(labels for labels in new if labels in old.values)):
         before = old.specs.get(old.values[labels])
         now = spec_of(str(new[labels]["key"])) if before is not None else None

@@ -35,8 +35,9 @@ def sound_records(records: Iterable[Record]) -> list[Record]:
 
 def _sound(record: Record, declared: dict[Any, _Declared]) -> Record:
     metrics = _declared(record, declared)
-    changed = {name: all_visible(record.get(name)) for name in _TEXTS if name in record}
-    changed = {name: value for name, value in changed.items() if value is not record[name]}
+    texts = {name: record[name] for name in _TEXTS if name in record}
+    shown = all_visible(texts)
+    changed = {} if shown is texts else dict(shown)
     if metrics.shown is not record["metrics"]:
         changed["metrics"] = metrics.shown
     problem = metrics.problem
