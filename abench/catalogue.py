@@ -9,6 +9,7 @@ from abench.content import folder_digest
 from abench.errors import UserError, did_you_mean
 from abench.keys import key_of
 from abench.model_folder import Sizes, configured_sizes, examine
+from abench.names import safe_name
 
 _FORMER = {"bb4258b24298b1d9a6b3f0a5012ffb4f5e2d60c2": "c6a1fb491eb87600c00f42891c8e5e814776175b"}
 """Hash of all files of a folder -> what it was called when fewer files counted, so that results stay valid.
@@ -20,16 +21,19 @@ It is the bundled model's. Any change of any of its files gives a hash that is n
 def find_model(name: str) -> tuple[str, ModelConfig]:
     """Short name and configuration of a shipped name, a YAML file, a local folder or a hub id.
 
+    The short name becomes part of paths: one made of a file's or folder's name that cannot is changed
+    (`abench.names.safe_name`).
+
     Raises UserError with near names if it is none of them. A hub id that abench does not know is asked
     for its config.json, so this may need the network; shipped names never do.
     """
     if name in config_names("models"):
         return name, model_config(name)
     if is_model_file(name):
-        return Path(name).stem, model_config(name)
+        return safe_name(Path(name).stem), model_config(name)
     if _is_folder(name):
         folder = Path(name).resolve()
-        return folder.name, _from_folder(folder, weights=str(folder))
+        return safe_name(folder.name), _from_folder(folder, weights=str(folder))
     if _is_file(name):
         raise UserError(f"the model {_shown(name)} is a file: name its folder, or a model's YAML file")
     if _is_path(name):
@@ -38,7 +42,7 @@ def find_model(name: str) -> tuple[str, ModelConfig]:
         for known in config_names("models"):
             if model_config(known).weights == name:
                 return known, model_config(known)
-        return name.replace("/", "--"), _from_folder(_fetched(name), weights=name)
+        return safe_name(name.replace("/", "--")), _from_folder(_fetched(name), weights=name)
     near = did_you_mean(name[:120], config_names("models"))
     raise UserError(
         f"unknown model {_shown(name)}{near}{'' if near.endswith('?') else '.'} "

@@ -22,6 +22,7 @@ from torch import Tensor
 from abench.activations import ActivationSource, ActivationStream
 from abench.catalogue import find_model, weights_folder
 from abench.config import DataSpec, EvaluationSpec, TrainingSpec
+from abench.declaration import declaration_problems
 from abench.library import train
 from abench.models import LanguageModel
 from abench.plugins import FoundTask
@@ -128,7 +129,7 @@ def check_found(found: Sequence[FoundTask], benches: dict[str, Bench] | None = N
     benches = {} if benches is None else benches
     for each in found:
         if each.task is None:
-            yield Verdict(each.name, (Finding("import", each.summary),))
+            yield Verdict(each.name, (Finding("declaration" if each.problems else "import", each.summary),))
             continue
         kind = each.task.kinds[0]
         if kind not in benches:
@@ -179,17 +180,11 @@ def _checked(task: Task, bench: Bench) -> Verdict:
 
 
 def _declaration(task: Task) -> Iterator[str]:
-    names = [metric.name for metric in task.metrics]
-    if not names:
-        yield "it declares no metrics"
-    if len(set(names)) < len(names):
-        yield "it declares a metric twice"
-    if names and not any(metric.headline for metric in task.metrics):
+    yield from declaration_problems(type(task))
+    if task.metrics and not any(metric.headline for metric in task.metrics):
         yield "none of its metrics is a headline, so no table would show it"
     if not (type(task).__doc__ or "").strip():
         yield "it has no docstring, from which `abench list tasks` takes its summary"
-    if not task.views or task.views[0] != "native":
-        yield "its views have to begin with 'native', in which non-negative SAEs are scored"
 
 
 def _behaviour(task: Task, bench: Bench) -> Iterator[Finding]:

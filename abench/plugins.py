@@ -1,6 +1,7 @@
 """Finding tasks: packages named by the entry-point group `abench.tasks`, then folders of files.
 
-Each module is imported by itself; one that cannot be imported is reported, the others are found.
+Each module is imported by itself; one that cannot be imported is reported, the others are found. So is a
+task whose declaration is wrong: whatever is somebody else's costs itself only.
 """
 
 import importlib
@@ -8,8 +9,10 @@ import importlib.util
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import entry_points
 from inspect import getdoc, isabstract
 from pathlib import Path
@@ -18,13 +21,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from abench.declaration import declaration_problems
 from abench.errors import UserError, did_you_mean
+from abench.names import name_problem
+from abench.printable import visible
 from abench.task import Task
 
 
 @dataclass(frozen=True)
 class FoundTask:
-    """A task, or a module that should have held one and could not be imported."""
+    """A task, or what should have been one: a module that cannot be imported, a wrong declaration."""
 
     name: str
     source: str
@@ -32,29 +38,47 @@ class FoundTask:
     task: type[Task] | None
     error: str = ""
     """Traceback of the import, if it failed."""
+    problems: tuple[str, ...] = ()
+    """What is wrong with the declaration, if it is."""
 
     @property
     def summary(self) -> str:
         """The first line of the task's docstring, or of its error."""
         if self.task is None:
-            return self.error.strip().splitlines()[-1]
-        return (getdoc(self.task) or "").split("\n", 1)[0]
+            return visible("; ".join(self.problems) or self.error.strip().splitlines()[-1])
+        return visible((getdoc(self.task) or "").split("\n", 1)[0])
+
+    @property
+    def refusal(self) -> str:
+        """Why there is no task, as half a sentence."""
+        return f"{'is declared wrongly' if self.problems else 'cannot be imported'}: {self.summary}"
 
 
 def find_tasks(folders: Sequence[Path] = ()) -> dict[str, FoundTask]:
     """All tasks by name: installed ones, then those in `folders` (which may replace an installed name).
 
+    What an installed package adds under a name that is taken is listed under its module, with that reason.
     Raises UserError for a folder that does not exist.
     """
     found: dict[str, FoundTask] = {}
     for entry in sorted(entry_points(group="abench.tasks"), key=lambda e: (e.name != "abench", e.name)):
-        found |= {each.name: each for each in _from_package(entry.value)}
+        for each in _from_package(entry.value):
+            _add(found, each)
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"--tasks-dir {folder} is not a folder")
         for file in sorted(folder.glob("[!_]*.py")):
             found |= {each.name: each for each in _from_file(file)}
     return found
+
+
+def _add(found: dict[str, FoundTask], each: FoundTask) -> None:
+    taken = found.get(each.name)
+    if taken is None or (each.task is not None and each.task is taken.task):
+        found[each.name] = each
+    else:
+        problems = () if each.error else (f"the name '{each.name}' is taken by {taken.source}",)
+        found[each.source] = replace(each, name=each.source, task=None, problems=problems)
 
 
 def get_task(name: str, options: Mapping[str, Any], found: Mapping[str, FoundTask]) -> Task:
@@ -67,7 +91,7 @@ def get_task(name: str, options: Mapping[str, Any], found: Mapping[str, FoundTas
         raise UserError(f"unknown task '{name}'{did_you_mean(name, found)} (looked in {', '.join(where)})")
     each = found[name]
     if each.task is None:
-        raise UserError(f"task '{name}' ({each.source}) cannot be imported: {each.summary}")
+        raise UserError(f"task '{name}' ({each.source}) {each.refusal}")
     try:
         return each.task(**options)
     except ValidationError as error:
@@ -86,42 +110,85 @@ def _option_sentence(task: type[Task], error: ValidationError) -> str:
 
 
 def _from_package(package: str) -> Iterator[FoundTask]:
-    try:
-        module = importlib.import_module(package)
-    except Exception:
-        # A broken plug-in is a row with its error; whatever it raises, abench goes on.
-        yield FoundTask(package, package, None, traceback.format_exc())
+    module = _imported(lambda: importlib.import_module(package))
+    if isinstance(module, str):
+        yield FoundTask(package, package, None, module)
         return
     yield from _tasks_in(module)
     for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
         full = f"{package}.{info.name}"
-        try:
-            yield from _tasks_in(importlib.import_module(full))
-        except Exception:
-            yield FoundTask(info.name, full, None, traceback.format_exc())
+        inner = _imported(partial(importlib.import_module, full))
+        if isinstance(inner, str):
+            yield FoundTask(info.name, full, None, inner)
+        else:
+            yield from _tasks_in(inner)
 
 
 def _from_file(file: Path) -> Iterator[FoundTask]:
+    module = _imported(lambda: _executed(file))
+    if isinstance(module, str):
+        yield FoundTask(file.stem, str(file), None, module)
+    else:
+        yield from _tasks_in(module, source=str(file))
+
+
+def _executed(file: Path) -> ModuleType:
     name = f"abench_tasks_dir_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        yield FoundTask(file.stem, str(file), None, f"{file} is not a Python module")
-        return
+        raise ImportError(f"{file} is not a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception:
+    except BaseException:
         del sys.modules[name]
-        yield FoundTask(file.stem, str(file), None, traceback.format_exc())
-        return
-    yield from _tasks_in(module, source=str(file))
+        raise
+    return module
+
+
+def _imported(load: Callable[[], ModuleType]) -> ModuleType | str:
+    """The module, or the traceback of what it raised: a broken plug-in is a row with its error.
+
+    Modules may also call sys.exit or raise an error of their own kind; only Ctrl-C is not theirs. What they
+    print goes to stderr: stdout is abench's answer.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            return load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return traceback.format_exc()
 
 
 def _tasks_in(module: ModuleType, source: str | None = None) -> Iterator[FoundTask]:
     """Concrete task classes that a module defines itself (imported ones belong to where they come from)."""
-    for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, Task) and value.__module__ == module.__name__:
-            if isabstract(value) or not hasattr(value, "name"):
+    place = source or module.__name__
+    for variable, value in list(vars(module).items()):
+        try:
+            if not _is_own_task(value, module):
                 continue
-            yield FoundTask(value.name, source or module.__name__, value)
+            problems = declaration_problems(value)
+        except Exception as error:
+            # A class may do anything when it is looked at.
+            problems = [f"{variable} cannot be looked at: {type(error).__name__}: {error}"]
+        if problems:
+            yield FoundTask(_row_name(value, variable), place, None, problems=tuple(problems))
+        else:
+            yield FoundTask(value.name, place, value)
+
+
+def _is_own_task(value: object, module: ModuleType) -> bool:
+    if not isinstance(value, type) or not issubclass(value, Task) or value.__module__ != module.__name__:
+        return False
+    return not isabstract(value) and (hasattr(value, "name") or "name" in value.model_fields)
+
+
+def _row_name(value: object, variable: str) -> str:
+    """What a task that cannot be used is listed as: its name, or else the variable that holds it."""
+    try:
+        name = vars(value).get("name")
+    except Exception:
+        return variable
+    return name if isinstance(name, str) and name_problem(name) is None else variable

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
+from abench.printable import visible
+
 LINE_EVERY_SECONDS = 10.0
 
 
@@ -46,7 +48,7 @@ class Lines:
         self._every = every
 
     def say(self, message: str) -> None:
-        print(message, file=self._stream, flush=True)
+        print(visible(message), file=self._stream, flush=True)
 
     @contextmanager
     def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
@@ -77,7 +79,7 @@ class Bars:
         self._console = Console(stderr=True)
 
     def say(self, message: str) -> None:
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(visible(message), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:

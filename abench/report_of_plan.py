@@ -1,71 +1,91 @@
 """The report of a plan, from the store alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import errno
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import Any
 
 import pandas as pd
 
-from abench.plan import Plan
-from abench.report import write_report
-from abench.report.build import build_tables
-from abench.report.render import plain
-from abench.storage import StorageError, storage_error
+from abench.errors import outside_cause
+from abench.plan import Cell, Plan
+from abench.report import prepare_report, write_prepared
+from abench.report.losses import ValuesLostError
 from abench.store import Record, Store
+
+_READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @dataclass(frozen=True)
 class Written:
-    """A report on disk, and its tables as text."""
+    """A report on disk, and its tables as text; or the tables alone, where it could not be written."""
 
     folder: Path
     text: str
-    refused: StorageError | None = None
-    """Why the report could not be written; the tables are there all the same."""
+    kept: tuple[str, ...] = ()
+    """Sentences about files of an earlier report that somebody had changed, and that are kept."""
+    refusal: str | None = None
+    """Why the report that is there is not replaced: values would be lost."""
+    unwritten: str | None = None
+    """Why nothing could be written: the sentence for what the storage refused."""
+    read_only: bool = False
+    """Whether that is because the folder may only be read."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why the folder does not hold this report; None if it does."""
+        return self.refusal or self.unwritten
 
 
 def write_plan_report(plan: Plan, store: Store) -> Written:
-    """Write the report of the cells of a plan; cells without a result appear as missing."""
-    records = [_with_headlines(store.get(cell) or _missing(cell), plan.config.metrics) for cell in plan.cells]
-    curves = {sae.key: _curve(store.curve_file(sae)) for sae in plan.saes}
-    title = (
-        plan.config.name if not plan.config.description else f"{plan.config.name}: {plan.config.description}"
-    )
-    return _write(records, curves, store.report_folder(plan.config.name), title)
+    """Write the report of the cells of a plan; cells without a result appear as missing.
 
-
-def _write(
-    records: Iterable[Record], curves: Mapping[str, pd.DataFrame | None], folder: Path, title: str
-) -> Written:
-    cells: list[dict[str, Any]] = [asdict(record) for record in records]
-    present = {key: curve for key, curve in curves.items() if curve is not None}
+    The tables come back as text whether or not they could be written. A report with values is not replaced
+    by one without them. Raises UserError if the report's folder holds something other than a report.
+    """
+    records = [_plain(store.get(cell) or _missing(cell), plan.config.metrics) for cell in plan.cells]
+    folder = store.report_folder(plan.config.name)
+    prepared = prepare_report(records, title=_title(plan))
     # As wide as the terminal; elsewhere a width that most places show.
-    width = get_terminal_size((110, 24)).columns
+    text = prepared.text(get_terminal_size((110, 24)).columns)
+    curves = {sae.key: curve for sae in plan.saes if (curve := _curve(store.curve_file(sae))) is not None}
+    by_key = {cell.key: cell for cell in plan.cells}
     try:
-        report = write_report(cells, present, folder, title=title)
+        report = write_prepared(prepared, curves, folder, spec_of=lambda key: by_key[key].spec())
+    except ValuesLostError as error:
+        return Written(folder, text, refusal=str(error))
     except OSError as error:
-        # What the folder holds can be shown although nothing can be written to it.
-        tables = build_tables(cells, title=title)
-        return Written(folder, plain(tables, width), storage_error(error, folder))
-    return Written(report.folder, report.text(width))
+        cause = f"the report could not be written ({outside_cause(error)})"
+        read_only = error.errno in _READ_ONLY
+        after = "" if read_only else "; with room and rights there, the same command goes on"
+        return Written(folder, text, unwritten=cause + after, read_only=read_only)
+    return Written(report.folder, text, report.kept)
 
 
-def _with_headlines(record: Record, names: Sequence[str] | None) -> Record:
-    """The record with the metrics that the user wants to see as its headlines."""
-    if names is None:
-        return record
-    return replace(
-        record, metrics=[metric | {"headline": metric["name"] in names} for metric in record.metrics]
-    )
+def _title(plan: Plan) -> str:
+    name, description = plan.config.name, plan.config.description
+    return f"{name}: {description}" if description else name
+
+
+def _plain(record: Record, headlines: Sequence[str] | None) -> dict[str, Any]:
+    """What reports read of a record, with the metrics that the user wants to see as its headlines."""
+    plain = {name: getattr(record, name) for name in _READ}
+    if headlines is not None:
+        plain["metrics"] = [each | {"headline": each["name"] in headlines} for each in record.metrics]
+    return plain
+
+
+_READ = [each.name for each in fields(Record) if each.name not in {"spec", "traceback", "schema"}]
+"""Specs are large: with those of many cells a report would need several times the memory."""
 
 
 def _curve(file: Path | None) -> pd.DataFrame | None:
     return None if file is None else pd.read_csv(file)
 
 
-def _missing(cell: Any) -> Record:
+def _missing(cell: Cell) -> Record:
     return Record(
         key=cell.key,
         status="missing",

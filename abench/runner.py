@@ -157,8 +157,8 @@ class _Runner:
             record = self._record(cell, "skipped", reason=str(reason))
         except StorageError:
             raise  # the disk's failure is no cell's result
-        except Exception as error:
-            # One cell's failure is that cell's result; the run goes on.
+        except (Exception, SystemExit) as error:
+            # One cell's failure is that cell's result, even a task's sys.exit(); the run goes on.
             record = self._record(cell, "failed", reason=_reason(error), traceback=traceback.format_exc())
         seconds = time.perf_counter() - started
         try:
@@ -283,7 +283,7 @@ class _Once:
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
         self._result: Any = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._called = False
 
     def __call__(self) -> Any:
@@ -291,14 +291,14 @@ class _Once:
             self._called = True
             try:
                 self._result = self._make()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._error = error
         if self._error is not None:
             raise self._error
         return self._result
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """One sentence; a sentence of ours as it is, others with the kind of error before them."""
     text = str(error).strip().replace("\n", " ")
     if isinstance(error, UserError):

@@ -28,6 +28,7 @@ from abench.files import flush, remove
 from abench.kept import FolderKept
 from abench.lease import Lease, LeaseLost, Leases
 from abench.leftovers import clear_leftovers
+from abench.names import path_part
 from abench.plan import Cell, SAEJob, sae_label
 from abench.records import Record as Record
 from abench.records import SAERecord as SAERecord
@@ -76,14 +77,14 @@ class Store:
     # Trained SAEs
 
     def sae_folder(self, job: SAEJob) -> Path:
-        place = self.root / "saes" / job.model.name / job.site
-        return place / f"{job.label}-{job.key[:KEY_DIGITS]}"
+        place = self.root / "saes" / path_part(job.model.name) / path_part(job.site)
+        return place / path_part(f"{job.label}-{job.key[:KEY_DIGITS]}")
 
     def sae_folder_of(self, record: Record) -> Path:
         """Where the SAE of a cell's record lies."""
         labels = record.labels
-        place = self.root / "saes" / str(labels["model"]) / str(labels["site"])
-        return place / f"{sae_label(labels)}-{record.sae_key[:KEY_DIGITS]}"
+        place = self.root / "saes" / path_part(labels["model"]) / path_part(labels["site"])
+        return place / path_part(f"{sae_label(labels)}-{record.sae_key[:KEY_DIGITS]}")
 
     def get_sae(self, job: SAEJob) -> SAERecord | None:
         """The record of a trained (or failed) SAE whose files are whole; None if it has to be trained."""
@@ -147,8 +148,9 @@ class Store:
     # Cells
 
     def cell_file(self, cell: Cell) -> Path:
-        place = self.root / "cells" / cell.sae.model.name / cell.sae.site / cell.sae.label
-        return place / f"{cell.label}-{cell.key[:KEY_DIGITS]}.json"
+        sae = cell.sae
+        place = self.root / "cells" / path_part(sae.model.name) / path_part(sae.site) / path_part(sae.label)
+        return place / path_part(f"{cell.label}-{cell.key[:KEY_DIGITS]}.json")
 
     def get(self, cell: Cell) -> Record | None:
         """The record of a cell; None if there is none, or none that is whole."""
@@ -231,7 +233,7 @@ class Store:
         return FolderKept(self.root / "kept", self._name_damage)
 
     def report_folder(self, name: str) -> Path:
-        return self.root / "reports" / name
+        return self.root / "reports" / path_part(name)
 
     def _read(self, file: Path, key: str | None) -> Record | None:
         try:

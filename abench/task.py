@@ -136,27 +136,47 @@ class ScoreError(Exception):
     """A task gave other scores than it declared, or details that are not JSON; the message names them."""
 
 
-def parted(task: type[Task] | Task, result: Scores | tuple[Scores, Details]) -> tuple[Scores, dict[str, Any]]:
-    """Scores and details of what `score` returned; ScoreError for details that are not plain JSON."""
-    scores, details = result if isinstance(result, tuple) else (result, {})
+def parted(task: type[Task] | Task, result: Any) -> tuple[Scores, dict[str, Any]]:
+    """Scores and details of what `score` returned; ScoreError if it is something else than was agreed."""
+    scores, details = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
+    if not isinstance(scores, Mapping) or not isinstance(details, Mapping):
+        raise ScoreError(
+            f"task {task.name} must return a mapping of scores, or a pair of scores and details, not "
+            f"{type(result).__name__}"
+        )
     try:
-        kept: dict[str, Any] = json.loads(json.dumps(details, allow_nan=False))
-    except (TypeError, ValueError) as error:
+        kept: dict[str, Any] = json.loads(json.dumps(dict(details), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
         raise ScoreError(f"task {task.name} gave details that are not plain JSON: {error}") from error
     return scores, kept
 
 
 def checked(task: type[Task] | Task, scores: Scores) -> dict[str, float]:
-    """The scores in declared order; ScoreError for a missing, undeclared or non-finite one."""
+    """The scores in declared order; ScoreError for one that is missing, undeclared or no finite number."""
     declared = [metric.name for metric in task.metrics]
-    undeclared = sorted(set(scores) - set(declared))
+    undeclared = sorted(map(str, set(scores) - set(declared)))
     missing = [name for name in declared if name not in scores]
     if undeclared:
         raise ScoreError(f"task {task.name} gave scores it does not declare: {', '.join(undeclared)}")
     if missing:
         raise ScoreError(f"task {task.name} gave no score for {', '.join(missing)}")
-    values = {name: float(scores[name]) for name in declared}
+    values = {name: _number(task, name, scores[name]) for name in declared}
     bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise ScoreError(f"task {task.name} gave scores that are not finite: {', '.join(bad)}")
     return values
+
+
+def _number(task: type[Task] | Task, name: str, score: Any) -> float:
+    """A score as a float: a number of Python's or numpy's, or a tensor of one element without axes."""
+    is_scalar = hasattr(score, "item") and tuple(getattr(score, "shape", (0,))) == ()
+    value = score.item() if is_scalar else score
+    # True would pass for 1, and text for the number it spells.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ScoreError(
+            f"task {task.name} gave {name} as {type(score).__name__}, not as a number: {score!r:.80}"
+        )
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ScoreError(f"task {task.name} gave {name} as a number too large for a float") from error

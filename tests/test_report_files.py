@@ -117,7 +117,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_files_are_written(report: Path) -> None:
-    names = {"data.csv", "index.html", "table.md", "table.csv", "table.tex"}
+    names = {"data.csv", "index.html", "report.json", "table.md", "table.csv", "table.tex"}
     assert {path.name for path in report.iterdir()} == names | {
         f"reconstruction.{suffix}" for suffix in ("png", "pdf", "csv")
     }
@@ -324,11 +324,11 @@ def test_a_new_report_replaces_the_old_one_and_keeps_other_files(tmp_path: Path)
     folder = tmp_path / "r"
     write_report(cells, curves, folder, title="First")
     (folder / "notes.txt").write_text("mine")
-    (folder / "reconstruction-old.png").write_text("stale")
+    (folder / "reconstruction-old.png").write_text("mine, whatever its name")
     written = write_report(cells, {}, folder, title="Second")
     assert "Second" in written.index.read_text()
     assert (folder / "notes.txt").read_text() == "mine"
-    assert not (folder / "reconstruction-old.png").exists()
+    assert (folder / "reconstruction-old.png").read_text() == "mine, whatever its name"
     assert [path.name for path in tmp_path.iterdir()] == ["r"]
     assert all(path.is_file() for path in written.files)
 

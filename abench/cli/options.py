@@ -145,6 +145,9 @@ def _task_names(
     """The tasks asked for; `all` are those that can be imported and are for this kind of model."""
     if asked != ("all",):
         return asked
+    for each in found.values():
+        if each.task is None:
+            click.echo(f"task '{each.name}' ({each.source}) is left out: it {each.refusal}", err=True)
     tasks = {n: each.task for n, each in found.items() if each.task is not None}
     return tuple(n for n, task in tasks.items() if model.kind in task.kinds and task.in_all)
 

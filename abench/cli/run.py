@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abench.cli.options import json_option, plan_of, results_option, run_options
-from abench.cli.report import show_report
 from abench.cli.text import columns, count, echo_json
+from abench.cli.written import echo_report
+from abench.printable import visible
 
 if TYPE_CHECKING:
     from abench.plan import Cell, Plan
@@ -58,10 +59,9 @@ def run(
     store = Store.open(results, create=True)
     progress.say(_summary(plan))
     outcome = run_plan(plan, store, progress=progress, device=device, checkpoint_seconds=checkpoint_every)
-    report = write_plan_report(plan, store)
-    show_report(report)
+    code = echo_report(write_plan_report(plan, store))
     click.echo(f"{_counts(outcome)}, {duration(time.monotonic() - started)}")
-    return _explain_failures(outcome)
+    return _explain_failures(outcome) or code
 
 
 @click.command()
@@ -159,7 +159,8 @@ def _explain_failures(outcome: "Outcome") -> int:
     for record in outcome.failed:
         labels = record.labels
         sae = f"{labels['variant']} k={labels['k']} seed={labels['seed']}"
-        click.echo(f"failed: {sae}, {labels['task']} ({labels['view']}): {record.reason}", err=True)
+        reason = visible(str(record.reason))
+        click.echo(f"failed: {sae}, {labels['task']} ({labels['view']}): {reason}", err=True)
         if record.traceback:
             click.echo(f"  `abench show {record.key[:12]}` prints the traceback", err=True)
     return EXIT_SOME_FAILED if outcome.failed else EXIT_DONE

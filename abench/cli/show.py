@@ -8,6 +8,7 @@ import click
 
 from abench.cli.options import json_option, results_option
 from abench.cli.text import columns, echo_json
+from abench.printable import visible
 
 if TYPE_CHECKING:
     from abench.store import Record, Store
@@ -63,9 +64,9 @@ def show(
         f"width={labels['width']} seed={labels['seed']}\n"
     )
     if record.reason:
-        click.echo(record.reason)
+        click.echo(visible(record.reason))
     if record.traceback:
-        click.echo(record.traceback)
+        click.echo(visible(record.traceback))
     if record.scores:
         described = {metric["name"]: metric["description"] for metric in record.metrics}
         click.echo(

@@ -6,10 +6,12 @@ from typing import Any
 
 import click
 
+from abench.printable import visible
+
 
 def columns(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
-    """Rows aligned under their header, columns two spaces apart."""
-    table = [[str(value) for value in row] for row in (header, *rows)]
+    """Rows aligned under their header, columns two spaces apart; characters that act are made visible."""
+    table = [[visible(str(value)) for value in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip() for row in table]
     return "\n".join(lines)

@@ -5,12 +5,13 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from abench.config.specs import DataSpec, EvaluationSpec, Frozen, TrainingSpec
+from abench.names import name_problem
 
 
 class RunConfig(Frozen):
     """One run: model x layers x variants x k x seeds, and the tasks that score every SAE."""
 
-    name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = "default"
     """Name of the report folder."""
     description: str = ""
     model: str = "tiny"
@@ -43,6 +44,13 @@ class RunConfig(Frozen):
     evaluation: EvaluationSpec = EvaluationSpec()
     data: DataSpec | None = None
     """Text to train and evaluate on; null takes the model's."""
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if problem := name_problem(name):
+            raise ValueError(problem)
+        return name
 
     @field_validator("width", mode="before")
     @classmethod

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from abench.printable import visible
 from abench.report.build import build_tables
+from abench.report.details import drawn, readable
 from abench.report.figures import write_figures
 from abench.report.frame import COLUMNS, Record, read_tidy, summarise, tidy, write_tidy
 from abench.report.latex import latex
+from abench.report.losses import check_losses
+from abench.report.manifest import Manifest, SpecOf, manifest_of, write_manifest
 from abench.report.page import render_page
 from abench.report.plane import write_planes
 from abench.report.pole_bars import write_pole_bars
 from abench.report.render import markdown, numbers_csv, plain
+from abench.report.sound import sound_records
 from abench.report.style import NO_STYLES, Styles, VariantStyle, variant_style
 from abench.report.swap import replaced
 from abench.report.tables import Tables
@@ -26,13 +31,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
+    "Prepared",
     "Record",
     "Report",
     "VariantStyle",
+    "prepare_report",
     "read_tidy",
     "summarise",
     "tidy",
     "variant_style",
+    "write_prepared",
     "write_report",
 ]
 
@@ -44,11 +52,30 @@ class Report:
     folder: Path
     files: tuple[Path, ...]
     tables: Tables
+    kept: tuple[str, ...] = ()
+    """Sentences about files of the old report that were not as it had written them, and are kept."""
 
     @property
     def index(self) -> Path:
         """The HTML page."""
         return self.folder / "index.html"
+
+    def text(self, width: int = 110) -> str:
+        """Its tables for printing: at most `width` characters a line, best values starred."""
+        return plain(self.tables, width)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A report whose tables are built, and nothing written yet."""
+
+    records: Sequence[Record]
+    frame: pd.DataFrame
+    """`tidy` of the records."""
+    summary: pd.DataFrame
+    """`summarise` of the frame."""
+    tables: Tables
+    styles: Styles
 
     def text(self, width: int = 110) -> str:
         """Its tables for printing: at most `width` characters a line, best values starred."""
@@ -69,25 +96,79 @@ def write_report(
     `curves` gives training curves by `sae_key`: frames with the columns step and mse (mean over tokens of
     ‖x − x̂‖², in the scaled input space). `footnotes` follow the table's own notes. `styles` replaces the
     title, colour and marker of single variants. A report that is already there is replaced as a whole or
-    not at all. Raises UserError if there are no records or `folder` holds something else than a report.
+    not at all; files that no report wrote, or that were changed since, are carried over. report.json lists
+    what the report wrote. Raises UserError if there are no records, if `folder` holds something other than a
+    report, or a report with values that this one lacks; OSError if it cannot be written.
     """
-    cells = list(records)
-    tables = build_tables(cells, title=title, footnotes=footnotes, styles=styles)
-    with replaced(folder) as fresh:
-        write_tidy(tidy(cells), fresh / "data.csv")
-        _write(fresh / "table.md", markdown(tables))
-        _write(fresh / "table.csv", numbers_csv(tables.wide))
-        _write(fresh / "table.tex", latex(tables))
-        figures = {
-            "tasks": write_task_figures(tables.paper, fresh, styles) if tables.paper else [],
-            "reconstruction": write_figures(cells, curves, fresh, styles),
-            "planes": write_planes(cells, fresh, styles),
-            "poles": write_pole_bars(cells, fresh, styles),
-            "tradeoffs": write_tradeoffs(cells, fresh, styles),
-        }
-        _write(fresh / "index.html", render_page(tables, cells, figures, styles))
-        names = sorted(path.name for path in fresh.iterdir())
-    return Report(folder, tuple(folder / name for name in names), tables)
+    return write_prepared(
+        prepare_report(records, title=title, footnotes=footnotes, styles=styles), curves, folder
+    )
+
+
+def prepare_report(
+    records: Iterable[Record], *, title: str, footnotes: Sequence[str] = (), styles: Styles = NO_STYLES
+) -> Prepared:
+    """The tables of `write_report`; writes nothing. Raises UserError if there are no records."""
+    cells, unreadable = readable(sound_records(records))
+    frame = tidy(cells)
+    summary = summarise(frame)
+    notes = [*unreadable, *map(visible, footnotes)]
+    tables = build_tables(cells, title=visible(title), footnotes=notes, styles=styles, summary=summary)
+    return Prepared(cells, frame, summary, tables, styles)
+
+
+def write_prepared(
+    prepared: Prepared,
+    curves: Mapping[str, pd.DataFrame],
+    folder: Path,
+    *,
+    spec_of: SpecOf | None = None,
+) -> Report:
+    """What `write_report` writes. `spec_of` gives the spec behind the key of a cell (default: the record's).
+
+    Raises what `write_report` raises.
+    """
+    cells, tables, styles = prepared.records, prepared.tables, prepared.styles
+    specs = spec_of or {str(cell["key"]): cell["spec"] for cell in cells if cell.get("spec")}.get
+
+    def check(old: Manifest | None) -> None:
+        check_losses(folder, old, cells, specs)
+
+    with replaced(folder, check) as draft:
+        figures, problems = _figures(prepared, curves, draft.folder)
+        tables = replace(tables, general=(*tables.general, *problems))
+        write_tidy(prepared.frame, draft.folder / "data.csv")
+        _write(draft.folder / "table.md", markdown(tables))
+        _write(draft.folder / "table.csv", numbers_csv(tables.wide))
+        _write(draft.folder / "table.tex", latex(tables))
+        _write(draft.folder / "index.html", render_page(tables, cells, figures, styles))
+        write_manifest(manifest_of(draft.folder, cells, specs), draft.folder)
+        names = sorted(path.name for path in draft.folder.iterdir())
+    return Report(folder, tuple(folder / name for name in names), tables, tuple(draft.kept))
+
+
+def _figures(
+    prepared: Prepared, curves: Mapping[str, pd.DataFrame], folder: Path
+) -> tuple[dict[str, list[Path]], list[str]]:
+    """The figures by what they show, and a sentence for each that a task's details did not allow."""
+    cells, paper, styles = prepared.records, prepared.tables.paper, prepared.styles
+    figures = {
+        "tasks": write_task_figures(paper, folder, styles) if paper else [],
+        "reconstruction": write_figures(cells, curves, folder, styles, prepared.summary),
+    }
+    problems = []
+    for kind, (what, write) in _OF_DETAILS.items():
+        figures[kind], problem = drawn(what, write, cells, folder, styles)
+        problems += [problem] if problem else []
+    return figures, problems
+
+
+_OF_DETAILS = {
+    "planes": ("The figure of directions", write_planes),
+    "poles": ("The figure of bidirectional latents", write_pole_bars),
+    "tradeoffs": ("The figure of safety and utility", write_tradeoffs),
+}
+"""Figures of what tasks keep beside their scores, by the name that the page knows them under."""
 
 
 def _write(path: Path, text: str) -> None:

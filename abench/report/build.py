@@ -1,47 +1,67 @@
 """Records -> tables: which cells stand where, and which need a note."""
 
+from __future__ import annotations
+
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from abench.errors import UserError
 from abench.report import bidirectionality, notes, safety
-from abench.report.cells import Stats, stats_of
+from abench.report.cells import Stats, by_column, stats_of
 from abench.report.columns import by_task, headline_columns, paper_columns
+from abench.report.details import attempt
 from abench.report.frame import Record, summarise, tidy
 from abench.report.paper import paper_notes, with_printed
 from abench.report.style import NO_STYLES, Styles, variant_order, variant_style
 from abench.report.tables import Cell, Column, Row, RowKey, Section, Table, Tables
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 PAPER_HEADING = "Tasks as in the paper"
 
 
 def build_tables(
-    records: Iterable[Record], *, title: str = "", footnotes: Sequence[str] = (), styles: Styles = NO_STYLES
+    records: Iterable[Record],
+    *,
+    title: str = "",
+    footnotes: Sequence[str] = (),
+    styles: Styles = NO_STYLES,
+    summary: pd.DataFrame | None = None,
 ) -> Tables:
     """The paper's table of tasks, then the headline metrics task by task; `footnotes` follow their own notes.
 
-    Raises UserError if there are no records.
+    `summary` is that of the records (`summarise`), where it is there already. Raises UserError if there are
+    no records.
     """
     cells = sorted(records, key=lambda record: str(record["key"]))
     if not cells:
         raise UserError("there is nothing to report: the run has no cells yet; start it with `abench run`")
     paper, headline = paper_columns(cells), headline_columns(cells)
-    summary = summarise(tidy(cells))
+    values = by_column(summarise(tidy(cells)) if summary is None else summary)
     keys = _ordered(row_key(cell) for cell in cells)
     by_cell = notes.cell_notes(cells, row_key)
     numbered = _numbered(by_cell, keys, [paper, *by_task(headline)])
 
     def table(heading: str, columns: Sequence[Column]) -> Table:
-        stats = _with_marks(stats_of(summary, columns), by_cell, numbered)
+        stats = _with_marks(stats_of(values, columns), by_cell, numbered)
         return _table(heading, columns, keys, stats, styles)
 
     wide = table("", headline)
     first = _paper_table(table(PAPER_HEADING, paper), styles) if paper else None
     # What the first table shows as it is need not be shown again.
     seen = {column.key for column in paper if not column.complement}
-    steering = safety.safety_table(cells, styles)
-    poles = bidirectionality.bidirectionality_table(cells, styles)
+    steering, no_steering = attempt(
+        "The table of safety and utility", lambda: safety.safety_table(cells, styles), None
+    )
+    poles, no_poles = attempt(
+        "The table of bidirectional latents",
+        lambda: bidirectionality.bidirectionality_table(cells, styles),
+        None,
+    )
     for own, task in ((steering, safety.TASK), (poles, bidirectionality.TASK)):
         if own is not None and not _any_without_value(cells, task):
             seen |= {column.key for column in headline if column.task == task}
@@ -50,7 +70,9 @@ def build_tables(
     if first is None and steering is None and poles is None and len(tasks) <= 1:
         tasks = (wide,)
     tables = Tables(title, first, tasks, wide, numbered, (), steering, poles)
-    return replace(tables, general=(*notes.general_notes(cells, tables.shown, styles), *footnotes))
+    problems = [problem for problem in (no_steering, no_poles) if problem]
+    general = notes.general_notes(cells, tables.shown, styles)
+    return replace(tables, general=(*general, *problems, *footnotes))
 
 
 def _any_without_value(cells: Iterable[Record], task: str) -> bool:
@@ -74,7 +96,8 @@ def _table(
 ) -> Table:
     """The table of these columns, without the rows that have no cell in any of them."""
     mine = [key for key in keys if any((key, column.key) in stats for column in columns)]
-    rows = [_row(key, mine, columns, stats, styles) for key in mine]
+    views = Counter(key._replace(view="") for key in mine)
+    rows = [_row(key, columns, stats, styles, views=views[key._replace(view="")]) for key in mine]
     grouped = groupby(zip(mine, rows, strict=True), key=lambda pair: pair[0][:2])
     sections = [Section(model, site, tuple(row for _, row in pairs)) for (model, site), pairs in grouped]
     return Table(heading, tuple(columns), tuple(sections))
@@ -90,11 +113,11 @@ def _under_heading(table: Table) -> Table:
     return replace(table, columns=tuple(replace(column, task_label="") for column in table.columns))
 
 
-def _row(key: RowKey, keys: Sequence[RowKey], columns: Sequence[Column], stats: Stats, styles: Styles) -> Row:
+def _row(key: RowKey, columns: Sequence[Column], stats: Stats, styles: Styles, *, views: int) -> Row:
+    """The row of a key; `views` is the number of rows that differ from it in the view only, with its own."""
     cells = [stats.get((key, column.key), Cell()) for column in columns]
     seeds = max((cell.of for cell in cells), default=0)
-    several_views = any(key == other._replace(view=key.view) and key != other for other in keys)
-    title = variant_style(key.variant, styles).title + (f" ({key.view})" if several_views else "")
+    title = variant_style(key.variant, styles).title + (f" ({key.view})" if views > 1 else "")
     counted = tuple(_with_count(cell, seeds) for cell in cells)
     return Row(key.k, key.variant, title, key.width, key.view, seeds, counted)
 
@@ -109,7 +132,8 @@ def _with_marks(stats: Stats, by_cell: notes.CellNotes, numbered: Sequence[str])
     def marks(row: RowKey, task: tuple[str, str]) -> tuple[int, ...]:
         return tuple(sorted(place[text] for text in by_cell.get((row, task), ())))
 
-    return {(row, key): replace(cell, marks=marks(row, key[:2])) for (row, key), cell in stats.items()}
+    marked = {(row, key): numbers for row, key in stats if (numbers := marks(row, key[:2]))}
+    return stats | {place: replace(stats[place], marks=numbers) for place, numbers in marked.items()}
 
 
 def _numbered(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,42 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Stats = dict[tuple[RowKey, ColumnKey], Cell]
+Summary = Mapping[ColumnKey, Sequence[tuple[RowKey, float, float, int, int]]]
+"""By column, what stands in its rows: mean, sd, seeds with a value, seeds planned; NaN if absent."""
 
 
-def stats_of(summary: pd.DataFrame, columns: Sequence[Column]) -> Stats:
+def by_column(summary: pd.DataFrame) -> Summary:
+    """A frame of `summarise` as tables read it."""
+    found: dict[ColumnKey, list[tuple[RowKey, float, float, int, int]]] = {}
+    columns, rows = (
+        zip(*(summary[name].tolist() for name in fields), strict=True)
+        for fields in (ColumnKey._fields, RowKey._fields)
+    )
+    values = zip(*(summary[name].tolist() for name in ("mean", "sd", "n", "N")), strict=True)
+    for column, row, (mean, sd, n, of) in zip(columns, rows, values, strict=True):
+        found.setdefault(ColumnKey(*column), []).append((RowKey(*row), mean, sd, n, of))
+    return found
+
+
+def stats_of(summary: Summary, columns: Sequence[Column]) -> Stats:
     """The cells of these columns of a summary, the best ones marked."""
     found: Stats = {}
     for column in columns:
-        rows = summary[(summary[list(ColumnKey._fields)] == list(column.key)).all(axis=1)]
-        means = 1 - rows["mean"] if column.complement else rows["mean"]
-        decimals = decimals_for(means.dropna())
-        for mean, row in zip(means, rows.itertuples(), strict=True):
-            key = RowKey(*(getattr(row, label) for label in RowKey._fields))
-            found[key, column.key] = _cell(mean, row.sd, row.n, row.N, decimals)
-    best = {key for column in columns if column.higher_is_better is not None for key in _best(found, column)}
-    return {key: replace(cell, bold=key in best) for key, cell in found.items()}
+        cells = _cells(summary.get(column.key, ()), complement=column.complement)
+        best = _best(cells, column) if column.higher_is_better is not None else set()
+        found |= {
+            (row, column.key): replace(cell, bold=True) if row in best else cell
+            for row, cell in cells.items()
+        }
+    return found
+
+
+def _cells(rows: Sequence[tuple[RowKey, float, float, int, int]], *, complement: bool) -> dict[RowKey, Cell]:
+    means = [1 - mean if complement else mean for _, mean, *_ in rows]
+    decimals = decimals_for(mean for mean in means if not math.isnan(mean))
+    return {
+        row: _cell(mean, sd, n, of, decimals) for mean, (row, _, sd, n, of) in zip(means, rows, strict=True)
+    }
 
 
 def planned_seeds(records: Iterable[Record], task: str) -> Counter[tuple[Any, ...]]:
@@ -70,21 +92,19 @@ def _cell(mean: float, sd: float, n: int, of: int, decimals: int) -> Cell:
     return Cell(mean, sd, n, of, number(mean, decimals), number(sd, decimals))
 
 
-def _best(stats: Stats, column: Column) -> set[tuple[RowKey, ColumnKey]]:
+def _best(cells: Mapping[RowKey, Cell], column: Column) -> set[RowKey]:
     """The best cells of each model, site and k, by the mean as printed: what looks equal is equal."""
     sign = 1 if column.higher_is_better else -1
-    scored = {key[0]: sign * float(cell.text) for key, cell in stats.items() if _competes(key, cell, column)}
+    blocks: dict[tuple[Any, ...], dict[RowKey, float]] = {}
+    for row, cell in cells.items():
+        if cell.mean is not None:
+            blocks.setdefault(row[:3], {})[row] = sign * float(cell.text)
     best = set()
-    for place in {row[:3] for row in scored}:
-        block = {row: score for row, score in scored.items() if row[:3] == place}
+    for block in blocks.values():
         top, bottom = max(block.values()), min(block.values())
         if top > bottom and len({row.variant for row in block}) > 1:
-            best |= {(row, column.key) for row, score in block.items() if score == top}
+            best |= {row for row, score in block.items() if score == top}
     return best
-
-
-def _competes(key: tuple[RowKey, ColumnKey], cell: Cell, column: Column) -> bool:
-    return key[1] == column.key and cell.mean is not None
 
 
 def decimals_for(means: Iterable[float]) -> int:

@@ -71,7 +71,9 @@ def _label(key: ColumnKey, name: str, several: set[str]) -> str:
 
 
 def _headline(key: ColumnKey, metric: Metric, label: str) -> Column:
-    return Column(*key, label, metric["title"], metric["description"], metric["higher_is_better"])
+    return Column(
+        *key, label, metric["title"] or metric["name"], metric["description"], metric["higher_is_better"]
+    )
 
 
 def _paper(key: ColumnKey, metric: Metric, label: str) -> Column:

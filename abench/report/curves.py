@@ -17,15 +17,19 @@ PANELS = ("training_mse", "nmse", "loss_recovered_zero")
 against measured L0."""
 
 
-def reconstruction_points(records: Sequence[Record], curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def reconstruction_points(
+    records: Sequence[Record], curves: Mapping[str, pd.DataFrame], summary: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Mean and sample standard deviation over seeds of every point of the figure.
 
     Columns: panel, model, site, variant, k, width, x, x_sd, y, y_sd, n. A point is left out where a seed has
-    no value for it: no mean is taken over fewer seeds than planned.
+    no value for it: no mean is taken over fewer seeds than planned. `summary` is that of the records
+    (`summarise`), where it is there already.
     """
     import pandas as pd
 
-    points = [*_curve_points(records, curves), *_metric_points(records)]
+    metrics = _metric_points(summarise(tidy(records)) if summary is None else summary)
+    points = [*_curve_points(records, curves), *metrics]
     frame = pd.DataFrame(points, columns=list(POINT_COLUMNS))
     return frame.astype(
         {"k": "Int64", "width": "Int64", "x": float, "x_sd": float, "y": float, "y_sd": float}
@@ -64,8 +68,7 @@ def _mean_curve(curves: Sequence[pd.DataFrame]) -> list[dict[str, Any]]:
     return [{"x": step, "y": mean, "y_sd": sd, "n": len(curves)} for step, mean, sd in rows]
 
 
-def _metric_points(records: Sequence[Record]) -> list[dict[str, Any]]:
-    summary = summarise(tidy(records))
+def _metric_points(summary: pd.DataFrame) -> list[dict[str, Any]]:
     core = summary[(summary["task"] == "core") & (summary["view"] == "native") & summary["mean"].notna()]
     place = [*SAE_GROUP, "task_version"]
     measured = core[core["metric"] == "l0"][[*place, "mean", "sd"]].rename(

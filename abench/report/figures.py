@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abench.report.axes import label_axes, set_scales
+from abench.report.csvfile import write_frame
 from abench.report.curves import PANELS, reconstruction_points
 from abench.report.frame import Record
 from abench.report.style import LINE_STYLES, NO_STYLES, Styles, lighten, variant_order, variant_style
@@ -43,16 +44,17 @@ def write_figures(
     curves: Mapping[str, pd.DataFrame],
     folder: Path,
     styles: Styles = NO_STYLES,
+    summary: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Write one figure for each model and site as PNG, PDF and the CSV of its points; returns the PNG paths.
 
     A model and site without a single point gets no figure. Equal input gives equal bytes.
     """
-    points = reconstruction_points(records, curves)
+    points = reconstruction_points(records, curves, summary)
     groups = list(points.groupby(["model", "site"], sort=True))
     names = figure_names([place for place, _ in groups])
     for name, (place, group) in zip(names, groups, strict=True):
-        group.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        write_frame(group, folder / f"{name}.csv")
         save(partial(draw, group, ", ".join(place), styles), folder / name)
     return [folder / f"{name}.png" for name in names]
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from abench.printable import all_visible, visible
 from abench.report.shading import sides_of
 
 if TYPE_CHECKING:
@@ -15,16 +16,18 @@ def latent_page(title: str, card: "LatentCard") -> str:
     loader = PackageLoader("abench.report", "templates")
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     template = Environment(loader=loader, autoescape=True, **options).get_template("latent.html.j2")
-    plain = card.plain()
+    plain = all_visible(card.plain())
     contexts = plain["contexts"]
     return template.render(
-        title=title,
+        title=visible(title),
         card=plain,
         sides=[] if contexts is None else sides_of(contexts, signed=card.signed),
-        lists={
-            "Nearest latents": card.nearest,
-            "Most opposite latents": card.opposite,
-            "Logits it promotes": card.promoted,
-            "Logits it suppresses": card.suppressed,
-        },
+        lists=all_visible(
+            {
+                "Nearest latents": card.nearest,
+                "Most opposite latents": card.opposite,
+                "Logits it promotes": card.promoted,
+                "Logits it suppresses": card.suppressed,
+            }
+        ),
     )

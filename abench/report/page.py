@@ -3,14 +3,18 @@
 import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from abench.report.details import attempt
 from abench.report.frame import Record
 from abench.report.notes import explain, limited_note
 from abench.report.replies import steered_replies
 from abench.report.shading import examples
 from abench.report.style import NO_STYLES, Styles, variant_style
-from abench.report.tables import Tables
+from abench.report.tables import Cell, Tables
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 STATUSES = ("done", "failed", "skipped", "missing")
 
@@ -34,14 +38,28 @@ def render_page(
     template = Environment(loader=loader, autoescape=True, **options).get_template("report.html.j2")
     return template.render(
         tables=tables,
+        value=_value,
         figures={kind: _embedded(files) for kind, files in figures.items()},
         problems=problems(records, styles),
-        examples=examples(records, styles),
-        replies=steered_replies(records, styles),
+        examples=attempt("The contexts of latents", lambda: examples(records, styles), [])[0],
+        replies=attempt("The replies", lambda: steered_replies(records, styles), [])[0],
         counts=status_counts(records),
         limited=limited_note(records),
         provenance=provenance(records),
     )
+
+
+def _value(cell: Cell) -> "Markup":
+    """What stands in a table's cell. Not a macro: large reports have tens of thousands of them."""
+    from markupsafe import Markup, escape
+
+    parts = [f"<strong>{escape(cell.text)}</strong>" if cell.bold else str(escape(cell.text))]
+    parts += [f' <span class="sd">± {escape(cell.sd_text)}</span>'] if cell.sd_text else []
+    parts += [f' <span class="n">({escape(cell.seeds_text)})</span>'] if cell.seeds_text else []
+    if cell.marks:
+        links = ",".join(f'<a href="#note-{n}">{n}</a>' for n in cell.marks)
+        parts.append(f"<sup>{links}</sup>")
+    return Markup("".join(parts))
 
 
 def status_counts(records: Sequence[Record]) -> dict[str, int]:

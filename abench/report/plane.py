@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abench.report.csvfile import write_frame
 from abench.report.figures import figure_names, save
 from abench.report.frame import Record
 from abench.report.style import NO_STYLES, Styles, lighten, variant_order, variant_style
@@ -30,7 +31,7 @@ def write_planes(records: Sequence[Record], folder: Path, styles: Styles = NO_ST
     groups = list(arrows.groupby(["model", "site"], sort=True))
     names = figure_names([place for place, _ in groups], "toy")
     for name, (place, group) in zip(names, groups, strict=True):
-        group.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        write_frame(group, folder / f"{name}.csv")
         save(partial(draw_plane, group, ", ".join(place), styles), folder / name)
     return [folder / f"{name}.png" for name in names]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from abench.report.bidirectionality import TASK, grouped, poles_of
 from abench.report.cells import place_of, planned_seeds
+from abench.report.csvfile import write_frame
 from abench.report.figures import figure_names, save
 from abench.report.frame import Record
 from abench.report.style import NO_STYLES, Styles, variant_style
@@ -37,7 +38,7 @@ def write_pole_bars(records: Sequence[Record], folder: Path, styles: Styles = NO
     groups = list(parts.groupby(["model", "site"], sort=True))
     names = figure_names([place for place, _ in groups], "bidirectionality")
     for name, (place, group) in zip(names, groups, strict=True):
-        group.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        write_frame(group, folder / f"{name}.csv")
         save(partial(draw_poles, group, ", ".join(place), styles), folder / name)
     return [folder / f"{name}.png" for name in names]
 

@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
+from abench.report.csvfile import as_text
 from abench.report.notes import one_line
 from abench.report.tables import Cell, Column, Row, Table, Tables
 
@@ -26,14 +27,14 @@ def plain(tables: Tables, width: int = 110) -> str:
 
 
 def numbers_csv(table: Table) -> str:
-    """A table for a spreadsheet: mean, sd, n and N of every metric, unrounded."""
+    """A table for a spreadsheet: mean, sd, n and N of every metric, unrounded; no text becomes a formula."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["model", "site", "k", "variant", "width", "view", *_number_headers(table)])
+    writer.writerow(["model", "site", "k", "variant", "width", "view", *map(as_text, _number_headers(table))])
     for section in table.sections:
         for row in section.rows:
             labels = [section.model, section.site, row.k, row.variant, row.width, row.view]
-            writer.writerow([*labels, *(part for cell in row.cells for part in _numbers(cell))])
+            writer.writerow([*map(as_text, labels), *(part for cell in row.cells for part in _numbers(cell))])
     return out.getvalue()
 
 

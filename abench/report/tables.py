@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
@@ -133,7 +134,7 @@ class Table:
     notes: tuple[str, ...] = ()
     """How to read this table, beside what holds for all."""
 
-    @property
+    @cached_property
     def show_width(self) -> bool:
         """Whether the widths differ, and so tell rows apart."""
         return len({row.width for row in self.rows() if row.width is not None}) > 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abench.report.bars import BAR, task_bars
+from abench.report.csvfile import write_frame
 from abench.report.figures import figure_names, save
 from abench.report.style import HATCHES, NO_STYLES, Styles, lighten, variant_order, variant_style
 from abench.report.tables import Column, Table
@@ -59,7 +60,7 @@ def write_task_figures(table: Table, folder: Path, styles: Styles = NO_STYLES) -
     groups = [group for group in bars.groupby(["model", "site"], sort=True) if group[1]["mean"].notna().any()]
     names = figure_names([place for place, _ in groups], "task_scores")
     for name, (place, group) in zip(names, groups, strict=True):
-        group.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        write_frame(group, folder / f"{name}.csv")
         save(partial(draw_tasks, group, table.columns, ", ".join(place), styles), folder / name)
     return [folder / f"{name}.png" for name in names]
 

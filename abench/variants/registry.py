@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from abench.errors import UserError, did_you_mean
+from abench.names import name_problem
 from abench.variants.absjumprelu import AbsJumpReLU
 from abench.variants.absmatryoshka import AbsMatryoshka
 from abench.variants.abstopk import AbsTopK
@@ -30,9 +31,11 @@ _variants: dict[str, type[Variant]] = {variant.name: variant for variant in (*_P
 def register(variant_class: V) -> V:
     """Make a variant known under its name; usable as a class decorator.
 
-    Raises ValueError if another class has that name.
+    Raises ValueError if another class has that name, or if it cannot be part of a path.
     """
     name = variant_class.name
+    if problem := name_problem(name):
+        raise ValueError(f"the variant {variant_class.__qualname__} cannot have this name: {problem}")
     known = _variants.get(name, variant_class)
     if (known.__module__, known.__qualname__) != (variant_class.__module__, variant_class.__qualname__):
         raise ValueError(f"the variant name '{name}' is taken by {known.__module__}.{known.__qualname__}")

@@ -1,0 +1,146 @@
+"""What a task declares about itself, checked: when it is found, and by `abench list tasks --check`.
+
+A declaration that is wrong costs its own task. Unchecked it would surface in the first report, and cost
+the tables of all others.
+"""
+
+import inspect
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from abench.keys import canonical_json
+from abench.names import NAME_LENGTH, name_problem
+from abench.task import Metric, ModelKind, Task, View
+
+_COLUMNS = frozenset(
+    {"model", "site", "variant", "k", "width", "seed", "task", "task_version", "view"}
+    | {"metric", "value", "higher_is_better", "status", "key", "mean", "sd", "n", "N"}
+)
+"""Columns of a report's data, which no metric may be named after."""
+_CLASS_VARIABLES = ("name", "version", "metrics", "views", "kinds", "in_all", "check_options")
+
+
+def declaration_problems(task: type[Task]) -> list[str]:
+    """What is wrong with a task's declaration, one sentence each; empty if nothing is.
+
+    Raises nothing, whatever the class looks like.
+    """
+    try:
+        return list(_problems(task))
+    except Exception as error:
+        # The class is somebody else's: its attributes may be anything, and reading them may fail.
+        return [f"its declaration cannot be read: {type(error).__name__}: {error}"]
+
+
+def metric_problems(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What is wrong with metrics as a record holds them (`asdict` of `abench.Metric`), one sentence each."""
+    found: list[str] = []
+    names: set[str] = set()
+    for metric in metrics:
+        name = metric.get("name")
+        problem = metric_name_problem(name) or next(_fields(metric), None)
+        if problem is None and name in names:
+            problem = "it is declared twice"
+        if problem is not None:
+            found.append(f"metric {name!r}: {problem}")
+        elif isinstance(name, str):
+            names.add(name)
+    return found
+
+
+def metric_name_problem(name: object) -> str | None:
+    """Why a metric cannot have this name, as half a sentence; None if it can.
+
+    It does not become part of a path, but is an element of lists such as `--metrics l0,nmse`.
+    """
+    if not isinstance(name, str):
+        return f"its name must be text, not {type(name).__name__}"
+    if name in _COLUMNS:
+        return f"'{name}' is a column of reports: choose another name"
+    if not 0 < len(name) <= NAME_LENGTH or name != name.strip() or "," in name or not is_printable(name):
+        return f"its name must have 1 to {NAME_LENGTH} characters, without commas and control characters"
+    return None
+
+
+def _fields(metric: Mapping[str, Any]) -> Iterator[str]:
+    higher, paper = metric.get("higher_is_better"), metric.get("paper")
+    if higher is not None and not isinstance(higher, bool):
+        yield f"higher_is_better must be True, False or None, not {higher!r}"
+    if not isinstance(metric.get("headline"), bool):
+        yield f"headline must be True or False, not {metric.get('headline')!r}"
+    for name in ("title", "description"):
+        text = metric.get(name)
+        if not isinstance(text, str):
+            yield f"{name} must be text, not {text!r}"
+        elif not is_printable(text):
+            yield f"{name} contains control characters: {text!r}"
+    if not (paper is None or paper in ("score", "1 - score")):
+        yield f"paper must be 'score', '1 - score' or None, not {paper!r}"
+
+
+def is_printable(text: str) -> bool:
+    """Whether a text has no control characters, line breaks included."""
+    return not any(unicodedata.category(char) in {"Cc", "Cs"} for char in text)
+
+
+def _problems(task: type[Task]) -> Iterator[str]:
+    for name in _CLASS_VARIABLES:
+        if name in task.model_fields:
+            yield f"{name} is an option instead of a class variable: annotate it as ClassVar"
+            return
+    if problem := name_problem(getattr(task, "name", None)):
+        yield f"its name: {problem}"
+    version = getattr(task, "version", None)
+    if not isinstance(version, str) or not version or len(version) > NAME_LENGTH or not is_printable(version):
+        yield f'its version must be text such as "1", not {version!r}'
+    yield from _metrics(getattr(task, "metrics", None))
+    yield from _choices("views", task.views, get_args(View))
+    if isinstance(task.views, tuple) and task.views[:1] != ("native",):
+        yield "its views have to begin with 'native', in which non-negative SAEs are scored"
+    yield from _choices("kinds", task.kinds, get_args(ModelKind))
+    if not isinstance(task.in_all, bool):
+        yield f"in_all must be True or False, not {task.in_all!r}"
+    if not isinstance(task.check_options, Mapping):
+        yield f"check_options must be a mapping, not {task.check_options!r}"
+    yield from _options(task)
+
+
+def _metrics(metrics: object) -> Iterator[str]:
+    if not isinstance(metrics, tuple):
+        yield f"its metrics must be a tuple of abench.Metric, not {type(metrics).__name__}"
+        return
+    if not metrics:
+        yield "it declares no metrics"
+    wrong = [each for each in metrics if not isinstance(each, Metric) or not is_dataclass(each)]
+    if wrong:
+        yield f"its metrics must be abench.Metric, not {wrong[0]!r}"
+        return
+    yield from metric_problems(asdict(metric) for metric in metrics)
+
+
+def _choices(what: str, given: object, known: tuple[Any, ...]) -> Iterator[str]:
+    if not isinstance(given, tuple) or not given:
+        yield f"its {what} must be a tuple of {' and '.join(map(repr, known))}, not {given!r}"
+        return
+    if unknown := [each for each in given if each not in known]:
+        yield f"its {what} are of {' and '.join(map(repr, known))}, not {unknown[0]!r}"
+    if len(set(map(str, given))) < len(given):
+        yield f"its {what} name one twice"
+
+
+def _options(task: type[Task]) -> Iterator[str]:
+    """Whether the options can be part of a key; they can be tried only if all have defaults."""
+    if inspect.isabstract(task) or any(field.is_required() for field in task.model_fields.values()):
+        return
+    try:
+        canonical_json(task().model_dump(mode="json"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        yield f"its options' defaults do not fit: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except Exception as error:
+        # pydantic and json raise errors of many kinds for values that they cannot write.
+        yield f"its options cannot be written as JSON, as keys need them: {type(error).__name__}: {error}"

@@ -1,0 +1,47 @@
+"""Text of strangers, made fit for terminals, pages and tables: what cannot be seen is made visible."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# Control characters (escape sequences move a terminal's cursor), what turns the direction of writing (a text
+# then reads otherwise than it is), and halves of surrogate pairs (which no file can hold). Line feed and tab
+# are white space.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+_PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
+
+
+def visible(text: str) -> str:
+    """The text with a visible sign for every character that acts and is not seen.
+
+    NUL is ␀, escape ␛; a bidirectional control character is its code point, such as <U+202E>.
+    """
+    return _UNSEEN.sub(_sign, text) if _UNSEEN.search(text) else text
+
+
+def all_visible(value: Any) -> Any:
+    """`visible` for every text in plain JSON, keys of mappings included.
+
+    What has no such character is handed back itself, not a copy.
+    """
+    # All these characters, and few others, are escaped by repr, which is much faster than looking everywhere.
+    return _visible_inside(value) if "\\" in repr(value) else value
+
+
+def _visible_inside(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        made: Any = {_visible_inside(key): _visible_inside(each) for key, each in value.items()}
+    elif isinstance(value, list | tuple):
+        made = type(value)(_visible_inside(each) for each in value)
+    else:
+        return value
+    return value if made == value else made
+
+
+def _sign(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return _PICTURES.get(code) or f"<U+{code:04X}>"

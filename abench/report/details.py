@@ -1,0 +1,94 @@
+"""What tasks keep for tables and figures of their own: a payload that cannot be read costs these only."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from abench.report.bidirectionality import bidirectionality_table
+from abench.report.frame import Record
+from abench.report.plane import plane_arrows
+from abench.report.pole_bars import pole_parts
+from abench.report.replies import steered_replies
+from abench.report.safety import safety_table
+from abench.report.shading import examples
+from abench.report.style import NO_STYLES, Styles
+from abench.report.tradeoff import tradeoff_points
+
+T = TypeVar("T")
+
+_READERS: Mapping[str, Sequence[Callable[[Sequence[Record]], object]]] = {
+    "plane": (plane_arrows,),
+    "poles": (
+        partial(bidirectionality_table, styles=NO_STYLES),
+        pole_parts,
+        partial(examples, styles=NO_STYLES),
+    ),
+    "steering": (
+        partial(safety_table, styles=NO_STYLES),
+        tradeoff_points,
+        partial(steered_replies, styles=NO_STYLES),
+    ),
+}
+"""By payload, everything that reads it."""
+
+
+def readable(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
+    """The records without the payloads that cannot be read, and a sentence for each task that gave some."""
+    kept, sentences = [], {}
+    for record in records:
+        details = record.get("details") or {}
+        bad = {name: error for name in _READERS if name in details and (error := _error(name, record))}
+        for name, error in bad.items():
+            task = record["labels"]["task"]
+            sentences[task, name] = (
+                f"Details '{name}' of task {task} cannot be read and are left out: {error}."
+            )
+        kept.append({**record, "details": _without(details, bad)} if bad else record)
+    return kept, list(sentences.values())
+
+
+def attempt(what: str, make: Callable[[], T], instead: T) -> tuple[T, str | None]:
+    """What `make` gives; if it fails on what a task kept, `instead` and a sentence.
+
+    Storage that refuses is no fault of a task's, so an OSError is raised.
+    """
+    try:
+        return make(), None
+    except OSError:
+        raise
+    except Exception as error:
+        # The payloads are somebody else's JSON: anything may be missing in them, or of another type.
+        return instead, f"{what} could not be made from what the tasks kept: {type(error).__name__}: {error}."
+
+
+def drawn(
+    what: str,
+    write: Callable[[Sequence[Record], Path, Styles], list[Path]],
+    records: Sequence[Record],
+    folder: Path,
+    styles: Styles,
+) -> tuple[list[Path], str | None]:
+    """The figures that `write` makes, or none of their files and a sentence."""
+    apart = folder / "figure"
+    apart.mkdir()
+    files, problem = attempt(what, lambda: write(records, apart, styles), [])
+    for file in sorted(apart.iterdir()):
+        if problem is None:
+            file.rename(folder / file.name)
+        else:
+            file.unlink()
+    apart.rmdir()
+    return [folder / file.name for file in files], problem
+
+
+def _error(name: str, record: Record) -> str | None:
+    for read in _READERS[name]:
+        _, problem = attempt(name, partial(read, [record]), None)
+        if problem is not None:
+            return problem.partition(": ")[2].removesuffix(".")
+    return None
+
+
+def _without(details: Mapping[str, object], names: Iterable[str]) -> dict[str, object]:
+    return {name: value for name, value in details.items() if name not in set(names)}

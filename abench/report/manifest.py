@@ -1,0 +1,131 @@
+"""What a report has written: its files with their hashes, and the cells whose values it shows.
+
+By this list, not by patterns of names, a later report knows which files of a folder it may replace.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from abench.errors import UserError
+from abench.files import file_hash
+from abench.report.frame import Record, read_tidy
+
+MANIFEST = "report.json"
+CELL = ("model", "site", "variant", "k", "width", "seed", "task", "view")
+"""The labels by which the cells of two reports are compared; versions may differ."""
+_FORMAT = 1
+
+# What reports wrote before they had a list of their files.
+_EARLIER = re.compile(
+    r"data\.csv|index\.html|table\.(md|csv|tex)"
+    r"|(reconstruction|task_scores|toy|bidirectionality|tradeoff)(-.*)?\.(png|pdf|csv)"
+)
+
+Labels = tuple[Any, ...]
+"""In the order of `CELL`."""
+Spec = Mapping[str, Any]
+SpecOf = Callable[[str], Spec | None]
+"""The spec behind the key of a cell."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a report's folder holds by the report itself."""
+
+    files: Mapping[str, str]
+    """sha256 by name."""
+    values: Mapping[Labels, str]
+    """Keys of the cells with values."""
+    specs: Mapping[str, Spec] = field(default_factory=dict)
+    """By key, the specs of some of them: one for each model, variant and task."""
+    listed: bool = True
+    """Whether the report wrote the list; False where it is guessed from the names of earlier versions."""
+
+    def owns(self, file: Path) -> bool:
+        """Whether a file in the report's folder is as the report wrote it."""
+        if file.is_symlink() or not file.is_file():
+            return False
+        if file.name == MANIFEST:
+            return self.listed
+        if not self.listed:
+            return file.name in self.files
+        return file.name in self.files and file_hash(file) == self.files[file.name]
+
+
+def labels_of(record: Record) -> Labels:
+    """A record's labels in the order of `CELL`."""
+    return tuple(record["labels"][name] for name in CELL)
+
+
+def manifest_of(folder: Path, records: Iterable[Record], spec_of: SpecOf) -> Manifest:
+    """The manifest of a report that has been written into `folder`."""
+    files = {file.name: file_hash(file) for file in sorted(folder.iterdir())}
+    done = sorted((record for record in records if record["status"] == "done"), key=lambda r: str(r["key"]))
+    samples: dict[tuple[Any, ...], str] = {}
+    for record in done:
+        place = tuple(record["labels"][name] for name in ("model", "variant", "task"))
+        samples.setdefault(place, str(record["key"]))
+    specs = {key: spec for key in samples.values() if (spec := spec_of(key))}
+    return Manifest(files, {labels_of(record): str(record["key"]) for record in done}, specs)
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write the list into a report's folder; equal content gives equal bytes."""
+    content = {
+        "abench_report": _FORMAT,
+        "files": dict(manifest.files),
+        "cells": CELL,
+        "values": sorted([*labels, key] for labels, key in manifest.values.items()),
+        "specs": dict(manifest.specs),
+    }
+    text = json.dumps(content, sort_keys=True, allow_nan=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a report's folder; None where there is no report.
+
+    Where a report of an earlier version, or a damaged list, leaves none to read, it is made from the names of
+    the files and from data.csv.
+    """
+    if not folder.is_dir():
+        return None
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if content["abench_report"] == _FORMAT and tuple(content["cells"]) == CELL:
+            values = {tuple(labels): str(key) for *labels, key in content["values"]}
+            return Manifest(dict(content["files"]), values, dict(content["specs"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass  # not there, damaged, or the user's own file of that name
+    return _of_earlier(folder) if (folder / "index.html").is_file() else None
+
+
+def _of_earlier(folder: Path) -> Manifest:
+    names = {file.name: "" for file in folder.iterdir() if _EARLIER.fullmatch(file.name)}
+    try:
+        return Manifest(names, _values(folder / "data.csv"), listed=False)
+    except (OSError, ValueError, TypeError, UserError):
+        return Manifest(names, {}, listed=False)  # nothing can be said of a report without its data
+
+
+def _values(data: Path) -> dict[Labels, str]:
+    frame = read_tidy(data)
+    done = frame[frame["status"] == "done"].drop_duplicates("key")
+    rows = done[[*CELL, "key"]].itertuples(index=False, name=None)
+    return {tuple(v if isinstance(v, str) else int(v) for v in labels): str(key) for *labels, key in rows}
+
+
+def short(values: Sequence[tuple[str, Any, Any]], most: int = 3) -> str:
+    """Differences of two specs for a sentence: the first few, with both values."""
+    parts = [f"{path} is {_brief(old)} there and {_brief(new)} here" for path, old, new in values[:most]]
+    more = len(values) - most
+    return "; ".join([*parts, *([f"and {more} more"] if more > 0 else [])])
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

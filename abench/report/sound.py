@@ -1,0 +1,90 @@
+"""Records as reports can show them: what a task got wrong costs its own cells, and is said there."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from abench.declaration import metric_problems
+from abench.printable import all_visible, visible
+from abench.report.frame import Record
+
+_TEXTS = ("labels", "reason", "details", "provenance")
+
+Metrics = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """The metrics of a task as a record holds them, and as tables can show them."""
+
+    given: Metrics
+    shown: Metrics
+    problem: str | None
+
+
+def sound_records(records: Iterable[Record]) -> list[Record]:
+    """The records, with visible signs for characters that act and are not seen.
+
+    A cell whose metrics or scores cannot be shown becomes a failed one with the reason; metrics that are the
+    same in several records become one object.
+    """
+    declared: dict[Any, _Declared] = {}
+    return [_sound(record, declared) for record in records]
+
+
+def _sound(record: Record, declared: dict[Any, _Declared]) -> Record:
+    metrics = _declared(record, declared)
+    texts = {name: record[name] for name in _TEXTS if name in record}
+    shown = all_visible(texts)
+    changed = {} if shown is texts else dict(shown)
+    if metrics.shown is not record["metrics"]:
+        changed["metrics"] = metrics.shown
+    problem = metrics.problem
+    if problem is None and record["status"] == "done":
+        problem = _score_problem(record["scores"], metrics.shown)
+    if problem is not None:
+        changed |= {"status": "failed", "scores": {}, "reason": visible(problem)}
+    return {**record, **changed} if changed else record
+
+
+def _declared(record: Record, declared: dict[Any, _Declared]) -> _Declared:
+    place, given = record["labels"]["task"], record["metrics"]
+    known = declared.get(place)
+    if known is None or known.given != given:
+        known = declared[place] = _checked(str(place), given)
+    return known
+
+
+def _checked(task: str, given: Metrics) -> _Declared:
+    if not isinstance(given, Sequence) or not all(isinstance(metric, Mapping) for metric in given):
+        return _Declared(given, _stand_in(task, ()), f"the metrics of task {task} are not a list of metrics")
+    problems = metric_problems(given)
+    if not problems and given:
+        return _Declared(given, all_visible(given), None)
+    reason = "; ".join(problems) or "there are none"
+    return _Declared(given, _stand_in(task, given), f"task {task} declares its metrics wrongly: {reason}")
+
+
+def _stand_in(task: str, given: Metrics) -> Metrics:
+    """What tables show of a task whose metrics they cannot: those without a fault, or one for the reason."""
+    kept: list[Mapping[str, Any]] = []
+    for metric in given:
+        if not metric_problems([*kept, metric]):
+            kept.append(all_visible(metric))
+    if any(metric["headline"] for metric in kept):
+        return kept
+    name = "score" if all(metric["name"] != "score" for metric in kept) else "no_score"
+    heading = {"name": name, "title": "score", "higher_is_better": None, "headline": True}
+    return [*kept, heading | {"description": f"what task {task} should have measured", "paper": None}]
+
+
+def _score_problem(scores: object, metrics: Metrics) -> str | None:
+    if not isinstance(scores, Mapping):
+        return "its scores are not a mapping of metrics to numbers"
+    wrong = [metric["name"] for metric in metrics if not _is_finite(scores.get(metric["name"]))]
+    return f"no finite number was kept for {', '.join(wrong)}" if wrong else None
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
