@@ -129,7 +129,7 @@ def _local_folder(config: ModelConfig) -> Path | None:
 
 def _is_folder(name: str) -> bool:
     try:
-        return Path(name).is_dir()
+        return name != "" and Path(name).is_dir()
     except OSError:
         return False  # too long for a name, or in a folder that may not be read
 

@@ -54,6 +54,9 @@ def open_folder(folder: Path, *, dtype: str, device: str) -> tuple[Any, Any]:
     a model that is no decoder or needs code of its own, and for whatever transformers cannot open.
     """
     check_files(folder)
+    if device != "meta":
+        # What does not fit is found before memory is taken for it.
+        examine(folder)
     with unchanged(folder):
         _check_depth(folder, configured_sizes(folder))
         model = _model(folder, dtype, device)
