@@ -92,8 +92,8 @@ class Store:
     def open(cls, root: Path, *, create: bool) -> "Store":
         """The results folder at `root`.
 
-        Raises UserError if it cannot be made (with `create`), does not exist (without), or was written by
-        another schema.
+        Raises StorageError if it cannot be made (with `create`), and UserError if it does not exist (without)
+        or was written by another schema.
         """
         mark = root / _MARK
         if not mark.exists():
@@ -121,14 +121,9 @@ class Store:
 
     @staticmethod
     def _create(root: Path) -> None:
-        try:
+        with writing(root):
             root.mkdir(parents=True, exist_ok=True)
             write_whole(root / _MARK, json.dumps({"schema": SCHEMA}) + "\n")
-        except OSError as error:
-            raise UserError(
-                f"the results folder {root} cannot be written ({error.strerror}): "
-                "choose another with --results"
-            ) from error
 
     # Trained SAEs
 
