@@ -59,8 +59,8 @@ class Store:
     def open(cls, root: Path, *, create: bool) -> "Store":
         """The results folder at `root`.
 
-        Raises UserError if it cannot be made (with `create`), does not exist (without), or was written by
-        another version of abench.
+        Raises StorageError if it cannot be made (with `create`), and UserError if it does not exist (without)
+        or was written by another version of abench.
         """
         store = cls(root)
         check_mark(root, create=create, name_damage=store._name_damage)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from abench.errors import UserError
 from abench.sealed import Damaged, read_sealed, write_sealed
+from abench.storage import writing
 
 MARK = "abench.json"
 FORMAT = 2
@@ -16,7 +17,7 @@ def check_mark(root: Path, *, create: bool, name_damage: Callable[[Path, str], N
     """Make sure that `root` is a results folder of this format, and with `create` that it is one.
 
     A damaged mark is named, and with `create` written again: the other files carry checksums of their own.
-    Raises UserError for a folder that is none, is of another format, or cannot be written.
+    Raises UserError for a folder that is none or of another format, and StorageError.
     """
     mark = root / MARK
     try:
@@ -65,10 +66,6 @@ def _check_format(root: Path, found: object) -> None:
 
 
 def _write(root: Path) -> None:
-    try:
+    with writing(root):
         root.mkdir(parents=True, exist_ok=True)
         write_sealed(root / MARK, {"format": FORMAT})
-    except OSError as error:
-        raise UserError(
-            f"the results folder {root} cannot be written ({error.strerror}): choose another with --results"
-        ) from error
