@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from abench.errors import UserError
 from abench.files import write_whole
 from abench.keys import canonical_json, key_of
+from abench.secrets import without_secrets
 
 
 class Kept(Protocol):
@@ -55,14 +56,14 @@ class FolderKept:
     def get(self, spec: Mapping[str, Any]) -> Any | None:
         try:
             content = json.loads(self.file_of(spec).read_text(encoding="utf-8"))
-            whole = canonical_json(content["spec"]) == canonical_json(spec)
+            whole = canonical_json(content["spec"]) == canonical_json(without_secrets(spec))
             return content["value"] if whole else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def put(self, spec: Mapping[str, Any], value: Any) -> None:
         """Raises UserError if the folder cannot be written."""
-        text = f'{{"spec":{canonical_json(spec)},"value":{_text_of(value)}}}\n'
+        text = f'{{"spec":{canonical_json(without_secrets(spec))},"value":{_text_of(value)}}}\n'
         try:
             write_whole(self.file_of(spec), text)
         except OSError as error:
@@ -75,4 +76,4 @@ def _text_of(value: Any) -> str:
     """JSON of a value; raises ValueError or TypeError for what is not plain JSON, and for None."""
     if value is None:
         raise ValueError("None cannot be kept: it stands for a missing value")
-    return json.dumps(value, sort_keys=True, allow_nan=False)
+    return json.dumps(without_secrets(value), sort_keys=True, allow_nan=False)

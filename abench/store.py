@@ -26,6 +26,7 @@ from abench.files import file_hash, write_whole
 from abench.kept import FolderKept
 from abench.lease import holder, lease
 from abench.plan import SCHEMA, Cell, SAEJob, sae_label
+from abench.secrets import without_secrets
 
 Status = Literal["done", "failed", "skipped", "missing"]
 CURVE_FILE = "train.csv"
@@ -287,7 +288,7 @@ def _sae_record(folder: Path) -> SAERecord:
 
 
 def _to_json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+    return json.dumps(without_secrets(content), indent=1, allow_nan=False) + "\n"
 
 
 def _flush(file: Path) -> None:
