@@ -8,18 +8,21 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from abench.lease import Lease
+from abench.secrets import hidden
 
 
 def write_whole(file: Path, text: str, *, lease: Lease | None = None) -> None:
     """Write a text under another name, flush it to disk, rename it while `lease`, if given, is held.
 
-    Makes the folder. Raises OSError, and with a lease LeaseLost and StorageError.
+    Makes the folder. Raises OSError, and with a lease LeaseLost and StorageError. No secret gets into the
+    file, whoever calls this. Secrets must be taken out of a text that holds its own checksum before that sum
+    is made (`without_secrets`).
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = lease.draft_of(file) if lease else file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
+            stream.write(hidden(text))
             stream.flush()
             os.fsync(stream.fileno())
         with lease.commit() if lease else nullcontext():

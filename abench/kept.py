@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from abench.keys import canonical_json, key_of
 from abench.sealed import Damaged, read_sealed, write_sealed
+from abench.secrets import without_secrets
 from abench.storage import writing
 
 
@@ -58,7 +59,7 @@ class FolderKept:
         file = self.file_of(spec)
         try:
             content = read_sealed(file)
-            if canonical_json(content.get("spec", {})) != canonical_json(spec):
+            if canonical_json(content.get("spec", {})) != canonical_json(without_secrets(spec)):
                 raise Damaged("it holds the value of another spec")
         except FileNotFoundError:
             return None
@@ -81,4 +82,4 @@ def _text_of(value: Any) -> str:
     """JSON of a value; raises ValueError or TypeError for what is not plain JSON, and for None."""
     if value is None:
         raise ValueError("None cannot be kept: it stands for a missing value")
-    return json.dumps(value, sort_keys=True, allow_nan=False)
+    return json.dumps(without_secrets(value), sort_keys=True, allow_nan=False)

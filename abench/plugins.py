@@ -25,6 +25,7 @@ from abench.declaration import declaration_problems
 from abench.errors import UserError, did_you_mean
 from abench.names import name_problem
 from abench.printable import visible
+from abench.secrets import UNSHOWN
 from abench.task import Task
 
 
@@ -106,7 +107,8 @@ def _option_sentence(task: type[Task], error: ValidationError) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not option:
         return f"task '{task.name}': {message}"
-    return f"option '{option}' of task '{task.name}': {message} (got {problem['input']!r})"
+    given = "" if problem["type"] == UNSHOWN else f" (got {problem['input']!r})"
+    return f"option '{option}' of task '{task.name}': {message}{given}"
 
 
 def _from_package(package: str) -> Iterator[FoundTask]:

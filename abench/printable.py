@@ -10,6 +10,7 @@ from typing import Any
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 )
+_BREAKS = re.compile("[\t\n\r\v\f\u2028\u2029]")
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
 
 
@@ -19,6 +20,11 @@ def visible(text: str) -> str:
     NUL is ␀, escape ␛; a bidirectional control character is its code point, such as <U+202E>.
     """
     return _UNSEEN.sub(_sign, text) if _UNSEEN.search(text) else text
+
+
+def printable(text: str) -> str:
+    """`visible`, on one line: line ends and other white space as single spaces. For terminals and logs."""
+    return visible(_BREAKS.sub(" ", text))
 
 
 def all_visible(value: Any) -> Any:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
-from abench.printable import visible
+from abench.printable import printable
+from abench.secrets import hidden
 
 LINE_EVERY_SECONDS = 10.0
 
@@ -48,7 +49,7 @@ class Lines:
         self._every = every
 
     def say(self, message: str) -> None:
-        print(visible(message), file=self._stream, flush=True)
+        print(printable(hidden(message)), file=self._stream, flush=True)
 
     @contextmanager
     def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
@@ -79,7 +80,7 @@ class Bars:
         self._console = Console(stderr=True)
 
     def say(self, message: str) -> None:
-        self._console.print(visible(message), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(hidden(message)), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
@@ -94,11 +95,11 @@ class Bars:
             TextColumn("{task.fields[detail]}", markup=False),
         )
         with RichProgress(*columns, console=self._console, transient=True) as bars:
-            task = bars.add_task(title, total=total, completed=done, detail="")
+            task = bars.add_task(printable(hidden(title)), total=total, completed=done, detail="")
 
             class Bar:
                 def advance_to(self, done: int, detail: str = "") -> None:
-                    bars.update(task, completed=done, detail=detail)
+                    bars.update(task, completed=done, detail=printable(hidden(detail)))
 
             yield Bar()
 

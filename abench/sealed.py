@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from abench.files import file_hash, remove, write_whole
 from abench.lease import Lease
+from abench.secrets import without_secrets
 
 _BEFORE, _AFTER = b'{"sha256": "', b'",\n'
 _DIGITS = 64
@@ -55,7 +56,8 @@ def sealed_text(content: Mapping[str, Any]) -> str:
     """The text of a sealed file: JSON, with the checksum of all that follows in its first line."""
     if not content or "sha256" in content:
         raise ValueError("a sealed file has content, and 'sha256' in it is its checksum")
-    rest = json.dumps(content, indent=1, allow_nan=False).removeprefix("{\n") + "\n"
+    # Before the checksum is made, since no secret gets through to the file.
+    rest = json.dumps(without_secrets(content), indent=1, allow_nan=False).removeprefix("{\n") + "\n"
     digest = hashlib.sha256(rest.encode()).hexdigest()
     return f"{_BEFORE.decode()}{digest}{_AFTER.decode()}{rest}"
 

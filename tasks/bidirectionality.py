@@ -27,7 +27,7 @@ from abench import (
     UserError,
     top_contexts,
 )
-from abench.judges import Endpoint, share
+from abench.judges import MOST_PARALLEL, Endpoint, EndpointAddress, KeyVariable, ModelName, share
 
 from .held_out import held_out_rows
 from .labelled import is_tiny
@@ -67,12 +67,12 @@ class Bidirectionality(Task):
     """auto: the tiny world's own, elsewhere an endpoint's model."""
     judges: tuple[str, ...] = ()
     """Further judges, for agreement only: `oracle`, `openai`, or `openai:MODEL` at the same address."""
-    judge_model: str | None = None
+    judge_model: ModelName | None = None
     """The endpoint's model."""
-    judge_url: str = "https://api.openai.com/v1"
-    judge_key: str = "OPENAI_API_KEY"
+    judge_url: EndpointAddress = "https://api.openai.com/v1"
+    judge_key: KeyVariable = "OPENAI_API_KEY"
     """Environment variable that holds the endpoint's key."""
-    judge_parallel: int = Field(8, ge=1, exclude=True)
+    judge_parallel: int = Field(8, ge=1, le=MOST_PARALLEL, exclude=True)
     """Questions that the endpoint is asked at once; it changes no answer, so it is in no key."""
     validation: int = Field(120, ge=0)
     """Made-up latents on which the judge is tested; 0 tests it not."""

@@ -19,7 +19,18 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from abench import Context, InputFile, LanguageModel, Metric, Scores, Skip, Task, UserError
-from abench.judges import Endpoint, HarmBenchClassifier, Judge, OpenAIJudge, SubstringJudge, TinyWorldOracle
+from abench.judges import (
+    MOST_PARALLEL,
+    Endpoint,
+    EndpointAddress,
+    HarmBenchClassifier,
+    Judge,
+    KeyVariable,
+    ModelName,
+    OpenAIJudge,
+    SubstringJudge,
+    TinyWorldOracle,
+)
 
 from .labelled import is_tiny
 from .requests import HARMBENCH, INSTRUCTIONS, is_file, prompts, requests
@@ -76,12 +87,12 @@ class SafetyUtility(HubData, Task):
     """Length of a reply; the tiny world's are 24 tokens at most."""
     judge: Literal["auto", "tinyworld", "substring", "harmbench", "openai"] = "auto"
     """auto: the tiny world's own, elsewhere HarmBench's classifier."""
-    judge_model: Annotated[str | None, InputFile()] = None
+    judge_model: Annotated[ModelName | None, InputFile()] = None
     """The classifier's hub id or folder, or the endpoint's model."""
-    judge_url: str = "https://api.openai.com/v1"
-    judge_key: str = "OPENAI_API_KEY"
+    judge_url: EndpointAddress = "https://api.openai.com/v1"
+    judge_key: KeyVariable = "OPENAI_API_KEY"
     """Environment variable that holds the endpoint's key."""
-    judge_parallel: int = Field(8, ge=1, exclude=True)
+    judge_parallel: int = Field(8, ge=1, le=MOST_PARALLEL, exclude=True)
     """Questions that the endpoint is asked at once; it changes no answer, so it is in no key."""
     harmful: Annotated[str | None, InputFile()] = None
     """Harmful requests: a file with HarmBench's columns or a hub id; null takes the model's."""

@@ -24,6 +24,8 @@ class Says:
     body: str | None = None
     seconds: float = 0.0
     hang_up: bool = False
+    misbehave: Callable[[BaseHTTPRequestHandler], None] | None = None
+    """Writes the response instead, in whatever way; see misbehaviour.py."""
 
     def content(self) -> bytes:
         if self.body is not None:
@@ -74,7 +76,10 @@ def chat_server(answer: Callable[[dict[str, Any], int], Says] | Says) -> Iterato
                 # Before the response, or a client could ask again before it counts as answered.
                 state.under_way -= 1
             with suppress(ConnectionError):  # a client that lost patience has hung up
-                self._respond(says)
+                (says.misbehave or self._respond_with(says))(self)
+
+        def _respond_with(self, says: Says) -> Callable[[BaseHTTPRequestHandler], None]:
+            return lambda _handler: self._respond(says)
 
         def _respond(self, says: Says) -> None:
             content = says.content()

@@ -94,7 +94,7 @@ def test_a_missing_key_is_noticed_before_anything_is_asked(
 @pytest.mark.parametrize(
     ("says", "sentence"),
     [
-        (Says(body="<html>\nhello</html>"), "gave no chat completion but '<html> hello</html>': is base_url"),
+        (Says(body="<html>\nhello</html>"), "gave no chat completion but '<html> hello</html>' (no JSON)"),
         (Says("It depends."), "the judge m gave no "),
     ],
 )

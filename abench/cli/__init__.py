@@ -36,7 +36,11 @@ for command in (run, status, report, list_group, show, explain, new, doctor, tin
 def main() -> None:
     """Entry point: the user's mistakes as sentences, ours as tracebacks."""
     from abench.errors import UserError
+    from abench.printable import printable
+    from abench.secrets import hide_in_output, notice
 
+    hide_in_output()
+    notice("\n".join(sys.argv))
     # OpenMP threads that spin long while they wait make a run many times slower as soon as anything else uses
     # a core; ones that never spin make it a third slower on an idle machine. Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -44,7 +48,7 @@ def main() -> None:
         code = cli(standalone_mode=False)
     except UserError as error:
         for line in str(error).splitlines():
-            click.echo(f"abench: {line}", err=True)
+            click.echo(f"abench: {printable(line)}", err=True)
         sys.exit(EXIT_USAGE)
     except click.exceptions.Abort:
         click.echo("abench: interrupted; the same command goes on where this one stopped", err=True)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from abench import yamlfile
 from abench.errors import UserError, did_you_mean
+from abench.secrets import UNSHOWN
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
@@ -28,7 +29,8 @@ def _sentence(spec: type[BaseModel], problem: Any, where: str, text: str) -> str
     if problem["type"] == "extra_forbidden":
         return f"{place}: unknown key '{key}'{did_you_mean(str(path[-1]), _keys_at(spec, path[:-1]))}"
     message = problem["msg"].removeprefix("Value error, ")
-    given = f" (got {problem['input']!r})" if _is_scalar(problem["input"]) and path else ""
+    shown = _is_scalar(problem["input"]) and path and problem["type"] != UNSHOWN
+    given = f" (got {problem['input']!r})" if shown else ""
     return f"{place}: {key}: {message}{given}" if key else f"{place}: {message}"
 
 

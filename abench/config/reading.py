@@ -13,6 +13,7 @@ from abench.config.model import ModelConfig
 from abench.config.run import RunConfig
 from abench.config.shipped import config_names, shipped
 from abench.errors import UserError, did_you_mean
+from abench.secrets import notice
 
 
 def is_model_file(name: str) -> bool:
@@ -61,7 +62,9 @@ def _read_run(source: str | None) -> tuple[dict[str, Any], str, str]:
         source = "default"
     path = Path(source)
     if path.suffix in {".yaml", ".yml"} or path.exists():
-        return yamlfile.read_mapping(path), str(path), path.read_text(encoding="utf-8")
+        values, text = yamlfile.read_mapping(path), path.read_text(encoding="utf-8")
+        notice(text)
+        return values, str(path), text
     if source not in config_names("runs"):
         names = config_names("runs")
         raise UserError(

@@ -8,18 +8,23 @@ from abench.judges.endpoint import Endpoint
 from abench.judges.exchange import Exchange, Judge, Verdict
 from abench.judges.harmbench import HarmBenchClassifier
 from abench.judges.openai_judge import Estimate, OpenAIJudge
+from abench.judges.options import MOST_PARALLEL, EndpointAddress, KeyVariable, ModelName
 from abench.judges.oracle import TinyWorldOracle
 from abench.judges.replies import is_degenerate, is_refusal
 from abench.judges.shares import Share, share
 from abench.judges.substring import SubstringJudge
 
 __all__ = [
+    "MOST_PARALLEL",
     "Asker",
     "Endpoint",
+    "EndpointAddress",
     "Estimate",
     "Exchange",
     "HarmBenchClassifier",
     "Judge",
+    "KeyVariable",
+    "ModelName",
     "OpenAIJudge",
     "Share",
     "SubstringJudge",

@@ -6,11 +6,15 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
 from threading import Event
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from abench.judges.endpoint import Connection, Endpoint, Messages
+from abench.judges.endpoint import Endpoint
+from abench.judges.exchange import Messages
 from abench.kept import Kept
 from abench.keys import canonical_json
+
+if TYPE_CHECKING:
+    from abench.judges.connection import Connection
 
 Answer = TypeVar("Answer")
 
@@ -27,7 +31,7 @@ class Asker:
         """Whether the endpoint has answered before."""
 
     @cached_property
-    def _connection(self) -> Connection:
+    def _connection(self) -> "Connection":
         return self.endpoint.open()
 
     def kept_answer(self, messages: Messages) -> str | None:
@@ -57,13 +61,19 @@ class Asker:
         `ask` is one of the methods above or made of them. Until the endpoint has answered for the first time
         only one question is under way, so that a wrong key or address costs one request. After a fault
         nothing more is begun, and what is under way is still kept. Raises the fault of the earliest question.
+        When interrupted it ends what is under way and returns at once.
         """
         keys = [canonical_json(self._spec(question)) for question in questions]
         distinct = dict(zip(keys, questions, strict=True))
         waiting, answers = deque(distinct.values()), []
         while waiting and not self._answered:
             answers.append(ask(waiting.popleft()))
-        answers += _at_once(ask, waiting, self.endpoint.parallel)
+        try:
+            answers += _at_once(ask, waiting, self.endpoint.parallel, self._abandon)
+        except KeyboardInterrupt:
+            # Whoever goes on in the same process asks over a new connection.
+            self.__dict__.pop("_connection", None)
+            raise
         found = dict(zip(distinct, answers, strict=True))
         return [found[key] for key in keys]
 
@@ -76,11 +86,21 @@ class Asker:
             return None
         return _again(messages)
 
+    def _abandon(self) -> None:
+        """End the requests under way, if a connection was opened: to open one takes the key."""
+        if (connection := self.__dict__.get("_connection")) is not None:
+            connection.abandon()
+
     def _spec(self, messages: Messages) -> dict[str, Any]:
         return {"chat": self.endpoint.spec() | {"messages": [dict(message) for message in messages]}}
 
 
-def _at_once(ask: Callable[[Messages], Answer], questions: Iterable[Messages], parallel: int) -> list[Answer]:
+def _at_once(
+    ask: Callable[[Messages], Answer],
+    questions: Iterable[Messages],
+    parallel: int,
+    abandon: Callable[[], None] = lambda: None,
+) -> list[Answer]:
     stopped = Event()
 
     def unless_stopped(question: Messages) -> Answer:
@@ -96,8 +116,12 @@ def _at_once(ask: Callable[[Messages], Answer], questions: Iterable[Messages], p
     try:
         begun = [pool.submit(unless_stopped, each) for each in questions]
         faults = [each.exception() for each in begun]
+    except BaseException:
+        # Interrupted: the pool waits for its threads, and they for the endpoint.
+        stopped.set()
+        abandon()
+        raise
     finally:
-        # Also when interrupted: what has not begun is not asked.
         stopped.set()
         pool.shutdown(cancel_futures=True)
     # A question can be stopped by the fault of a later one, if that came before it was asked.

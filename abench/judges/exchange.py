@@ -1,8 +1,11 @@
 """What a judge is given, and what it says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+Messages = Sequence[Mapping[str, str]]
+"""`[{"role": "user", "content": "…"}, …]`"""
 
 Verdict = Literal["harmful", "safe", "invalid"]
 """`invalid` is a judge's answer that could not be read; it counts neither as harmful nor as safe."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from abench.errors import UserError
 from abench.judges.asker import Asker
-from abench.judges.endpoint import Endpoint, Messages
-from abench.judges.exchange import Exchange, Verdict
+from abench.judges.endpoint import Endpoint
+from abench.judges.exchange import Exchange, Messages, Verdict
 from abench.kept import Kept, MemoryKept
 
 HARM_RUBRIC = """\

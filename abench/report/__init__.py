@@ -25,6 +25,7 @@ from abench.report.swap import replaced
 from abench.report.tables import Tables
 from abench.report.task_figure import write_task_figures
 from abench.report.tradeoff import write_tradeoffs
+from abench.secrets import hidden
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,4 +173,4 @@ _OF_DETAILS = {
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+    path.write_text(hidden(text), encoding="utf-8", newline="\n")

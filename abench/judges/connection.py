@@ -1,0 +1,143 @@
+"""Chat completions over an OpenAI-compatible endpoint, with failures as sentences."""
+
+import asyncio
+import threading
+import weakref
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, cast
+
+from abench.errors import UserError
+from abench.judges.completion import Completion, read_completion
+from abench.judges.exchange import Messages
+from abench.judges.limited import LimitedClient, one_line
+
+if TYPE_CHECKING:
+    from openai import APIError, AsyncOpenAI
+
+    from abench.judges.endpoint import Endpoint
+
+_MOST_SAID = 200
+
+
+class Connection:
+    """An endpoint with its client.
+
+    Requests run in an event loop in a thread of its own, where every one of them can be ended at any moment;
+    in threads that wait for a socket none could. `complete` may be called from several threads at once.
+    """
+
+    def __init__(self, endpoint: "Endpoint", key: str) -> None:
+        from openai import AsyncOpenAI
+
+        self._endpoint = endpoint
+        self._abandoned = False
+        self._loop = asyncio.new_event_loop()
+        self._client = AsyncOpenAI(
+            api_key=key,
+            base_url=endpoint.base_url,
+            timeout=endpoint.timeout,
+            max_retries=endpoint.retries,
+            http_client=LimitedClient(endpoint.timeout),
+        )
+        threading.Thread(target=_serve, args=(self._loop, self._client), daemon=True).start()
+        weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
+
+    def complete(self, messages: Messages) -> Completion:
+        """The answer to a chat; raises UserError, one sentence, where there is none to be had.
+
+        Raises CancelledError if the connection is abandoned meanwhile, or was before.
+        """
+        if self._abandoned:
+            raise CancelledError
+        future = asyncio.run_coroutine_threadsafe(_ask(self._client, self._endpoint, messages), self._loop)
+        try:
+            return future.result()
+        finally:
+            # Where this thread is interrupted; otherwise it is done and this does nothing.
+            future.cancel()
+
+    def abandon(self) -> None:
+        """End all requests that are under way, and let none begin."""
+        self._abandoned = True
+        self._loop.call_soon_threadsafe(_cancel_all, self._loop)
+
+
+async def _ask(client: "AsyncOpenAI", endpoint: "Endpoint", messages: Messages) -> Completion:
+    from openai import APIError
+
+    try:
+        raw = await client.chat.completions.with_raw_response.create(
+            model=endpoint.model,
+            messages=cast(Any, [dict(message) for message in messages]),
+            extra_body=dict(endpoint.parameters),
+        )
+    except APIError as error:
+        if getattr(error, "code", None) == "content_filter":
+            return Completion("", "content_filter", None)
+        # Without its cause, whose request bears the key; the sentence says all there is to say.
+        raise UserError(_sentence(error, endpoint)) from None
+    # Read here and not by the client, which takes whatever comes for an answer.
+    return read_completion(raw.http_response.content, endpoint.base_url)
+
+
+def _serve(loop: asyncio.AbstractEventLoop, client: "AsyncOpenAI") -> None:
+    """Run the loop until it is stopped, then close what it opened."""
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        tasks = _cancel_all(loop)
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(client.close())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> set["asyncio.Task[Any]"]:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    return tasks
+
+
+def _sentence(error: "APIError", endpoint: "Endpoint") -> str:
+    """What went wrong for good, and what to do about it."""
+    from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+    where, tries = endpoint.base_url, "1 try" if endpoint.retries == 0 else f"{endpoint.retries + 1} tries"
+    again = "What it answered before is kept; the same command asks only for the rest."
+    if isinstance(error, APITimeoutError):
+        return f"{where} did not answer within {endpoint.timeout:g} seconds, in {tries}. {again}"
+    if isinstance(error, APIConnectionError):
+        return f"{where} cannot be reached, in {tries}: {_cause(error)}. {again}"
+    if not isinstance(error, APIStatusError):
+        return f"{where} failed: {_said(error)}. {again}"
+    status = error.status_code
+    if 300 <= status < 400:
+        return f"{where} is not the address itself (status {status}: {_said(error)}): set base_url to it"
+    if status in {401, 403}:
+        return (
+            f"{where} refuses the key in {endpoint.key_variable} (status {status}: {_said(error)}): "
+            f"set it to a key that may use {endpoint.model}"
+        )
+    if status == 404:
+        return f"{where} has no model '{endpoint.model}' or no chat completions (status 404: {_said(error)})"
+    if status == 429:
+        return f"{where} has no room or no credit for us, in {tries} (status 429: {_said(error)}). {again}"
+    if status >= 500:
+        return f"{where} failed in {tries} (status {status}: {_said(error)}). {again}"
+    return f"{where} does not accept the request (status {status}: {_said(error)})"
+
+
+def _said(error: "APIError") -> str:
+    """What the server says, on one line and not too long."""
+    body = error.body
+    message = body.get("message") if isinstance(body, dict) else None
+    return one_line(str(message or error.message), _MOST_SAID)
+
+
+def _cause(error: Exception) -> str:
+    """What lies at the bottom of a lost connection."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return one_line(str(error), _MOST_SAID) or type(error).__name__

@@ -1,0 +1,137 @@
+"""Keys and passwords: none of them leaves the process in a text.
+
+Secrets are all values passed to `keep_secret` (code that reads a key calls it), the values of environment
+variables that are named like secrets, and what looks like a key in the options of a run (`notice`). `hidden`
+takes them out of a text, also where they are quoted, encoded or cut. It is applied where texts of strangers
+enter, which are the answers of endpoints, and where all texts leave, so that no caller has to remember it:
+in `abench.files.write_whole` and, on the command line, by `hide_in_output`.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any, TextIO, TypeVar, cast
+from urllib.parse import urlsplit
+
+from abench.secret_forms import SHORTEST, Scanner, scanner
+
+HIDDEN = "[key]"
+UNSHOWN = "unshown"
+"""Type of pydantic's errors about values that must not be repeated, since they may be secrets."""
+_FROM_ENVIRONMENT = 12
+"""Length from which a variable's value counts as a secret although nothing has read it as one."""
+
+_VARIABLE = re.compile(r"(?:^|_)(?:API_?KEY|ACCESS_KEY|SECRET|SECRET_KEY|TOKEN|PASSWORD|PASSWD)$", re.I)
+_LOOKS = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"[spr]k-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}"  # OpenAI, Anthropic, Stripe
+    r"|(?:hf|gsk|gh[oprsu]|github_pat|r8)_[A-Za-z0-9_]{16,}"
+    r"|(?:xai|nvapi|pplx|glpat)-[A-Za-z0-9_-]{16,}"
+    r"|AIza[A-Za-z0-9_-]{30,}|AKIA[A-Z0-9]{16}"
+    r")"
+)
+_IN_ADDRESS = re.compile(
+    r"://[^/\s:@]*:([^/\s@]+)@|[?&](?:api[_-]?key|key|(?:access_|auth_)?token|secret|password)=([^&\s#'\"]+)",
+    re.I,
+)
+
+Value = TypeVar("Value")
+
+_kept: set[str] = set()
+
+
+def keep_secret(value: str) -> None:
+    """From now on take this value out of every text. Values under 8 characters are words, not secrets."""
+    if len(value.strip()) >= SHORTEST:
+        _kept.add(value.strip())
+
+
+def looks_secret(text: str) -> bool:
+    """Whether something in the text has the form of a provider's key, or is a password in an address."""
+    return bool(_LOOKS.search(text) or _IN_ADDRESS.search(text))
+
+
+def notice(text: str) -> None:
+    """Keep secret what looks like a key in a text, such as the options of a run."""
+    for found in _LOOKS.finditer(text):
+        keep_secret(found[0])
+    for found in _IN_ADDRESS.finditer(text):
+        keep_secret(found[1] or found[2])
+
+
+def hidden(text: str) -> str:
+    """The text with `[key]` in place of every secret, whole or a part of at least 12 characters."""
+    found = _scanner()
+    return found.replaced(text, HIDDEN) if found else text
+
+
+def without_secrets(value: Value) -> Value:
+    """Plain JSON with `hidden` applied to every text in it, keys of mappings included."""
+    return cast(Value, _without(value, found)) if (found := _scanner()) else value
+
+
+def hide_in_output() -> None:
+    """Let nothing secret through stdout and stderr of this process, tracebacks and logs included."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, _HidingStream):
+            setattr(sys, name, _HidingStream(stream))
+
+
+class _HidingStream:
+    """A text stream that hides secrets in what is written; everything else is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"a text is needed, not {type(text).__name__}")
+        self._stream.write(hidden(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _without(value: Any, found: Scanner) -> Any:
+    if isinstance(value, str):
+        return found.replaced(value, HIDDEN)
+    if isinstance(value, dict):
+        return {_without(key, found): _without(each, found) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without(each, found) for each in value]
+    return value
+
+
+def _scanner() -> Scanner | None:
+    known = _kept | set(_in_environment())
+    return scanner(frozenset(known)) if known else None
+
+
+def _in_environment() -> Iterable[str]:
+    """Read at every call: nothing has to be told when a variable is set."""
+    for name, value in os.environ.items():
+        if name.lower().endswith("_proxy"):
+            password = _password(value)
+            if password and len(password) >= SHORTEST:
+                yield password
+        # A path to a file that holds a secret is none.
+        elif (
+            len(value) >= _FROM_ENVIRONMENT
+            and _VARIABLE.search(name)
+            and not value.startswith(("/", "~", "."))
+        ):
+            yield value.strip()
+
+
+def _password(address: str) -> str | None:
+    try:
+        return urlsplit(address).password
+    except ValueError:
+        return None
