@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     )
     from abench.concepts import Concept, LatentDifferences, latent_differences, mean_difference
     from abench.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
-    from abench.decoding import output_gain
+    from abench.decoding import (
+        from_residual_units,
+        in_residual_units,
+        latent_directions,
+        output_gain,
+        residual_codes,
+    )
     from abench.errors import UserError
     from abench.few_latents import latent_codes
     from abench.inputs import InputFile
@@ -88,8 +94,11 @@ _HOME = {
     "View": "task",
     "base_of": "views",
     "firing_rates": "codes",
+    "from_residual_units": "decoding",
+    "in_residual_units": "decoding",
     "latent_codes": "few_latents",
     "latent_differences": "concepts",
+    "latent_directions": "decoding",
     "load_file": "rows",
     "load_hub_files": "loading",
     "load_hub_split": "loading",
@@ -100,6 +109,7 @@ _HOME = {
     "read_file": "rows",
     "read_hub": "loading",
     "reconstruct": "reconstruction",
+    "residual_codes": "decoding",
     "right_padded": "codes",
     "site_name": "models",
     "sparse_codes": "codes",
@@ -147,8 +157,11 @@ __all__ = [
     "View",
     "base_of",
     "firing_rates",
+    "from_residual_units",
+    "in_residual_units",
     "latent_codes",
     "latent_differences",
+    "latent_directions",
     "load_file",
     "load_hub_files",
     "load_hub_split",
@@ -159,6 +172,7 @@ __all__ = [
     "read_file",
     "read_hub",
     "reconstruct",
+    "residual_codes",
     "right_padded",
     "site_name",
     "sparse_codes",

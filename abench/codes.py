@@ -14,6 +14,7 @@ from scipy.sparse import csr_array, hstack, vstack
 from torch import Tensor
 
 from abench.activations import ordinary
+from abench.decoding import output_gain, residual_codes, row_lengths
 from abench.errors import UserError
 from abench.models import LanguageModel
 from abench.task import Context
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PoleCodes:
-    """One SAE's codes, pooled over tokens, as sparse arrays [texts, latents] in float32.
+    """One SAE's codes in units of the residual stream, pooled over tokens: sparse [texts, latents], float32.
 
     Mean codes of a text are `positive − negative`; both are ≥ 0 and belong to the poles of the same latents.
     """
@@ -135,11 +136,13 @@ class Pooled:
 def pool(lm: LanguageModel, texts: Sequence[str], ctx: Context, *, context: int) -> Pooled:
     """Residual stream and codes of all of `ctx.saes`, averaged over the tokens of each text.
 
-    Texts are cut to `context` tokens, BOS included. Raises UserError for a text without tokens. An SAE whose
-    encoder fails costs only its own codes.
+    Texts are cut to `context` tokens, BOS included. Codes are in units of the residual stream (see
+    `residual_codes`), so that no token counts more than another. Raises UserError for a text that has nothing
+    to average over: no tokens, or special ones alone. An SAE whose encoder fails costs only its own codes.
     """
     saes = tuple(dict.fromkeys(ctx.saes))
     rows = token_rows(lm, texts, context)
+    _check_ordinary(lm, texts, rows)
     residual = torch.zeros(len(texts), lm.d_model)
     codes: OfEach[PoleCodes] = OfEach()
     blocks: dict[Any, list[_Block]] = {sae: [] for sae in saes}
@@ -180,9 +183,10 @@ def firing_rates(lm: LanguageModel, tokens: Tensor, ctx: Context) -> OfEach[Pole
 def sparse_codes(sae: Any, x: Tensor) -> csr_array:
     """An SAE's codes of activations x [tokens, d_in], as a sparse array [tokens, latents] in float32.
 
-    The values are those of `sae.encode`. Faster than it where few latents are active.
+    The values are those of `residual_codes(sae, x)`: in units of the residual stream. Faster than it where
+    few latents are active.
     """
-    return _csr(_active().active_codes(sae, x.to(sae.device)))
+    return _residual_csr(sae, x.to(sae.device))
 
 
 def token_rows(lm: LanguageModel, texts: Sequence[str], context: int) -> list[list[int]]:
@@ -199,6 +203,16 @@ def token_rows(lm: LanguageModel, texts: Sequence[str], context: int) -> list[li
         # A tokenizer may write BOS itself although it was asked not to.
         rows.append((start + ids if ids[: len(start)] != start else ids)[:limit])
     return rows
+
+
+def _check_ordinary(lm: LanguageModel, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
+    """Raises UserError for a row of special tokens alone: a mean over no tokens is no number."""
+    for number, row in enumerate(rows):
+        if not set(row) - lm.special_ids:
+            raise UserError(
+                f"text {number} of {len(texts)} has no tokens but special ones among its first {len(row)}: "
+                f"{texts[number]!r}"
+            )
 
 
 def right_padded(
@@ -238,11 +252,11 @@ class _Block:
 def _means(sae: Any, x: Tensor, owner: Tensor, count: Tensor) -> tuple[csr_array, csr_array]:
     """What some tokens add to the means [texts, latents] of either pole."""
     if _active().many_are_active(sae, x):
-        z = sae.encode(x.to(sae.dtype)).float()
+        z = residual_codes(sae, x).float()
         poles = (_summed(pole.clamp_min_(0), owner, len(count)) / count for pole in (-z, z))
         negative, positive = (csr_array(pole.cpu().numpy()) for pole in poles)
         return positive, negative
-    codes = _csr(_active().active_codes(sae, x))
+    codes = _residual_csr(sae, x)
     average = _averages(owner.cpu(), count.cpu())
     return average @ codes.maximum(0), average @ (-codes).maximum(0)
 
@@ -254,8 +268,20 @@ def _active() -> Any:
     return active
 
 
-def _csr(codes: "SparseCodes") -> csr_array:
-    parts = (codes.values, codes.columns, codes.offsets)
+def _residual_csr(sae: Any, x: Tensor) -> csr_array:
+    """The codes that differ from zero, in units of the residual stream."""
+    codes = _active().active_codes(sae, x)
+    gain, lengths = output_gain(sae, x), row_lengths(sae)
+    values = codes.values
+    if gain is not None:
+        values = values * gain.float().flatten().repeat_interleave(codes.offsets.diff())
+    if lengths is not None:
+        values = values * codes.spread(lengths.float())
+    return _csr(codes, values)
+
+
+def _csr(codes: "SparseCodes", values: Tensor) -> csr_array:
+    parts = (values, codes.columns, codes.offsets)
     shape = (len(codes.offsets) - 1, codes.width)
     return csr_array(tuple(part.cpu().numpy() for part in parts), shape=shape)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from abench.codes import OfEach, pool, right_padded
 from abench.config import DataSpec, EvaluationSpec
+from abench.decoding import residual_codes
 from abench.errors import UserError
 from abench.generation import prompt_rows
 from abench.models import LanguageModel
@@ -33,14 +34,15 @@ class Concept:
 
 @dataclass(frozen=True, eq=False)
 class LatentDifferences:
-    """Mean pooled codes of the positive minus those of the negative prompts, for every latent of an SAE."""
+    """Mean pooled codes of the positive minus those of the negative prompts, for every latent of an SAE.
+
+    In units of the residual stream: how far the difference moves it.
+    """
 
     positive: Tensor
     """Of relu(z), [latents], float64."""
     negative: Tensor
     """Of relu(−z), [latents], float64."""
-    norms: Tensor
-    """How far a code of 1 moves the residual stream, [latents], float64; a token's own scale left out."""
 
     @property
     def values(self) -> Tensor:
@@ -49,8 +51,8 @@ class LatentDifferences:
 
     @property
     def latent(self) -> int:
-        """The latent whose difference moves the residual stream most: the largest |difference| · ‖d_i‖."""
-        return int((self.values.abs() * self.norms).argmax())
+        """The latent whose difference moves the residual stream most."""
+        return int(self.values.abs().argmax())
 
     @property
     def sign(self) -> int:
@@ -60,7 +62,7 @@ class LatentDifferences:
     def split(self) -> "LatentDifferences":
         """The same of the SAE in the split view."""
         both = torch.cat([self.positive, self.negative])
-        return LatentDifferences(both, torch.zeros_like(both), self.norms.repeat(2))
+        return LatentDifferences(both, torch.zeros_like(both))
 
 
 def mean_difference(
@@ -117,7 +119,7 @@ def _mean_codes(
 
     def differences(sae: Any) -> LatentDifferences:
         ours, others = codes(sae).means(slice(positive)), codes(sae).means(slice(positive, None))
-        return LatentDifferences(ours[0] - others[0], ours[1] - others[1], _norms(sae))
+        return LatentDifferences(ours[0] - others[0], ours[1] - others[1])
 
     return _of_each(saes, differences)
 
@@ -130,10 +132,8 @@ def _last_codes(
         last[numbers] = _pooled(x, mask, "last")
 
     def differences(sae: Any) -> LatentDifferences:
-        z = sae.encode(last.to(sae.device, sae.dtype)).double().cpu()
-        return LatentDifferences(
-            _contrast(z.clamp_min(0), positive), _contrast((-z).clamp_min(0), positive), _norms(sae)
-        )
+        z = residual_codes(sae, last.to(sae.device)).double().cpu()
+        return LatentDifferences(_contrast(z.clamp_min(0), positive), _contrast((-z).clamp_min(0), positive))
 
     return _of_each(saes, differences)
 
@@ -166,13 +166,6 @@ def _pooled(x: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
 def _contrast(values: Tensor, positive: int) -> Tensor:
     """Mean of the first rows minus mean of the others, [columns] of [prompts, columns]."""
     return values[:positive].mean(0) - values[positive:].mean(0)
-
-
-def _norms(sae: Any) -> Tensor:
-    from abench.few_latents import written  # here, because it imports sae_lens
-
-    norms: Tensor = written(sae, range(sae.cfg.d_sae)).detach().norm(dim=-1).double().cpu()
-    return norms
 
 
 def _checked(lm: LanguageModel, positive: Sequence[str], negative: Sequence[str]) -> list[str]:

@@ -1,41 +1,30 @@
 """What every task has to keep to, tried on the task itself: `abench list tasks --check`.
 
 A task is run on small trained SAEs on the bundled model (or on a synthetic one) and its scores are compared
-with those of the same functions written otherwise: latents flipped in sign, latents in another order, and,
-for the split view, the wide SAE [D, −D] spelled out.
+with those of the same functions written otherwise (rewritten.py): latents flipped in sign, latents in another
+order, codes in other units, a larger residual stream, and, for the split view, the wide SAE [D, −D] spelled
+out. SAEs that normalise each token are tried as well as those that do not.
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import copy, deepcopy
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import islice
-from types import SimpleNamespace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import ValidationError
-from torch import Tensor
 
-from abench.activations import ActivationSource, ActivationStream
-from abench.catalogue import find_model, weights_folder
-from abench.config import DataSpec, EvaluationSpec, TrainingSpec
+from abench.bench import LARGER, Bench, Scored
 from abench.declaration import declaration_problems
-from abench.library import train
-from abench.models import LanguageModel
 from abench.plugins import FoundTask
-from abench.task import Context, Skip, Task, View, checked, parted
-from abench.views import in_view
+from abench.rewritten import InOtherUnits, Wide, flipped, permuted
+from abench.task import Skip, Task, View
 
 TOLERANCE = 1e-6
 """Largest difference of scores that counts as none, as a share of scores above 1."""
-_WIDTH, _K, _STEPS = 192, 8, 150
-_SMALL, _LARGE = 48, 800
-"""Limits on data sets: what most tasks can work with, and what all can."""
-
-Scored = Mapping[str, float]
+_LARGE = 800
+"""Limit on data sets with which all tasks can work."""
 
 
 @dataclass(frozen=True)
@@ -59,66 +48,6 @@ class Verdict:
     @property
     def problems(self) -> list[str]:
         return [f"{each.rule}: {each.problem}" for each in self.findings if each.problem]
-
-
-class Bench:
-    """A model with small trained SAEs to try tasks on. Made once, it serves any number of tasks."""
-
-    def __init__(self, kind: str = "language", *, layer: int | None = None, limit: int = _SMALL) -> None:
-        name, self._config = find_model("tiny" if kind == "language" else "synthetic")
-        self.lm: LanguageModel | ActivationSource = self._open(name)
-        layer = self._config.layers[0] if layer is None else layer
-        self.site = f"blocks.{layer}.hook_resid_post" if kind == "language" else "activations"
-        self._evaluation = EvaluationSpec(tokens=4096, batch_size=16, limit=limit)
-
-    def _open(self, name: str) -> LanguageModel | ActivationSource:
-        if self._config.synthetic is not None:
-            from abench.synthetic import SyntheticModel
-
-            return SyntheticModel(self._config.synthetic, self._config.d_model, name=name, device="cpu")
-        folder, eos = weights_folder(self._config), self._config.eos_after_documents
-        return LanguageModel.load(folder, name=name, eos_after_documents=eos)
-
-    def with_limit(self, limit: int) -> "Bench":
-        """The same model and SAEs with another limit on every data set."""
-        other = copy(self)
-        other.__dict__["saes"] = self.saes
-        other._evaluation = self._evaluation.model_copy(update={"limit": limit})
-        return other
-
-    @cached_property
-    def saes(self) -> dict[str, Any]:
-        """A signed SAE and a non-negative one, trained for some steps on the model's activations."""
-        return {each.variant: each.sae for each in self._trained()}
-
-    def _trained(self) -> Iterator[Any]:
-        spec = TrainingSpec(tokens=_STEPS * 512, batch_size=512, buffer_tokens=8192, normalisation="none")
-        stream = ActivationStream(self.lm, self.site, self.data, spec, context=self._config.context)
-        batches = islice(stream.batches(), _STEPS)
-        sizes: dict[str, Any] = {"width": _WIDTH, "steps": _STEPS, "batch_size": 512, "learning_rate": 3e-3}
-        yield from train(batches, variants=("abstopk", "topk"), k=(_K,), **sizes)
-
-    @property
-    def data(self) -> DataSpec:
-        return self._config.data
-
-    def context(self, saes: tuple[Any, ...], view: View = "native") -> Context:
-        return Context(
-            self.site, self._evaluation, self.data, self._config.context, view=view, device="cpu", saes=saes
-        )
-
-    def scores(self, task: Task, saes: Mapping[str, Any], views: Mapping[str, View]) -> dict[str, Scored]:
-        """Checked scores of several SAEs from one `prepare`; `views` names the view of each."""
-        ctx = self.context(tuple(saes.values()))
-        with torch.no_grad():
-            prepared = task.prepare(self.lm, ctx)
-            return {
-                name: checked(task, parted(task, self._score(task, sae, prepared, views[name], ctx))[0])
-                for name, sae in saes.items()
-            }
-
-    def _score(self, task: Task, sae: Any, prepared: Any, view: View, ctx: Context) -> Any:
-        return task.score(in_view(sae, view), prepared, self.lm, replace(ctx, view=view))
 
 
 def check_found(found: Sequence[FoundTask], benches: dict[str, Bench] | None = None) -> Iterator[Verdict]:
@@ -189,29 +118,84 @@ def _declaration(task: Task) -> Iterator[str]:
 
 def _behaviour(task: Task, bench: Bench) -> Iterator[Finding]:
     before = {name: _weights(sae) for name, sae in bench.saes.items()}
-    signed, plain = bench.saes["abstopk"], bench.saes["topk"]
-    saes: dict[str, Any] = {"signed": signed, "plain": plain, "flipped": flipped(signed)}
-    saes |= {"permuted": permuted(signed), "plain permuted": permuted(plain)}
-    views: dict[str, View] = dict.fromkeys(saes, "native")
-    if "split" in task.views:
-        saes |= {"split": signed, "split flipped": flipped(signed, seed=1), "wide": Wide(signed)}
-        views |= {"split": "split", "split flipped": "split", "wide": "native"}
-    scores = bench.scores(task, saes, views)
+    written = _written(task, bench)
+    scores = bench.scores(task, {name: each[0] for name, each in written.items()}, _views(written))
     yield Finding("runs", None)
-    yield _same("flipping the sign of latents changes nothing", scores["signed"], scores["flipped"])
-    yield _same("the order of latents changes nothing", scores["signed"], scores["permuted"])
-    yield _same("the order of latents changes nothing", scores["plain"], scores["plain permuted"])
-    if "split" in task.views:
-        yield _same("flips change nothing in the split view", scores["split"], scores["split flipped"])
-        yield _same("the split view is the wide SAE [D, −D]", scores["split"], scores["wide"])
+    for rule, first, second in _PAIRS:
+        if second in scores:
+            yield _same(rule, scores[first], scores[second])
+    yield _larger(task, bench, scores["signed"])
     state = _global_random_state()  # only now: libraries that a task imports late may draw while they load
-    again = bench.scores(task, {"signed": signed, "plain": plain}, views)
-    yield _same("scores do not depend on the other SAEs", scores["signed"], again["signed"])
-    yield _same("scores do not depend on the other SAEs", scores["plain"], again["plain"])
+    alone = {name: written[name] for name in ("signed", "plain")}
+    again = bench.scores(task, {name: each[0] for name, each in alone.items()}, _views(alone))
+    for name in alone:
+        yield _same("scores do not depend on the other SAEs", scores[name], again[name])
     moved = _global_random_state() != state
     yield Finding("own random numbers", "it draws from the global random state" if moved else None)
     changed = [name for name, weights in before.items() if weights != _weights(bench.saes[name])]
     yield Finding("SAEs stay as they are", f"it changed the weights of {changed[0]}" if changed else None)
+
+
+Written = Mapping[str, tuple[Any, View]]
+"""SAEs and the view in which each is scored."""
+
+_UNITS = "codes in other units change nothing"
+_PAIRS = (
+    ("flipping the sign of latents changes nothing", "signed", "flipped"),
+    ("the order of latents changes nothing", "signed", "permuted"),
+    ("the order of latents changes nothing", "plain", "plain permuted"),
+    (_UNITS, "signed", "units"),
+    (f"{_UNITS} (layer_norm)", "layer_norm", "layer_norm, rewritten"),
+    (f"{_UNITS} (constant_norm_rescale)", "constant_norm_rescale", "constant_norm_rescale, rewritten"),
+    ("flips change nothing in the split view", "split", "split flipped"),
+    ("the split view is the wide SAE [D, −D]", "split", "wide"),
+    (f"{_UNITS} (layer_norm, split view)", "split layer_norm", "split layer_norm, rewritten"),
+)
+"""Rules: the second SAE is the same function as the first, so it has the same scores."""
+
+
+def _written(task: Task, bench: Bench) -> Written:
+    """The functions that a task is tried on, each written in several ways."""
+    signed, plain = bench.saes["signed"], bench.saes["plain"]
+    standardising, rescaling = bench.saes["layer_norm"], bench.saes["constant_norm_rescale"]
+    # With the other freedoms too, so that these also hold for SAEs that normalise, at no further cost.
+    rewritten = InOtherUnits(flipped(permuted(standardising)))
+    saes = {
+        "signed": signed,
+        "plain": plain,
+        "flipped": flipped(signed),
+        "permuted": permuted(signed),
+        "plain permuted": permuted(plain),
+        "units": InOtherUnits(signed),
+        "layer_norm": standardising,
+        "layer_norm, rewritten": rewritten,
+        "constant_norm_rescale": rescaling,
+        "constant_norm_rescale, rewritten": InOtherUnits(permuted(rescaling)),
+    }
+    native: dict[str, tuple[Any, View]] = {name: (sae, "native") for name, sae in saes.items()}
+    if "split" not in task.views:
+        return native
+    return native | {
+        "split": (signed, "split"),
+        "split flipped": (flipped(signed, seed=1), "split"),
+        "wide": (Wide(signed), "native"),
+        "split layer_norm": (standardising, "split"),
+        "split layer_norm, rewritten": (rewritten, "split"),
+    }
+
+
+def _views(written: Written) -> dict[str, View]:
+    return {name: view for name, (_, view) in written.items()}
+
+
+def _larger(task: Task, bench: Bench, scores: Scored) -> Finding:
+    """The rule that a larger residual stream leaves all scores alone but those that are in its units."""
+    rule = f"a residual stream {LARGER:g} times larger changes nothing"
+    free = [name for name in scores if name not in task.in_stream_units]
+    if not free:
+        return Finding(rule, None)
+    larger = bench.larger.scores(task, bench.larger.saes, {"signed": "native"})["signed"]
+    return _same(rule, {name: scores[name] for name in free}, larger)
 
 
 def _same(rule: str, first: Scored, second: Scored) -> Finding:
@@ -228,43 +212,3 @@ def _global_random_state() -> tuple[Any, ...]:
 
 def _weights(sae: Any) -> tuple[float, ...]:
     return tuple(float(p.detach().double().sum()) for p in (sae.W_enc, sae.W_dec, sae.b_enc, sae.b_dec))
-
-
-def flipped(sae: Any, seed: int = 0) -> Any:
-    """The same function with the sign of about half of its latents turned in encoder and decoder."""
-    sign = torch.randint(0, 2, (sae.cfg.d_sae,), generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
-    return _rewritten(sae, lambda each, axis: each * (sign if axis == each.ndim - 1 else sign[:, None]))
-
-
-def permuted(sae: Any, seed: int = 0) -> Any:
-    """The same function with its latents in another order."""
-    order = torch.randperm(sae.cfg.d_sae, generator=torch.Generator().manual_seed(seed))
-    return _rewritten(sae, lambda each, axis: each.index_select(axis, order))
-
-
-def _rewritten(sae: Any, change: Callable[[Tensor, int], Tensor]) -> Any:
-    """A copy whose encoder and decoder are changed along their axis of latents."""
-    other = deepcopy(sae)
-    with torch.no_grad():
-        for weight, axis in ((other.W_enc, 1), (other.b_enc, 0), (other.W_dec, 0)):
-            weight.copy_(change(weight.clone(), axis))
-    return other
-
-
-class Wide:
-    """The non-negative SAE [D, −D] of a signed one, spelled out: relu of both signs of each code."""
-
-    def __init__(self, sae: Any) -> None:
-        self._sae = sae
-        self.W_dec = torch.cat([sae.W_dec, -sae.W_dec])
-        self.W_enc = torch.cat([sae.W_enc, -sae.W_enc], dim=1)
-        self.b_dec, self.device, self.dtype = sae.b_dec, sae.device, sae.dtype
-        self.cfg = SimpleNamespace(d_in=sae.cfg.d_in, d_sae=2 * sae.cfg.d_sae)
-
-    def encode(self, x: Tensor) -> Tensor:
-        z = self._sae.encode(x)
-        return torch.cat([torch.relu(z), torch.relu(-z)], dim=-1)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        decoded: Tensor = codes @ self.W_dec + self.b_dec
-        return decoded

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from abench.activations import ordinary
 from abench.codes import OfEach
+from abench.decoding import in_residual_units
 from abench.models import LanguageModel
 from abench.task import Context
 
@@ -28,7 +29,7 @@ class Excerpt:
     tokens: tuple[str, ...]
     """Put together they are the text."""
     values: tuple[float, ...]
-    """The latent's value at each token; 0 at the tokens the SAE is not asked about."""
+    """The latent's code at each token in units of the residual stream; 0 at tokens that are not encoded."""
     peak: int
     """Which of the tokens it is strongest at."""
     row: int = 0
@@ -48,7 +49,7 @@ class LatentContexts:
     latent: int
     positive: tuple[Excerpt, ...]
     negative: tuple[Excerpt, ...]
-    """Negative codes; for an SAE without any, the lowest pre-activations."""
+    """Negative codes; for an SAE without any, the lowest pre-activations (in the codes' units)."""
     positive_rate: float = 0.0
     """Share of the tokens at which the latent's code is above zero."""
     negative_rate: float = 0.0
@@ -62,6 +63,8 @@ class TopContexts:
     """Those that fire at all, in the order asked for."""
     alive: int
     """Latents of the whole SAE that fire."""
+    alive_poles: int
+    """Poles of the whole SAE that fire: a latent that fires on both sides has two."""
     width: int
     signed: bool
     """Whether any code was negative; if none was, `negative` holds the lowest pre-activations."""
@@ -78,7 +81,7 @@ class TopContexts:
             ),
         ]
         fire = tuple(pole for pole in poles if pole.positive_rate > 0)
-        return TopContexts(fire, self.alive, 2 * self.width, False, self.tokens)
+        return TopContexts(fire, self.alive_poles, self.alive_poles, 2 * self.width, False, self.tokens)
 
 
 def top_contexts(
@@ -94,7 +97,8 @@ def top_contexts(
     """The `number` strongest contexts of both sides of some latents, for each of `ctx.saes`.
 
     `tokens` [rows, context] are full rows. `latents(sae)` names the latents; of those that fire the first
-    `most` are given. An excerpt holds up to `around` tokens on each side, within the peak's document. Of
+    `most` are given. "Strong" is by codes in units of the residual stream, which can be compared over tokens.
+    An excerpt holds up to `around` tokens on each side, within the peak's document. Of
     equal values the earlier row's comes first. An SAE whose encoder fails costs only its own result.
     """
     saes = tuple(dict.fromkeys(ctx.saes))
@@ -123,12 +127,14 @@ def top_contexts(
 def pre_activations(sae: Any, x: Tensor, latents: Sequence[int]) -> Tensor:
     """What an encoder gives before its activation function, [tokens, latents given], from x [tokens, d_in].
 
-    Of a gated SAE the gate's.
+    In units of the residual stream, like codes. Of a gated SAE the gate's.
     """
     sae_in: Tensor = sae.process_sae_in(x.to(sae.dtype))
     bias = sae.b_enc if hasattr(sae, "b_enc") else sae.b_gate
     pre: Tensor = sae_in @ sae.W_enc[:, list(latents)] + bias[list(latents)]
-    return pre
+    if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
+        pre = pre * sae.W_dec[list(latents)].norm(dim=-1)
+    return in_residual_units(sae, x, pre, latents)
 
 
 class _Search:
@@ -163,8 +169,7 @@ class _Search:
         fired = torch.stack([(z > 0).sum(0), (z < 0).sum(0)])
         self._fired += fired
         self._signed = self._signed or bool(fired[1].any())
-        chosen: Tensor = z[:, self._latents].float()
-        return chosen
+        return in_residual_units(self._sae, x, z[:, self._latents], self._latents).float()
 
     def found(self, texts: "_Texts", most: int | None) -> TopContexts:
         fired = self._fired.cpu()
@@ -181,7 +186,9 @@ class _Search:
             LatentContexts(self._latents[place], up, down, *(rate[self._latents[place]] for rate in rates))
             for place, up, down in zip(places, positive, negative, strict=True)
         )
-        return TopContexts(latents, int(alive.sum()), len(alive), self._signed, self._tokens)
+        return TopContexts(
+            latents, int(alive.sum()), int((fired > 0).sum()), len(alive), self._signed, self._tokens
+        )
 
 
 class _Running:

@@ -21,7 +21,7 @@ _COLUMNS = frozenset(
     | {"metric", "value", "higher_is_better", "status", "key", "mean", "sd", "n", "N"}
 )
 """Columns of a report's data, which no metric may be named after."""
-_CLASS_VARIABLES = ("name", "version", "metrics", "views", "kinds", "in_all", "check_options")
+_CLASS_VARIABLES = ("name", "version", "metrics", "views", "kinds", "in_all", "check_options", "in_stream_units")
 
 
 def declaration_problems(task: type[Task]) -> list[str]:
@@ -106,7 +106,17 @@ def _problems(task: type[Task]) -> Iterator[str]:
         yield f"in_all must be True or False, not {task.in_all!r}"
     if not isinstance(task.check_options, Mapping):
         yield f"check_options must be a mapping, not {task.check_options!r}"
+    yield from _stream_units(task)
     yield from _options(task)
+
+
+def _stream_units(task: type[Task]) -> Iterator[str]:
+    if not isinstance(task.in_stream_units, frozenset):
+        yield f"in_stream_units must be a frozenset of names of metrics, not {task.in_stream_units!r}"
+        return
+    names = {each.name for each in task.metrics if isinstance(each, Metric)}
+    for unknown in sorted(map(repr, task.in_stream_units - names)):
+        yield f"in_stream_units names {unknown}, which is none of its metrics"
 
 
 def _metrics(metrics: object) -> Iterator[str]:

@@ -1,19 +1,132 @@
-"""What an SAE's decoder does beside the product with its rows."""
+"""The one place that knows in which unit an SAE's codes are, and what a code adds when it is decoded.
 
+An SAE that standardises or rescales each token gives codes in units of that token's spread, and codes also
+depend on how long the decoder's rows are. A code in units of the residual stream does not: it is the length
+by which the latent moves what is decoded, along its decoder row. Thresholds, clamps, means over tokens and
+rankings are taken of those, so that the same function written in other units gets the same scores.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from abench.views import SplitSAE
+
+_ROUNDING = 1e-5
+"""Rows are folded to norm 1 when an SAE is saved; a norm this close to 1 counts as 1, so that the codes of
+such an SAE keep every bit."""
+
+Latents = Sequence[int] | Tensor | slice
+_ALL = slice(None)
+
+
+def normalises_tokens(sae: Any) -> bool:
+    """Whether an SAE standardises or rescales each token before it encodes."""
+    return _kind(sae) in ("layer_norm", "constant_norm_rescale")
 
 
 def output_gain(sae: Any, x: Tensor) -> Tensor | None:
     """What sae-lens multiplies decoded codes of activations [..., d_in] with, [..., 1]; None for nothing.
 
-    An SAE that standardises or rescales each token undoes that when it decodes.
+    An SAE that standardises or rescales each token undoes that when it decodes. 0 for a token without spread.
     """
-    kind = getattr(sae.cfg, "normalize_activations", "none")
+    kind = _kind(sae)
     if kind == "layer_norm":
         return x.std(dim=-1, keepdim=True)
     if kind == "constant_norm_rescale":
         norm: Tensor = x.norm(dim=-1, keepdim=True)
         return norm * float(x.shape[-1] ** -0.5)
     return None
+
+
+def code_unit(sae: Any, x: Tensor, latents: Latents = _ALL) -> Tensor | None:
+    """How far a code of 1 moves the decoding of activations x [..., d_in], [..., latents given].
+
+    Broadcasts to that shape; None where it is 1 for all. A code times it is in units of the residual stream.
+    """
+    gain, lengths = output_gain(sae, x), row_lengths(sae, latents)
+    if gain is None or lengths is None:
+        return lengths if gain is None else gain
+    return gain * lengths
+
+
+def in_residual_units(sae: Any, x: Tensor, codes: Tensor, latents: Latents = _ALL) -> Tensor:
+    """Codes [..., latents given] that an SAE gave for activations x [..., d_in], as lengths.
+
+    The latents add codes · `latent_directions(sae, latents)` to what is decoded.
+    """
+    unit = code_unit(sae, x, latents)
+    return codes if unit is None else codes * unit
+
+
+def from_residual_units(sae: Any, x: Tensor, codes: Tensor) -> Tensor:
+    """The codes [..., latents] with which `sae.decode` adds given lengths, after encoding x [..., d_in].
+
+    The inverse of `in_residual_units`. 0 where a latent cannot add anything: for a row of zeros, and at a
+    token without spread, which an SAE that standardises tokens decodes to itself.
+    """
+    unit = code_unit(sae, x)
+    if unit is None:
+        return codes
+    return torch.where(unit > 0, codes / torch.where(unit > 0, unit, 1.0), 0.0)
+
+
+def residual_codes(sae: Any, x: Tensor) -> Tensor:
+    """An SAE's codes of activations x [..., d_in] in units of the residual stream, [..., latents].
+
+    Latent i adds its code times row i of `latent_directions(sae)` to what is decoded: codes of SAEs that
+    normalise their input, and of decoders with rows of any length, can be compared over tokens, latents and
+    SAEs. Equal to `sae.encode(x)` for an SAE that does not normalise and has decoder rows of norm 1.
+    """
+    return in_residual_units(sae, x, sae.encode(x.to(sae.dtype)))
+
+
+def latent_directions(sae: Any, latents: Latents = _ALL) -> Tensor:
+    """Directions along which latents move the residual stream, [latents given, d_in], of norm 1.
+
+    Rows of zeros stay zero.
+    """
+    rows = _rows(sae, latents)
+    norms = rows.norm(dim=-1, keepdim=True)
+    if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
+        return rows / _above_zero(norms)
+    lengths = row_lengths(sae, latents)
+    return rows if lengths is None else rows / _above_zero(lengths)[:, None]
+
+
+def row_lengths(sae: Any, latents: Latents = _ALL) -> Tensor | None:
+    """How far a code of 1 moves the decoding before `output_gain`, [latents given]; None where 1 for all."""
+    if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
+        return None
+    norms: Tensor = _rows(sae, latents).norm(dim=-1)
+    lengths = torch.where((norms - 1).abs() <= _ROUNDING, 1.0, norms)
+    return None if bool((lengths == 1).all()) else lengths
+
+
+def _rows(sae: Any, latents: Latents) -> Tensor:
+    """The decoder's rows, [latents given, d_in]."""
+    if isinstance(sae, SplitSAE):
+        # Without the decoder of twice the width, which would be written down at every call.
+        width = int(sae.base.cfg.d_sae)
+        if isinstance(latents, slice):
+            rows: Tensor = sae.W_dec[latents]
+            return rows
+        places = [int(latent) for latent in latents]
+        signs = sae.base.W_dec.new_tensor([1.0 if place < width else -1.0 for place in places])
+        return _rows(sae.base, [place % width for place in places]) * signs[:, None]
+    if not isinstance(latents, slice | Tensor):
+        places = list(latents)
+        latents = slice(places[0], places[0] + 1) if len(places) == 1 else places  # one row is a view
+    chosen: Tensor = sae.W_dec[latents]
+    return chosen
+
+
+def _above_zero(lengths: Tensor) -> Tensor:
+    return torch.where(lengths > 0, lengths, 1.0)
+
+
+def _kind(sae: Any) -> str:
+    kind: str = getattr(sae.cfg, "normalize_activations", "none")
+    return kind

@@ -1,4 +1,4 @@
-"""The codes of a few latents, without encoding all of them; and what a code of 1 adds to the activation.
+"""The codes of a few latents, without encoding all of them.
 
 Where every latent is by itself (ReLU, JumpReLU, gated), a column of the encoder is enough. Where the k
 largest of a token are chosen, a latent is surely not among them if k others of a fixed part of the
@@ -28,6 +28,7 @@ from sae_lens import (
 )
 from torch import Tensor
 
+from abench.decoding import in_residual_units
 from abench.errors import UserError
 from abench.variants import abs_jump_relu, two_sided_jump
 from abench.variants.saes import (
@@ -47,36 +48,29 @@ _MOST_SCREENED = 4
 
 
 def latent_codes(sae: Any, x: Tensor, latent: int) -> Tensor:
-    """The codes of one latent, [tokens], of activations [tokens, d_in]: `sae.encode(x)[:, latent]`, cheaper.
+    """The codes of one latent, [tokens], of activations [tokens, d_in], in units of the residual stream.
 
-    Equal up to rounding, which can also decide at a threshold; an SAE of an unknown class encodes whole.
-    Hook points inside the SAE are not called. Raises UserError if the SAE has no such latent.
+    Column `latent` of `abench.residual_codes(sae, x)`, at a fraction of its cost. Equal up to rounding, which
+    can also decide at a threshold; an SAE of an unknown class encodes whole. Hook points inside the SAE are
+    not called. Raises UserError if the SAE has no such latent.
     """
     check_latents(sae, [latent])
-    return codes_of(sae, x, [latent])[:, 0]
+    return residual_codes_of(sae, x, [latent])[:, 0]
+
+
+def residual_codes_of(sae: Any, x: Tensor, latents: Sequence[int]) -> Tensor:
+    """The codes of some latents in units of the residual stream, [tokens, latents given]."""
+    return in_residual_units(sae, x, codes_of(sae, x, latents), latents)
 
 
 def codes_of(sae: Any, x: Tensor, latents: Sequence[int]) -> Tensor:
-    """The codes of some latents, [tokens, latents given], of activations [tokens, d_in]."""
+    """The codes of some latents as `sae.encode` has them, [tokens, latents given]."""
     if isinstance(sae, SplitSAE):
         width = int(sae.base.cfg.d_sae)
         codes = codes_of(sae.base, x, [latent % width for latent in latents])
         return (codes * _signs(latents, width, codes)).clamp_min(0)
     few = _FEW.get(type(sae), _all)
     return few(sae, x, list(latents))
-
-
-def written(sae: Any, latents: Sequence[int]) -> Tensor:
-    """What a code of 1 adds to the decoded activation before `output_gain`, [latents given, d_in].
-
-    Decoding is taken to be linear in the codes, as it is in all of sae-lens's classes.
-    """
-    if isinstance(sae, SplitSAE):
-        width = int(sae.base.cfg.d_sae)
-        rows = written(sae.base, [latent % width for latent in latents])
-        return rows * _signs(latents, width, rows)[:, None]
-    rows = _columns(sae.W_dec.T, latents).T
-    return rows / rows.norm(dim=-1, keepdim=True) if _ranks_by_norm(sae) else rows
 
 
 def check_latents(sae: Any, latents: Sequence[int]) -> None:

@@ -13,8 +13,9 @@ from abench.activations import TokenRows
 from abench.catalogue import find_model, local_commit, weights_folder
 from abench.config import DataSpec, EvaluationSpec, ModelConfig
 from abench.contexts import LatentContexts, TopContexts, top_contexts
+from abench.decoding import latent_directions
 from abench.errors import UserError
-from abench.few_latents import check_latents, written
+from abench.few_latents import check_latents
 from abench.models import LanguageModel
 from abench.store import SAERecord
 from abench.task import Context
@@ -69,7 +70,7 @@ def latent_card(
     with torch.no_grad():
         top: TopContexts = top_contexts(lm, rows, ctx, latents=lambda _: [latent], number=number)(sae)
         nearest, opposite = neighbours(sae.W_dec.detach().float(), latent, number)
-        promoted, suppressed = said(lm, written(sae, [latent])[0].detach(), number)
+        promoted, suppressed = said(lm, latent_directions(sae, [latent])[0].detach(), number)
     found = top.latents[0] if top.latents else None
     return LatentCard(found, top.signed, top.tokens, nearest, opposite, promoted, suppressed)
 

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from abench.decoding import normalises_tokens
+
 
 @dataclass(frozen=True)
 class Reconstruction:
@@ -48,4 +50,4 @@ def _decodes_plainly(sae: Any) -> bool:
         return False
     hooks = sae.hook_sae_recons
     hooked = bool(hooks._forward_hooks or hooks._forward_pre_hooks)
-    return not hooked and not sae.hook_z_reshaping_mode and sae.cfg.normalize_activations == "none"
+    return not hooked and not sae.hook_z_reshaping_mode and not normalises_tokens(sae)

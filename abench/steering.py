@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from abench.blocks import hidden_of, with_hidden
-from abench.decoding import output_gain
+from abench.decoding import latent_directions
 from abench.errors import UserError
 from abench.models import LanguageModel
 
@@ -60,8 +60,9 @@ def steered(lm: LanguageModel, site: str, intervention: Intervention | None) -> 
 class ClampLatent:
     """Sets the code of a latent of an SAE to `value` at every position (paper: z_i = c).
 
-    A signed latent has two poles: value < 0 goes one way, > 0 the other. An SAE that normalises each token
-    has codes in units of that token's spread.
+    A signed latent has two poles: value < 0 goes one way, > 0 the other. `value` is in units of the residual
+    stream: where the latent is silent, the stream is moved by that length along its decoder row, whether the
+    SAE normalises its input or not.
     """
 
     sae: Any
@@ -77,8 +78,9 @@ class ClampLatent:
         if self.keep_error:
             return _moved(residual, self.sae, [self.latent], lambda codes: self.value - codes)
         codes = self.sae.encode(_tokens(residual, self.sae)).clone()
-        codes[:, self.latent] = self.value
-        decoded: Tensor = self.sae.decode(codes)
+        codes[:, self.latent] = 0
+        # Added and not decoded: no code adds anything at a token without spread, if the SAE standardises.
+        decoded: Tensor = self.sae.decode(codes) + self.value * latent_directions(self.sae, [self.latent])
         return decoded.reshape(residual.shape).to(residual.device, residual.dtype)
 
 
@@ -154,12 +156,13 @@ class AblateDirection:
 
 
 def _moved(residual: Tensor, sae: Any, latents: Sequence[int], change: Callable[[Tensor], Tensor]) -> Tensor:
-    """The residual stream after the codes of some latents, [tokens, latents given], changed by `change`."""
+    """The residual stream after the codes of some latents, [tokens, latents given], changed by `change`.
+
+    Codes are in units of the residual stream.
+    """
     x = _tokens(residual, sae)
-    few = _few_latents()
-    step: Tensor = change(few.codes_of(sae, x, latents)) @ few.written(sae, latents)
-    factor = output_gain(sae, x)
-    step = step if factor is None else step * factor
+    codes = _few_latents().residual_codes_of(sae, x, latents)
+    step: Tensor = change(codes) @ latent_directions(sae, latents)
     # Added to what came in, not to the copy in the SAE's dtype, which may be the coarser one.
     return (residual + step.reshape(residual.shape).to(residual.device)).to(residual.dtype)
 

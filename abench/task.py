@@ -95,6 +95,11 @@ class Task(BaseModel, ABC):
     """Options that `abench list tasks --check` takes instead of the defaults, where these would take minutes
     on a small model. They change how much is computed, not what."""
 
+    in_stream_units: ClassVar[frozenset[str]] = frozenset()
+    """Metrics that follow the size of the residual stream, because they are in its units or because a recipe
+    fixes a learning rate, a penalty or a clamp in its units. All other scores must stay when the residual
+    stream and the SAE are scaled together."""
+
     def skip(self, lm: Any, ctx: Context) -> str | None:
         """The reason why this task cannot run on this model, as one sentence; None if it can.
 

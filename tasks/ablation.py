@@ -1,8 +1,9 @@
 """What zero-ablating latents does to linear probes on a text's mean activation, without encoding it again.
 
-Decoding is linear, so ablating the latents S takes f̄[:, S] · W_dec[S] from a text's mean activation x̄, and
-a probe's logit becomes x̄·w + b − f̄[:, S] · (W_dec[S]·w). One pass over the texts gives x̄ and f̄ for all SAEs;
-the rest are products of [texts, latents ablated] with [latents ablated, probes].
+Decoding is linear, so ablating the latents S takes f̄[:, S] · D[S] from a text's mean activation x̄, and a
+probe's logit becomes x̄·w + b − f̄[:, S] · (D[S]·w): codes f are in units of the residual stream, and the rows
+of D have norm 1. One pass over the texts gives x̄ and f̄ for all SAEs; the rest are products of [texts, latents
+ablated] with [latents ablated, probes].
 """
 
 from __future__ import annotations
@@ -14,7 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from abench import Context, LanguageModel, PoleCodes, Skip, SplitSAE, base_of, output_gain, pool
+from abench import (
+    Context,
+    LanguageModel,
+    PoleCodes,
+    Skip,
+    SplitSAE,
+    base_of,
+    in_residual_units,
+    latent_directions,
+    pool,
+)
 
 from .linear_probes import Probes, ProbeSettings, Question, train_probes
 
@@ -95,7 +106,7 @@ class Probed:
 
     def directions(self, sae: Any) -> Tensor:
         """How far a unit of each latent moves each probe's logit, [probes, latents], float64."""
-        decoder = sae.W_dec.detach().float()
+        decoder = latent_directions(sae).detach().float()
         moves: Tensor = self.probes.weight.to(decoder.device) @ decoder.T
         return moves.double().cpu()
 
@@ -134,7 +145,7 @@ class _Pooling:
 
     def __init__(self, lm: LanguageModel, ctx: Context, context: int) -> None:
         self._lm, self._ctx, self._context = lm, ctx, context
-        self._encoders = {base_of(sae): written(sae) for sae in ctx.saes}
+        self._saes = tuple(dict.fromkeys(base_of(sae) for sae in ctx.saes))
         self.failed: dict[Any, Exception] = {}
 
     def contrasts(
@@ -158,12 +169,12 @@ class _Pooling:
 
     def codes(self, texts: Sequence[str]) -> tuple[dict[Any, PoleCodes], Tensor]:
         """The codes of each SAE that has not failed, and mean residual streams [texts, d_model]."""
-        ours = {sae: encoder for sae, encoder in self._encoders.items() if sae not in self.failed}
-        pooled = pool(self._lm, texts, replace(self._ctx, saes=tuple(ours.values())), context=self._context)
+        ours = tuple(sae for sae in self._saes if sae not in self.failed)
+        pooled = pool(self._lm, texts, replace(self._ctx, saes=ours), context=self._context)
         found = {}
-        for sae, encoder in ours.items():
+        for sae in ours:
             try:
-                found[sae] = pooled.codes(encoder)
+                found[sae] = pooled.codes(sae)
             except Exception as error:
                 # Its cell fails with this; the other SAEs of the group go on.
                 self.failed[sae] = error
@@ -181,7 +192,7 @@ def strongest(effects: Tensor) -> Tensor:
 
 
 def check_linear(sae: Any, x: Tensor) -> None:
-    """Raises Skip unless latents add code × decoder row (× `output_gain`) to what `sae` decodes.
+    """Raises Skip unless latents add their code × direction to what `sae` decodes.
 
     Tried on activations x [n, d_model], by leaving every second latent out.
     """
@@ -190,23 +201,7 @@ def check_linear(sae: Any, x: Tensor) -> None:
     whole = sae.decode(codes)
     # Encoded again because sae-lens forgets a token's statistics when it decodes.
     part = sae.decode(sae.encode(x) * (torch.arange(codes.shape[-1], device=x.device) % 2))
-    factor = output_gain(sae, x)
-    left_out = codes[:, ::2] @ sae.W_dec[::2] * (1 if factor is None else factor)
+    left_out = in_residual_units(sae, x, codes)[:, ::2] @ latent_directions(sae)[::2]
     deviation = (whole - part - left_out).float().norm()
     if deviation > _LARGEST_DEVIATION * (whole.float().norm() + left_out.float().norm()):
         raise Skip("its reconstruction is not linear in its codes, so ablating latents cannot be computed")
-
-
-def written(sae: Any) -> Any:
-    """An encoder whose codes times W_dec are what `sae` writes into the residual stream, token by token."""
-    kind = getattr(sae.cfg, "normalize_activations", "none")
-    return _Written(sae) if kind in ("layer_norm", "constant_norm_rescale") else sae
-
-
-class _Written:
-    def __init__(self, sae: Any) -> None:
-        self._sae, self.cfg, self.dtype = sae, sae.cfg, sae.dtype
-
-    def encode(self, x: Tensor) -> Tensor:
-        codes: Tensor = self._sae.encode(x) * output_gain(self._sae, x)
-        return codes

@@ -17,7 +17,7 @@ from pydantic import Field
 from scipy.sparse import csc_array, csr_array
 from torch import Tensor
 
-from abench import Context, LanguageModel, Metric, Scores, Skip, SplitSAE, Task, View
+from abench import Context, LanguageModel, Metric, Scores, Skip, SplitSAE, Task, View, latent_directions
 
 from .absorption_latents import PoleWeights, both_poles, encoded, ranked, split_latents
 from .absorption_probe import Probe, Training, train_probe
@@ -44,7 +44,7 @@ class Absorption(Task):
     """First letters: how often other latents carry a letter in place of the latents that stand for it."""
 
     name: ClassVar[str] = "absorption"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
@@ -78,6 +78,9 @@ class Absorption(Task):
         ),
         Metric("letters", None, description="letters that the probe on the residual stream knows"),
     )
+
+    # The letters' probe learns from the residual stream at the rate that sae-bench fixes.
+    in_stream_units: ClassVar[frozenset[str]] = frozenset(metric.name for metric in metrics)
 
     examples: int = Field(10, ge=1)
     """Worked examples before each word."""
@@ -235,20 +238,20 @@ class Spelled:
 
 @dataclass(frozen=True)
 class Codes:
-    """One SAE's codes of all words, [words, latents], in the layouts in which they are read."""
+    """One SAE's codes of all words in units of the residual stream, [words, latents], as they are read."""
 
     train: csc_array
     test: csc_array
     found: csr_array
     decoder: Any
-    """[latents, d_model], float64."""
+    """Directions of the latents, [latents, d_model], float64."""
 
     @classmethod
     def of(cls, sae: Any, prepared: Spelled) -> "Codes":
         train, test, found = (
             encoded(sae, words.residual) for words in (prepared.train, prepared.test, prepared.found)
         )
-        return cls(train.tocsc(), test.tocsc(), found, sae.W_dec.detach().double().cpu().numpy())
+        return cls(train.tocsc(), test.tocsc(), found, latent_directions(sae).detach().double().cpu().numpy())
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ from .absorption_probe import Training, train_probe
 
 
 def encoded(sae: Any, residual: Tensor) -> csr_array:
-    """Codes [words, latents] of residuals [words, d_model], float32. Raises ValueError if not finite."""
+    """Codes [words, latents] of residuals [words, d_model] in units of the residual stream, float32.
+
+    Raises ValueError if they are not finite.
+    """
     codes = sparse_codes(sae, residual)
     if not np.isfinite(codes.data).all():
         raise ValueError("the SAE's codes of some words are not finite")

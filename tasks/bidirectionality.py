@@ -25,6 +25,7 @@ from abench import (
     Skip,
     Task,
     UserError,
+    latent_directions,
     top_contexts,
 )
 from abench.judges import MOST_PARALLEL, Endpoint, EndpointAddress, KeyVariable, ModelName, share
@@ -46,7 +47,7 @@ class Bidirectionality(Task):
     """Latents whose two signs are both about something, by a judge who sees their strongest contexts."""
 
     name: ClassVar[str] = "bidirectionality"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     in_all: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("bidirectional", None, headline=True, description="latents with something on both sides"),
@@ -102,7 +103,9 @@ class Bidirectionality(Task):
             lm,
             held_out_rows(lm, ctx),
             ctx,
-            latents=lambda sae: drawn(sae.W_dec, ctx.evaluation.seed)[: _CANDIDATES * self.latents],
+            latents=lambda sae: drawn(latent_directions(sae), ctx.evaluation.seed)[
+                : _CANDIDATES * self.latents
+            ],
             most=self.latents,
             number=self.contexts,
             around=self.around,
@@ -171,7 +174,8 @@ class Prepared:
 def drawn(decoder: Tensor, seed: int) -> list[int]:
     """All latents in an order drawn by chance that depends on what each writes up to its sign.
 
-    `decoder` is [latents, d_in]. Neither order nor signs of the latents matter, only which ones there are.
+    `decoder` holds the latents' directions, [latents, d_in]. Neither order nor signs of the latents matter,
+    only which ones there are.
     """
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(decoder.shape[1], generator=generator, dtype=torch.float64)

@@ -72,6 +72,8 @@ class Core(Task):
         ),
     )
 
+    in_stream_units: ClassVar[frozenset[str]] = frozenset({"mse"})
+
     outlier_norm: float | None = 10.0
     """Positions with a norm above this multiple of the median keep their clean residual, as SAEs are not
     trained on them by default; None replaces them as well."""

@@ -1,7 +1,7 @@
 """Counts of firings: of the features in synthetic activations, of an SAE's latents, and of both together.
 
-A unit fires where its coefficient is larger in size than a threshold; a latent's coefficient is its code
-times the norm of its decoder row, so that it can be compared with a feature's.
+A unit fires where its coefficient is larger in size than a threshold; a latent's coefficient is its code in
+units of the residual stream, so that it can be compared with a feature's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from abench import in_residual_units, residual_codes
 
 from .poles import Matching, Poles, poles_of
 
@@ -67,7 +69,7 @@ class LatentUse:
         for batch in truth.batches:
             codes = sae.encode(batch.activations)
             error += float((batch.activations - sae.decode(codes)).double().square().sum())
-            fired = _fired(codes * sae.W_dec.norm(dim=-1), truth.threshold)
+            fired = _fired(in_residual_units(sae, batch.activations, codes), truth.threshold)
             positive, negative = positive + fired[0], negative + fired[1]
         return cls(positive, negative, poles_of(sae.W_dec, positive, negative), error)
 
@@ -96,10 +98,10 @@ class PoleCounts:
     @classmethod
     def of(cls, sae: Any, truth: Truth, found: Poles, matching: Matching) -> PoleCounts:
         counts = cls(*torch.zeros(6, len(truth.poles.unit), dtype=torch.float64, device=truth.mean.device))
-        matched, norms = matching.true, sae.W_dec.norm(dim=-1)
+        matched = matching.true
         for batch in truth.batches:
             z = batch.coefficients[:, truth.poles.unit] * truth.poles.sign
-            codes = (sae.encode(batch.activations) * norms)[:, found.unit] * found.sign
+            codes = residual_codes(sae, batch.activations)[:, found.unit] * found.sign
             recovered = torch.zeros_like(z)
             recovered[:, matched] = codes[:, matching.found].clamp_min(0)
             counts._add(z, recovered, truth.threshold)

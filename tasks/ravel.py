@@ -35,7 +35,7 @@ class Ravel(HubData, Task):
     """Disentanglement: attributes of cities and people, changed one at a time through their latents."""
 
     name: ClassVar[str] = "ravel"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
     repositories: ClassVar[tuple[str, ...]] = (REPOSITORY,)
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from abench import LanguageModel
+from abench import LanguageModel, from_residual_units, residual_codes
 
 from .ravel_answers import Question, complete
 from .ravel_bank import Bank
@@ -82,14 +82,17 @@ def _loss(
 def exchanged(sae: Any, degree: Tensor, pairs: Sequence[Pair], bank: Bank) -> Tensor:
     """Reconstructions of the entity with latents exchanged to a degree between 0 and 1: [pairs, d_model].
 
-    The SAE's error is left out, as in sae-bench.
+    A latent adds as much as it adds at the source, also where an SAE normalises each token: codes are
+    exchanged in units of the residual stream. The SAE's error is left out, as in sae-bench.
     """
     with torch.no_grad():
-        # The base comes last: an SAE that normalises its input decodes at the scale of what it encoded last.
-        source, base = (
-            sae.encode(bank.at_entity(numbers).to(sae.dtype))
+        at_source, at_base = (
+            bank.at_entity(numbers).to(sae.dtype)
             for numbers in ([pair.source for pair in pairs], [pair.base for pair in pairs])
         )
+        # The base comes last: an SAE that normalises its input decodes at the scale of what it encoded last.
+        source = from_residual_units(sae, at_base, residual_codes(sae, at_source))
+        base = sae.encode(at_base)
     decoded: Tensor = sae.decode(((1 - degree) * base + degree * source).to(sae.dtype))
     return decoded
 

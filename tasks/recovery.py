@@ -27,7 +27,7 @@ class Recovery(Task):
     """The true features of synthetic activations: are they found, with their signs and coefficients?"""
 
     name: ClassVar[str] = "recovery"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     kinds: ClassVar[tuple[ModelKind, ...]] = ("synthetic",)
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(

@@ -68,6 +68,8 @@ class SCR(HubData, ProbeSettings, Task):
     version: ClassVar[str] = "2"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
+    # Probes learn from the residual stream at the rate and with the penalty that sae-bench fixes.
+    in_stream_units: ClassVar[frozenset[str]] = frozenset(metric.name for metric in _metrics())
     repositories: ClassVar[tuple[str, ...]] = WITH_SECOND_ATTRIBUTE
 
     datasets: tuple[str, ...] | None = None

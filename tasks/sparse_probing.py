@@ -60,9 +60,11 @@ class SparseProbing(HubData, Task):
     """
 
     name: ClassVar[str] = "sparse_probing"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
     views: ClassVar[tuple[Any, ...]] = ("native", "split")
+    # Probes learn from the residual stream at the rate and with the penalty that sae-bench fixes.
+    in_stream_units: ClassVar[frozenset[str]] = frozenset(metric.name for metric in _metrics())
     repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
 
     datasets: tuple[str, ...] | None = Field(None, min_length=1)

@@ -1,8 +1,8 @@
 """What is steered with: a difference in means, or one latent of an SAE, found on the same prompts.
 
 Both methods bring the same number of candidates and are tried at the same strengths: a strength is how far
-the residual stream is moved, in units of its mean norm. For a latent that is clamped to c, c · ‖d_i‖ is
-the distance from where the latent is silent.
+the residual stream is moved, in units of its mean norm. A latent is clamped to a code in units of the
+residual stream, which is the distance from where the latent is silent.
 """
 
 from collections.abc import Sequence
@@ -64,16 +64,16 @@ class Latent:
     latent: int
     sign: int
     pooling: str
-    scale: float
-    """|code| that moves the residual stream by its mean norm."""
+    norm: float
+    """Mean norm of the residual stream."""
     keep_error: bool
 
     def at(self, strength: float) -> Intervention:
         return ClampLatent(self.sae, self.latent, self.value(strength), self.keep_error)
 
     def value(self, strength: float) -> float:
-        """The code that the latent is clamped to."""
-        return self.sign * strength * self.scale
+        """The code that the latent is clamped to, in units of the residual stream."""
+        return self.sign * strength * self.norm
 
     def plain(self) -> dict[str, Any]:
         return {
@@ -81,7 +81,7 @@ class Latent:
             "pooling": self.pooling,
             "latent": self.latent,
             "pole": "+" if self.sign > 0 else "−",
-            "unit": self.scale,
+            "unit": self.norm,
         }
 
 
@@ -103,18 +103,17 @@ def latents(
 ) -> list[Latent]:
     """The latent whose mean code differs most over all tokens, and the one that does at the last token.
 
-    "Most" is by how far the difference moves the residual stream, |Δz_i| · ‖d_i‖. If both are the same
+    "Most" is by how far the difference moves the residual stream. If both are the same
     latent, the second candidate is the runner-up at the last token.
     """
     chosen: list[Latent] = []
     for pooling in POOLINGS:
         each = latent_differences(lm, [sae], contrast.positive, contrast.negative, site, pooling=pooling)(sae)
-        moved = each.values.abs() * each.norms
+        moved = each.values.abs()
         for latent in moved.argsort(descending=True).tolist():
             if latent not in {found.latent for found in chosen} and moved[latent] > 0:
                 sign = 1 if each.values[latent] > 0 else -1
-                scale = norm / float(each.norms[latent])
-                chosen.append(Latent(sae, latent, sign, pooling, scale, keep_error))
+                chosen.append(Latent(sae, latent, sign, pooling, norm, keep_error))
                 break
     return chosen
 

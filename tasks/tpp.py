@@ -59,6 +59,8 @@ class TPP(HubData, ProbeSettings, Task):
     version: ClassVar[str] = "1"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
+    # Probes learn from the residual stream at the rate and with the penalty that sae-bench fixes.
+    in_stream_units: ClassVar[frozenset[str]] = frozenset(metric.name for metric in _metrics())
     repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
 
     datasets: tuple[str, ...] | None = None

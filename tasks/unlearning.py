@@ -2,9 +2,9 @@
 
 sae-bench's evaluation (after Farrell, Lau and Conmy, 2024), for any model and for signed latents. Latents are
 chosen by how often they fire on text about the subject and how rarely on other text; where one fires, its
-code is set to a value on the other side of zero and the reconstruction error is kept. The score is the share
-of known questions on the subject that the best setting makes the model answer wrong, of the settings that
-keep 99 % of the answers on other subjects.
+code (in units of the residual stream) is set to a value on the other side of zero, and the reconstruction
+error is kept. The score is the share of known questions on the subject that the best setting makes the model
+answer wrong, of the settings that keep 99 % of the answers on other subjects.
 
 Signed latents. *Native*: a latent is a unit; it fires where its code is not 0, and is clamped to
 −sign(code)·m there, against the pole that fired. *Split*: a pole is the unit; its rate counts the codes on
@@ -35,6 +35,7 @@ from abench import (
     UserError,
     View,
     firing_rates,
+    latent_directions,
 )
 
 from .choices import PLAIN, TINY, Form, Question, asked, chat_form, has_chat, known, letter_tokens
@@ -58,7 +59,7 @@ class Unlearning(HubData, Task):
     """Questions on one subject that a model forgets when latents are clamped, others being kept."""
 
     name: ClassVar[str] = "unlearning"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
     repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -91,13 +92,17 @@ class Unlearning(HubData, Task):
         Metric("forget_questions", None, "questions", description="known questions on the subject to forget"),
         Metric("retain_questions", None, "retain questions", description="known questions on the others"),
     )
+    # Latents are clamped to lengths that sae-bench fixes; setting them to 0 has none.
+    in_stream_units: ClassVar[frozenset[str]] = frozenset(
+        {"unlearning_score", "forget_accuracy_any", "side_effect_accuracy"}
+    )
 
     retain_thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.001, 0.01), min_length=1)
     """Latents that fire on at least this share of the other text's tokens are left alone."""
     n_features: tuple[Annotated[int, Field(ge=1)], ...] = Field((10, 20), min_length=1)
     """How many latents are clamped."""
     multipliers: tuple[Annotated[float, Field(gt=0)], ...] = Field((25, 50, 100, 200), min_length=1)
-    """How far beyond zero they are clamped."""
+    """How far beyond zero they are clamped, in units of the residual stream."""
     kept: float = Field(0.99, ge=0, le=1)
     """Least accuracy on the other subjects that a setting must keep."""
     dataset_size: int = Field(1024, ge=1)
@@ -195,7 +200,7 @@ class Unlearning(HubData, Task):
     def _latents(self, sae: Any, prepared: "Prepared") -> dict[tuple[float, int], Latents]:
         """Retain threshold and number -> the latents to clamp."""
         forget, retain = (_firing(each(sae)) for each in (prepared.forget, prepared.retain))
-        decoder = sae.W_dec
+        decoder = latent_directions(sae)
         return {
             (threshold, number): select(forget, retain, decoder, threshold=threshold, number=number)
             for threshold in self.retain_thresholds

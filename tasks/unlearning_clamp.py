@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from abench import LanguageModel, output_gain
+from abench import LanguageModel, latent_directions, residual_codes
 
 from .choices import answers_from
 
@@ -21,10 +21,10 @@ _CODES_AT_ONCE = 1 << 24
 def select(forget: Tensor, retain: Tensor, decoder: Tensor, *, threshold: float, number: int) -> Latents:
     """The latents that fire most often on the text to forget, of those that hardly fire on other text.
 
-    `forget` and `retain` [latents] are shares of tokens at which a latent fires, `decoder` is
-    [latents, d_in]. Of latents with a retain rate below `threshold` and a forget rate above 0, up to `number`
-    come out, best first. Of equals the one with the lower retain rate comes first, then what they write
-    decides, not where they stand: so neither the order of latents nor their signs matter.
+    `forget` and `retain` [latents] are shares of tokens at which a latent fires, `decoder` [latents, d_in]
+    their directions. Of latents with a retain rate below `threshold` and a forget rate above 0, up to
+    `number` come out, best first. Of equals the one with the lower retain rate comes first, then what they
+    write decides, not where they stand: so neither the order of latents nor their signs matter.
     """
     seen = (retain < threshold) & (forget > 0)
     eligible = torch.nonzero(seen).flatten()
@@ -95,7 +95,7 @@ def accuracies(
     """
     union = sorted({latent for latents in clamped for latent in latents})
     place = {latent: number for number, latent in enumerate(union)}
-    rows = sae.W_dec.detach()[union].float()
+    rows = latent_directions(sae, union).detach().float()
     wrong = {(latents, m): torch.zeros(2, dtype=torch.int64) for latents in clamped for m in multipliers}
     for batch in batches:
         firing = _Firing.of(sae, batch, union, lm.device)
@@ -122,9 +122,7 @@ class _Firing:
     x: Tensor
     """[batch, longest, d_model], float32."""
     codes: Tensor
-    """[batch, longest, some latents], float32; 0 where nothing is clamped."""
-    scale: Tensor
-    """What a code of 1 adds to x, in rows of the decoder, [batch, longest, 1]."""
+    """[batch, longest, some latents], float32, in units of the residual stream; 0 where not clamped."""
 
     @classmethod
     def of(cls, sae: Any, batch: KnownBatch, latents: Sequence[int], device: torch.device) -> "_Firing":
@@ -133,27 +131,25 @@ class _Firing:
         codes = x.new_zeros(*mask.shape, len(latents))
         if latents:
             codes[mask] = _codes(sae, x[mask], latents)
-        gain = output_gain(sae, x)
-        return cls(x, codes, x.new_ones(*mask.shape, 1) if gain is None else gain)
+        return cls(x, codes)
 
     def touched(self, columns: Sequence[int]) -> Tensor:
         """Numbers of the prompts in which any of the latents fires; on the CPU."""
         return torch.nonzero((self.codes[..., columns] != 0).any(-1).any(-1)).flatten().cpu()
 
     def clamped(self, touched: Tensor, columns: Sequence[int], rows: Tensor, multiplier: float) -> Tensor:
-        """x of the touched prompts with the latents clamped; `rows` is the decoder, [some latents, d]."""
+        """x of the touched prompts with the latents clamped; `rows` [some latents, d] are the directions."""
         codes = self.codes[touched.to(self.x.device)][..., columns]
         change = clamp(codes, multiplier) - codes
-        there = touched.to(self.x.device)
-        return self.x[there] + self.scale[there] * (change @ rows[list(columns)])
+        return self.x[touched.to(self.x.device)] + change @ rows[list(columns)]
 
 
 def clamp(codes: Tensor, multiplier: float) -> Tensor:
-    """Codes that fire, set to `multiplier` on the other side of zero; 0 ablates them."""
+    """Codes that fire, set to the length `multiplier` on the other side of zero; 0 ablates them."""
     return torch.where(codes != 0, -codes.sign() * multiplier, codes)
 
 
 def _codes(sae: Any, x: Tensor, latents: Sequence[int]) -> Tensor:
     """Codes of some latents, [tokens, latents given] in float32; all of them only in blocks of tokens."""
     parts = torch.split(x, max(1, _CODES_AT_ONCE // int(sae.cfg.d_sae)))
-    return torch.cat([sae.encode(part.to(sae.dtype))[:, list(latents)].float() for part in parts])
+    return torch.cat([residual_codes(sae, part)[:, list(latents)].float() for part in parts])

@@ -23,6 +23,7 @@ from sae_lens import (
     TrainingSAE,
 )
 
+from abench.decoding import normalises_tokens
 from abench.steps.autograd import AutogradStep
 from abench.steps.base import Step, StepResult
 from abench.steps.gated import GatedStep
@@ -44,7 +45,7 @@ def make_step(sae: TrainingSAE[Any], *, precision: Literal["float32", "bfloat16"
     """
     low = torch.bfloat16 if precision == "bfloat16" else None
     if (
-        sae.cfg.normalize_activations != "none"
+        normalises_tokens(sae)
         or sae.dtype not in (torch.float32, torch.float64)
         or not has_derived_steps(sae.W_enc.device)
     ):
