@@ -28,9 +28,9 @@ from sae_lens import (  # noqa: E402
     TopKTrainingSAE,
 )
 
-from abench.variants.absjumprelu import AbsJumpReLUSAE  # noqa: E402
+from abench.variants.absjumprelu_sae import AbsJumpReLUSAE  # noqa: E402
 from abench.variants.batchabstopk_sae import BatchAbsTopKSAE  # noqa: E402
-from abench.variants.signedtopk import SignedTopKSAE, SignedTopKTrainingSAE  # noqa: E402
+from abench.variants.signedtopk_sae import SignedTopKSAE, SignedTopKTrainingSAE  # noqa: E402
 
 _ENTRIES_AT_ONCE = {"cpu": 1 << 21, "cuda": 1 << 26}
 _LEAST_TOKENS_AT_ONCE = 128

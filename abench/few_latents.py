@@ -29,9 +29,10 @@ from sae_lens import (
 from torch import Tensor
 
 from abench.errors import UserError
-from abench.variants.absjumprelu import AbsJumpReLUSAE, abs_jump_relu
+from abench.variants.absjumprelu import abs_jump_relu
+from abench.variants.absjumprelu_sae import AbsJumpReLUSAE
 from abench.variants.batchabstopk_sae import BatchAbsTopKSAE, two_sided_jump
-from abench.variants.signedtopk import SignedTopKSAE, SignedTopKTrainingSAE
+from abench.variants.signedtopk_sae import SignedTopKSAE, SignedTopKTrainingSAE
 from abench.views import SplitSAE
 
 _SCREENED = 8

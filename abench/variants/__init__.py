@@ -1,22 +1,18 @@
 """The SAE variants: each a proximal operator and the SAE built on it.
 
-Importing this package also registers the architectures that sae-lens lacks, so that
-`sae_lens.SAE.load_from_disk` opens whatever abench saved.
+Importing this package imports neither torch nor sae-lens; `abench.variants.saes` does, and registers the
+architectures that sae-lens lacks.
 """
-# ruff: noqa: E402
 
-from abench._torchvision import hide_if_broken
-
-hide_if_broken()  # before any module of this package imports sae_lens
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from abench.variants.absjumprelu import AbsJumpReLU, abs_jump_relu
 from abench.variants.absmatryoshka import AbsMatryoshka
 from abench.variants.abstopk import AbsTopK, abs_top_k
 from abench.variants.base import Penalised, SAEShape, Variant
 from abench.variants.batchabstopk import BatchAbsTopK
-from abench.variants.batchabstopk_sae import batch_abs_top_k, two_sided_jump
 from abench.variants.batchtopk import BatchTopK, batch_top_k
-from abench.variants.export import load_sae, save_sae
 from abench.variants.gated import Gated, gate
 from abench.variants.jumprelu import JumpReLU, jump_relu
 from abench.variants.matryoshka import Matryoshka
@@ -26,6 +22,17 @@ from abench.variants.relu import ReLU, soft_threshold
 from abench.variants.signedtopk import SignedTopK, signed_top_k
 from abench.variants.sparsity import L0Controller
 from abench.variants.topk import TopK, top_k
+
+if TYPE_CHECKING:
+    from abench.variants.batchabstopk_sae import batch_abs_top_k, two_sided_jump
+    from abench.variants.export import load_sae, save_sae
+
+_NEEDS_SAE_LENS = {
+    "batch_abs_top_k": "batchabstopk_sae",
+    "load_sae": "export",
+    "save_sae": "export",
+    "two_sided_jump": "batchabstopk_sae",
+}
 
 __all__ = [
     "AbsJumpReLU",
@@ -61,3 +68,10 @@ __all__ = [
     "two_sided_jump",
     "variant_names",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEEDS_SAE_LENS:
+        raise AttributeError(f"module 'abench.variants' has no attribute '{name}'")
+    import_module("abench.variants.saes")
+    return getattr(import_module(f"abench.variants.{_NEEDS_SAE_LENS[name]}"), name)

@@ -1,42 +1,17 @@
 """Signed Matryoshka: batch-level AbsTopK whose first latents must also reconstruct on their own."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from __future__ import annotations
 
-from sae_lens import (
-    MatryoshkaBatchTopKTrainingSAE,
-    MatryoshkaBatchTopKTrainingSAEConfig,
-    SAEConfig,
-    TrainingSAE,
-)
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from abench.variants.architectures import register_training
 from abench.variants.base import SAEShape
-from abench.variants.batchabstopk_sae import BatchAbsTopKSAEConfig, BatchAbsTopKTrainingSAE
-from abench.variants.calibration import set_threshold
 from abench.variants.matryoshka import Matryoshka, prefix_widths
 
+if TYPE_CHECKING:
+    from sae_lens import TrainingSAE
+    from torch import Tensor
 
-@dataclass
-class AbsMatryoshkaTrainingSAEConfig(MatryoshkaBatchTopKTrainingSAEConfig):  # type: ignore[misc]  # untyped
-    """Training configuration: sae-lens's Matryoshka options."""
-
-    @classmethod
-    def architecture(cls) -> str:
-        """The name in sae-lens's registry."""
-        return "absmatryoshka"
-
-    def get_inference_config_class(self) -> type[SAEConfig]:
-        """Batch-level AbsTopK's: the prefixes matter in training only."""
-        return BatchAbsTopKSAEConfig
-
-
-# Batch-level AbsTopK gives selection, auxiliary loss and threshold, sae-lens's Matryoshka the nested losses.
-class AbsMatryoshkaTrainingSAE(BatchAbsTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAE):  # type: ignore[misc]
-    """Training on the k·batch latents of largest absolute value, with a loss for every prefix."""
-
-    cfg: AbsMatryoshkaTrainingSAEConfig
+    from abench.variants.absmatryoshka_sae import AbsMatryoshkaTrainingSAEConfig
 
 
 class AbsMatryoshka(Matryoshka):
@@ -53,6 +28,8 @@ class AbsMatryoshka(Matryoshka):
 
     def training_config(self, shape: SAEShape) -> AbsMatryoshkaTrainingSAEConfig:
         """The "absmatryoshka" architecture, which this module adds to sae-lens; errors as `matryoshka`'s."""
+        from abench.variants.saes import AbsMatryoshkaTrainingSAEConfig
+
         return AbsMatryoshkaTrainingSAEConfig(
             **shape.common(),
             k=shape.k,
@@ -63,7 +40,6 @@ class AbsMatryoshka(Matryoshka):
 
     def calibrate(self, sae: TrainingSAE[Any], activations: Tensor, k: int) -> None:
         """Set the inference threshold so that on these activations k latents are active on average."""
+        from abench.variants.calibration import set_threshold
+
         set_threshold(sae, activations, k, signed=True)
-
-
-register_training(AbsMatryoshkaTrainingSAE, AbsMatryoshkaTrainingSAEConfig)

@@ -1,12 +1,16 @@
 """AbsTopK: the k latents of largest absolute value of every token, with their signs."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
-from sae_lens import AbsTopKTrainingSAEConfig
-from torch import Tensor
 
 from abench.variants.base import SAEShape, Variant
+
+if TYPE_CHECKING:
+    from sae_lens import AbsTopKTrainingSAEConfig
+    from torch import Tensor
 
 
 def abs_top_k(u: Tensor, k: int) -> Tensor:
@@ -33,6 +37,8 @@ class AbsTopK(Variant):
 
     def training_config(self, shape: SAEShape) -> AbsTopKTrainingSAEConfig:
         """sae-lens's "abstopk" architecture."""
+        from abench.variants.saes import AbsTopKTrainingSAEConfig
+
         return AbsTopKTrainingSAEConfig(
             **shape.common(),
             k=shape.k,

@@ -1,13 +1,16 @@
 """What a variant is: a regulariser, its proximal operator, and the SAE built on it."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from sae_lens import TrainingSAE, TrainingSAEConfig
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from sae_lens import TrainingSAE, TrainingSAEConfig
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,10 @@ class Variant(BaseModel, ABC):
         """
         if not 0 < shape.k < shape.width:
             raise ValueError(f"k must be between 1 and the width {shape.width} (exclusive), got {shape.k}")
+        import torch
+
+        from abench.variants.saes import TrainingSAE
+
         config = self.training_config(replace(shape, device="cpu"))
         sae_class = TrainingSAE.get_sae_class_for_architecture(config.architecture())
         # Weights are drawn on the CPU, so only its generator needs guarding; torch.manual_seed would

@@ -1,14 +1,18 @@
 """Batch AbsTopK: the k·batch latents of largest absolute value of a batch, with their signs."""
 
-from typing import Any, ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
-from sae_lens import TrainingSAE
-from torch import Tensor
 
 from abench.variants.base import SAEShape, Variant
-from abench.variants.batchabstopk_sae import BatchAbsTopKTrainingSAEConfig
-from abench.variants.calibration import set_threshold
+
+if TYPE_CHECKING:
+    from sae_lens import TrainingSAE
+    from torch import Tensor
+
+    from abench.variants.batchabstopk_sae import BatchAbsTopKTrainingSAEConfig
 
 
 class BatchAbsTopK(Variant):
@@ -28,6 +32,8 @@ class BatchAbsTopK(Variant):
 
     def training_config(self, shape: SAEShape) -> BatchAbsTopKTrainingSAEConfig:
         """The "batchabstopk" architecture, which this package adds to sae-lens."""
+        from abench.variants.saes import BatchAbsTopKTrainingSAEConfig
+
         return BatchAbsTopKTrainingSAEConfig(
             **shape.common(),
             k=shape.k,
@@ -37,4 +43,6 @@ class BatchAbsTopK(Variant):
 
     def calibrate(self, sae: TrainingSAE[Any], activations: Tensor, k: int) -> None:
         """Set the inference threshold so that on these activations k latents are active on average."""
+        from abench.variants.calibration import set_threshold
+
         set_threshold(sae, activations, k, signed=True)

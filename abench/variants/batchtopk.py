@@ -1,14 +1,17 @@
 """BatchTopK: the k·batch largest latents of a batch, none of them negative."""
 
-from typing import Any, ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
-from sae_lens import BatchTopKTrainingSAEConfig, TrainingSAE
-from torch import Tensor
 
 from abench.variants.base import SAEShape, Variant
-from abench.variants.calibration import set_threshold
 from abench.variants.topk import top_k
+
+if TYPE_CHECKING:
+    from sae_lens import BatchTopKTrainingSAEConfig, TrainingSAE
+    from torch import Tensor
 
 
 def batch_top_k(u: Tensor, k: int) -> Tensor:
@@ -35,6 +38,8 @@ class BatchTopK(Variant):
 
     def training_config(self, shape: SAEShape) -> BatchTopKTrainingSAEConfig:
         """sae-lens's "batchtopk" architecture."""
+        from abench.variants.saes import BatchTopKTrainingSAEConfig
+
         return BatchTopKTrainingSAEConfig(
             **shape.common(),
             k=shape.k,
@@ -44,4 +49,6 @@ class BatchTopK(Variant):
 
     def calibrate(self, sae: TrainingSAE[Any], activations: Tensor, k: int) -> None:
         """Set the inference threshold so that on these activations k latents are active on average."""
+        from abench.variants.calibration import set_threshold
+
         set_threshold(sae, activations, k, signed=False)

@@ -1,11 +1,14 @@
 """Gated: one path decides which latents are active, another how strongly."""
 
-from typing import ClassVar
+from __future__ import annotations
 
-from sae_lens import GatedTrainingSAEConfig
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from abench.variants.base import Penalised, SAEShape
+
+if TYPE_CHECKING:
+    from sae_lens import GatedTrainingSAEConfig
+    from torch import Tensor
 
 
 def gate(gate_pre: Tensor, magnitude_pre: Tensor) -> Tensor:
@@ -38,6 +41,8 @@ class Gated(Penalised):
 
     def training_config(self, shape: SAEShape) -> GatedTrainingSAEConfig:
         """sae-lens's "gated" architecture."""
+        from abench.variants.saes import GatedTrainingSAEConfig
+
         return GatedTrainingSAEConfig(
             **shape.common(),
             decoder_init_norm=self.decoder_init_norm,

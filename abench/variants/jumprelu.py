@@ -1,12 +1,16 @@
 """JumpReLU: the ℓ0 penalty on non-negative latents, with a learned threshold per latent."""
 
-from typing import ClassVar, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from sae_lens import JumpReLUTrainingSAEConfig
-from torch import Tensor
 
 from abench.variants.base import Penalised, SAEShape
+
+if TYPE_CHECKING:
+    from sae_lens import JumpReLUTrainingSAEConfig
+    from torch import Tensor
 
 
 def jump_relu(u: Tensor, threshold: float | Tensor) -> Tensor:
@@ -56,6 +60,8 @@ class JumpReLU(Penalised):
 
     def training_config(self, shape: SAEShape) -> JumpReLUTrainingSAEConfig:
         """sae-lens's "jumprelu" architecture."""
+        from abench.variants.saes import JumpReLUTrainingSAEConfig
+
         return JumpReLUTrainingSAEConfig(
             **shape.common(),
             decoder_init_norm=self.decoder_init_norm,

@@ -1,14 +1,18 @@
 """Matryoshka: BatchTopK whose first latents must also reconstruct on their own."""
 
+from __future__ import annotations
+
 from itertools import pairwise
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, field_validator
-from sae_lens import MatryoshkaBatchTopKTrainingSAEConfig
 
 from abench.errors import UserError
 from abench.variants.base import SAEShape
 from abench.variants.batchtopk import BatchTopK
+
+if TYPE_CHECKING:
+    from sae_lens import MatryoshkaBatchTopKTrainingSAEConfig
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -53,6 +57,8 @@ class Matryoshka(BatchTopK):
 
     def training_config(self, shape: SAEShape) -> MatryoshkaBatchTopKTrainingSAEConfig:
         """sae-lens's "matryoshka_batchtopk" architecture. UserError if a prefix is empty or not distinct."""
+        from abench.variants.saes import MatryoshkaBatchTopKTrainingSAEConfig
+
         return MatryoshkaBatchTopKTrainingSAEConfig(
             **shape.common(),
             k=shape.k,

@@ -1,11 +1,14 @@
 """ReLU: the ℓ1 penalty on non-negative latents."""
 
-from typing import ClassVar
+from __future__ import annotations
 
-from sae_lens import StandardTrainingSAEConfig
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from abench.variants.base import Penalised, SAEShape
+
+if TYPE_CHECKING:
+    from sae_lens import StandardTrainingSAEConfig
+    from torch import Tensor
 
 
 def soft_threshold(u: Tensor, lam: float | Tensor) -> Tensor:
@@ -34,6 +37,8 @@ class ReLU(Penalised):
 
     def training_config(self, shape: SAEShape) -> StandardTrainingSAEConfig:
         """sae-lens's "standard" architecture."""
+        from abench.variants.saes import StandardTrainingSAEConfig
+
         return StandardTrainingSAEConfig(
             **shape.common(),
             decoder_init_norm=self.decoder_init_norm,

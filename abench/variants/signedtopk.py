@@ -1,16 +1,16 @@
 """Signed TopK: the k latents of largest value, not rectified. A control for AbsTopK."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar
+from __future__ import annotations
 
-from sae_lens import TopKSAE, TopKSAEConfig, TopKTrainingSAE, TopKTrainingSAEConfig
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
-from abench.variants.architectures import register_inference, register_training
 from abench.variants.base import SAEShape
 from abench.variants.topk import TopK
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abench.variants.signedtopk_sae import SignedTopKTrainingSAEConfig
 
 
 def signed_top_k(u: Tensor, k: int) -> Tensor:
@@ -22,46 +22,6 @@ def signed_top_k(u: Tensor, k: int) -> Tensor:
     """
     kept = u.topk(k, dim=-1, sorted=False)
     return u.new_zeros(u.shape).scatter(-1, kept.indices, kept.values)
-
-
-@dataclass
-class SignedTopKSAEConfig(TopKSAEConfig):  # type: ignore[misc]  # sae-lens counts as untyped here
-    """Inference configuration: TopK's."""
-
-    @classmethod
-    def architecture(cls) -> str:
-        """The name in sae-lens's registry and in cfg.json."""
-        return "signedtopk"
-
-
-class SignedTopKSAE(TopKSAE):  # type: ignore[misc]  # sae-lens counts as untyped here
-    """Inference: TopK's, without the rectifier."""
-
-    cfg: SignedTopKSAEConfig
-
-    def get_activation_fn(self) -> Callable[[Tensor], Tensor]:
-        """The operator, on pre-activations times decoder norms."""
-        return partial(signed_top_k, k=self.cfg.k)
-
-
-@dataclass
-class SignedTopKTrainingSAEConfig(TopKTrainingSAEConfig):  # type: ignore[misc]  # sae-lens: untyped
-    """Training configuration: TopK's."""
-
-    @classmethod
-    def architecture(cls) -> str:
-        """The name in sae-lens's registry."""
-        return "signedtopk"
-
-
-class SignedTopKTrainingSAE(TopKTrainingSAE):  # type: ignore[misc]  # sae-lens counts as untyped here
-    """Training: TopK's, without the rectifier."""
-
-    cfg: SignedTopKTrainingSAEConfig
-
-    def get_activation_fn(self) -> Callable[[Tensor], Tensor]:
-        """The operator, on pre-activations times decoder norms."""
-        return partial(signed_top_k, k=self.cfg.k)
 
 
 class SignedTopK(TopK):
@@ -79,13 +39,11 @@ class SignedTopK(TopK):
 
     def training_config(self, shape: SAEShape) -> SignedTopKTrainingSAEConfig:
         """The "signedtopk" architecture, which this module adds to sae-lens."""
+        from abench.variants.saes import SignedTopKTrainingSAEConfig
+
         return SignedTopKTrainingSAEConfig(
             **shape.common(),
             k=shape.k,
             decoder_init_norm=self.decoder_init_norm,
             aux_loss_coefficient=self.aux_loss_coefficient,
         )
-
-
-register_inference(SignedTopKSAE, SignedTopKSAEConfig)
-register_training(SignedTopKTrainingSAE, SignedTopKTrainingSAEConfig)

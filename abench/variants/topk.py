@@ -1,12 +1,16 @@
 """TopK: the k largest latents of every token, none of them negative."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
-from sae_lens import TopKTrainingSAEConfig
-from torch import Tensor
 
 from abench.variants.base import SAEShape, Variant
+
+if TYPE_CHECKING:
+    from sae_lens import TopKTrainingSAEConfig
+    from torch import Tensor
 
 
 def top_k(u: Tensor, k: int) -> Tensor:
@@ -31,6 +35,8 @@ class TopK(Variant):
 
     def training_config(self, shape: SAEShape) -> TopKTrainingSAEConfig:
         """sae-lens's "topk" architecture."""
+        from abench.variants.saes import TopKTrainingSAEConfig
+
         return TopKTrainingSAEConfig(
             **shape.common(),
             k=shape.k,
