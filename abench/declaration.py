@@ -21,7 +21,9 @@ _COLUMNS = frozenset(
     | {"metric", "value", "higher_is_better", "status", "key", "mean", "sd", "n", "N"}
 )
 """Columns of a report's data, which no metric may be named after."""
-_CLASS_VARIABLES = ("name", "version", "metrics", "views", "kinds", "in_all", "check_options", "in_stream_units")
+_CLASS_VARIABLES = (
+    *("name", "version", "metrics", "views", "kinds", "in_all", "check_options", "in_stream_units"),
+)
 
 
 def declaration_problems(task: type[Task]) -> list[str]:

@@ -21,7 +21,6 @@ from abench.provenance import provenance
 from abench.storage import StorageError
 from abench.store import Record, SAERecord, Status, Store
 from abench.task import Context, Skip, Task, checked, parted, wrong_kind
-from abench.variants import load_sae
 from abench.views import in_view
 
 WAIT_SECONDS = 1.0
@@ -255,6 +254,8 @@ class _Loaded:
         self._each = {key: _Once(partial(self._read, job)) for key, job in jobs.items()}
 
     def _read(self, job: SAEJob) -> Any:
+        from abench.variants import load_sae
+
         record = self._store.get_sae(job)
         if record is None or record.status != "done":
             raise UserError(f"{job.label} is not trained")

@@ -1,0 +1,151 @@
+"""What `abench status`, `abench report` and a cached `abench run` cost on a results folder of many cells.
+
+The folder is made through the store's own writer: SAEs of small files, cells with scores of `core` and of tasks
+made up here. Each command runs in a process of its own; its peak memory is that process's.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from common import machine, table
+
+from abench.catalogue import recorded
+from abench.cli.options import plan_of
+from abench.plan import Cell, Plan, SAEJob
+from abench.provenance import provenance
+from abench.sealed import manifest_of
+from abench.store import CURVE_FILE, Record, SAERecord, Store
+
+CELLS = 20_000
+TASKS = 9
+SEEDS = 20
+"""Per variant, k and width."""
+ROWS = 200
+"""Of a training curve."""
+
+TASK_FILE = '''
+from typing import Any, ClassVar
+from abench import Metric, Task
+
+
+class Made{number}(Task):
+    """A task whose scores are made up."""
+
+    name: ClassVar[str] = "made{number}"
+    version: ClassVar[str] = "1"
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(
+        Metric(f"score{{i}}", True, headline=i == 0, description="made up") for i in range(8)
+    )
+
+    def score(self, sae: Any, prepared: Any, lm: Any, ctx: Any) -> dict[str, float]:
+        raise RuntimeError("everything is in the results folder")
+'''
+
+
+def words(folder: Path) -> list[str]:
+    """The command line of a run of 20,000 cells: 2,000 SAEs, ten tasks."""
+    tasks = folder / "tasks"
+    tasks.mkdir()
+    for number in range(TASKS):
+        (tasks / f"made{number}.py").write_text(TASK_FILE.format(number=number), encoding="utf-8")
+    names = ",".join(["core", *(f"made{number}" for number in range(TASKS))])
+    variants = "abstopk,topk,jumprelu,batchtopk,relu"
+    k = ",".join(map(str, range(4, 24)))
+    seeds = ",".join(map(str, range(SEEDS)))
+    grid = ["--variants", variants, "--k", k, "--seeds", seeds, "--width", "256"]
+    return [*grid, "--tasks", names, "--tasks-dir", str(tasks), "--results", str(folder / "results")]
+
+
+def plan(arguments: list[str], folder: Path) -> Plan:
+    from click.testing import CliRunner
+
+    from abench.cli import run as commands
+
+    found: list[Plan] = []
+
+    def remember(asked: object, **_: object) -> Plan:
+        found.append(plan_of(asked, fetch=False))  # type: ignore[arg-type]
+        raise SystemExit(0)
+
+    commands.plan_of, kept = remember, commands.plan_of
+    CliRunner().invoke(commands.status, arguments)
+    commands.plan_of = kept
+    return found[0]
+
+
+def fill(whole: Plan, folder: Path) -> None:
+    rng = random.Random(0)
+    store = Store.open(folder / "results", create=True)
+    where = provenance("cpu", 1.0)
+    os.fsync = lambda _: None  # the folder need not outlive the machine
+    for job in whole.saes:
+        _put_sae(store, job, where, rng)
+    for cell in whole.cells:
+        store.put(cell, _record(cell, where, rng))
+
+
+def _put_sae(store: Store, job: SAEJob, where: dict[str, object], rng: random.Random) -> None:
+    draft = store.draft_folder(job)
+    for name in ("cfg.json", "sae_weights.safetensors"):
+        (draft / name).write_bytes(rng.randbytes(1000))
+    curve = (f"{step},{step * 512},{rng.random()},4.0,0,{step * 0.1:.3f}" for step in range(ROWS))
+    (draft / CURVE_FILE).write_text("\n".join(["step,tokens,mse,l0,dead,seconds", *curve]) + "\n")
+    model = {"model": recorded(job.model.config)}
+    record = SAERecord(
+        job.key, "done", job.labels(), job.spec(), files=manifest_of(draft), provenance=where | model
+    )
+    store.put_sae(job, record, draft)
+
+
+def _record(cell: Cell, where: dict[str, object], rng: random.Random) -> Record:
+    metrics = [asdict(metric) for metric in cell.task.metrics]
+    return Record(
+        key=cell.key,
+        status="done",
+        labels=cell.labels(),
+        metrics=metrics,
+        scores={metric["name"]: rng.random() for metric in metrics},
+        sae_key=cell.sae.key,
+        spec=cell.spec(),
+        provenance=where,
+    )
+
+
+def measured(command: str, arguments: list[str]) -> list[str]:
+    """Wall clock, CPU and peak memory of one command."""
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "abench", command, *arguments], stdout=subprocess.DEVNULL
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    cpu = used.ru_utime + used.ru_stime
+    ended = os.waitstatus_to_exitcode(status)
+    return [
+        f"abench {command}",
+        f"{seconds:.1f} s",
+        f"{cpu:.1f} s",
+        f"{used.ru_maxrss >> 10} MiB",
+        str(ended),
+    ]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        arguments = words(folder)
+        whole = plan(arguments, folder)
+        fill(whole, folder)
+        rows = [measured(command, arguments) for command in ("status", "report", "run")]
+        print(table(["command", "wall clock", "CPU", "peak memory", "exit status"], rows))
+        print(f"\n{len(whole.cells):,} cells of {len(whole.saes):,} SAEs. {machine()}")
+
+
+if __name__ == "__main__":
+    main()
