@@ -1,7 +1,7 @@
 """What `abench status`, `abench report` and a cached `abench run` cost on a results folder of many cells.
 
-The folder is made through the store's own writer: SAEs of small files, cells with scores of `core` and of tasks
-made up here. Each command runs in a process of its own; its peak memory is that process's.
+The folder is made through the store's own writer: SAEs of small files, cells with scores of `core` and of
+tasks made up here. Each command runs in a process of its own; its peak memory is that process's.
 """
 
 import os
