@@ -94,7 +94,8 @@ def test_weights_are_asked_for_once_and_pickles_never(hub: Hub, ran: Ran, model:
     downloads = [a.path for a in ran.asked if a.method == "GET" and f"/{repository.id}/resolve/" in a.path]
     descriptions = [a for a in ran.asked if a.path.startswith(f"/api/models/{repository.id}/revision/")]
     assert len(descriptions) == 1
-    wanted = [f for f in repository.main.files if f.endswith((".json", ".safetensors", ".jinja", ".tiktoken"))]
+    read = (".json", ".safetensors", ".jinja", ".tiktoken")
+    wanted = [f for f in repository.main.files if f.endswith(read)]
     assert sorted(path.partition("/resolve/")[2].partition("/")[2] for path in downloads) == sorted(wanted)
 
 
