@@ -46,9 +46,10 @@ def check_behaviour(lm: "LanguageModel") -> None:
 
 def _alike(first: Tensor, second: Tensor) -> bool:
     rounding = _ROUNDING.get(first.dtype, _COARSE_ROUNDING)
-    size = float(second.float().abs().max())
-    # A model that overflows is told where its activations are used.
-    return torch.allclose(first.float(), second.float(), rtol=0, atol=rounding * size, equal_nan=True)
+    first, second = first.float(), second.float()
+    if not bool(first.isfinite().all() and second.isfinite().all()):
+        return True  # a model that overflows is told where its activations are used
+    return torch.allclose(first, second, rtol=0, atol=rounding * float(second.abs().max()))
 
 
 def _unfit(lm: "LanguageModel", cause: str) -> UserError:

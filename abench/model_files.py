@@ -65,7 +65,7 @@ def _header(file: Path) -> dict[str, Any]:
     with file.open("rb") as stream:
         header_size = int.from_bytes(stream.read(8), "little")
         try:
-            header = json.loads(stream.read(header_size)) if header_size <= size - 8 else None
+            header: Any = json.loads(stream.read(header_size) if header_size <= size - 8 else "null")
             tensors = {name: each for name, each in header.items() if name != "__metadata__"}
             end = max((int(each["data_offsets"][1]) for each in tensors.values()), default=0)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:

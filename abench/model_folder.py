@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from abench.content import State, folder_state, unchanged
 from abench.errors import UserError, outside_cause
@@ -80,7 +80,7 @@ def sizes_of(config: Any, source: str) -> Sizes:
     return Sizes(n_layers, d_model, positions if _is_count(positions) else None)
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 

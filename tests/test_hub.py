@@ -94,7 +94,8 @@ def test_weights_are_asked_for_once_and_pickles_never(hub: Hub, ran: Ran, model:
     downloads = [a.path for a in ran.asked if a.method == "GET" and f"/{repository.id}/resolve/" in a.path]
     descriptions = [a for a in ran.asked if a.path.startswith(f"/api/models/{repository.id}/revision/")]
     assert len(descriptions) == 1
-    wanted = [f for f in repository.main.files if f.endswith((".json", ".safetensors", ".jinja"))]
+    read = (".json", ".safetensors", ".jinja", ".tiktoken")
+    wanted = [f for f in repository.main.files if f.endswith(read)]
     assert sorted(path.partition("/resolve/")[2].partition("/")[2] for path in downloads) == sorted(wanted)
 
 
@@ -194,7 +195,7 @@ SENTENCES = {
     "absent": "the hub has no model 'nobody/nothing', or your token may not see it",
     "no id": "'nobody/not hing' cannot be a hub id",
     "pickled": "has no weights: no .safetensors file is in it",
-    "no tokenizer": "has no tokenizer: none of tokenizer.json, ",
+    "no tokenizer": "has no tokenizer: its vocabulary is empty",
     "no config": "is not a Hugging Face model folder: it has no config.json",
     "other sizes": "Pythia is configured with 6 blocks and d_model 256, but the weights in",
     "no such revision": "EleutherAI/pythia-70m has no revision 'step7' on the hub",

@@ -351,3 +351,19 @@ def test_tokens_beyond_the_embedding_are_told_with_the_text(folder: Path) -> Non
     assert lm.token_ids(["the cat", ""])[1] == []
     with pytest.raises(UserError, match="a text has the token '<image59>', which llama has no embedding for"):
         lm.token_ids(["the cat <image59>"])
+
+
+@pytest.mark.parametrize(("dtype", "advice"), [("float16", "dtype=bfloat16"), ("float32", "in float32")])
+def test_what_to_do_about_an_overflow_depends_on_the_dtype(folder: Path, dtype: str, advice: str) -> None:
+    from abench.activations import ActivationStream
+    from abench.config import DataSpec, TrainingSpec
+
+    weights(lambda w: w["model.embed_tokens.weight"].fill_(float("inf")))(folder)
+    lm = LanguageModel.load(folder, name="llama", dtype=dtype)
+    stream = ActivationStream(
+        lm, "blocks.0.hook_resid_post", DataSpec(source="tinyworld"), TrainingSpec(), context=16
+    )
+    with pytest.raises(UserError, match="are not finite") as raised:
+        stream.measure()
+    assert advice in str(raised.value)
+    assert ("float16" in str(raised.value).replace("bfloat16", "")) == (dtype == "float16")

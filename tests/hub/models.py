@@ -54,7 +54,9 @@ LAYOUTS: dict[str, _Layout] = {
     ),
     "gemma-2-2b": _Layout(_NARROW, "<bos>"),
     "gemma-3-12b": _Layout(_NARROW, "<bos>"),
-    "qwen3-4b": _Layout(_NARROW, None, extras={"chat_template.jinja": _CHAT.encode()}),
+    "qwen3-4b": _Layout(
+        _NARROW, None, extras={"chat_template.jinja": _CHAT.encode(), "qwen.tiktoken": b"a tokenizer's file"}
+    ),
     "llama-3.1-8b": _Layout(
         _NARROW, "<bos>", shard="8MB", extras={"original/consolidated.00.pth": b"a pickle"}
     ),
