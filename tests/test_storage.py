@@ -16,7 +16,7 @@ from torch import zeros
 
 from abench.storage import StorageError, writing
 
-RUN = ("run", "--variants", "topk", "--k", "4", *SMALL)
+RUN = ("run", "--variants", "topk", "--k", "4", *SMALL, "--tokens", "8192")
 
 
 @pytest.fixture(scope="module")
@@ -83,23 +83,45 @@ def test_a_file_that_cannot_be_written_ends_the_run_with_a_sentence(
     assert bool(list(results.glob("saes/*/*/*"))) == (stage != "training")
 
 
+FULL = {
+    "creation": ((), 0),
+    "training": ((), 400_000),
+    "scoring": (("abench.json", "saes"), 0),
+    "report": (("abench.json", "saes", "cells"), 20_000),
+}
+"""What a folder holds already, and how many bytes more it takes."""
+
+
 def test_a_full_disk_ends_the_run_with_a_sentence_at_every_stage(
     abench: Abench, finished: Path, tmp_path: Path
 ) -> None:
     results = tmp_path / "small"
     with mounted(results, "-t", "tmpfs", "-o", "size=20m", "none"):
-        codes = []
-        for free in (0, 16_000, 400_000):
+        for stage, (present, free) in FULL.items():
+            remove(results / "ballast")
+            for name in present:
+                copy = shutil.copy if (finished / name).is_file() else shutil.copytree
+                copy(finished / name, results / name)
             fill(results, free)
             done = abench(*RUN, "--results", results, "--checkpoint-every", "0")
-            codes.append(done.code)
+            assert done.code == 2, stage
             assert_one_sentence(done.err, results)
             assert_nothing_half_written(results)
-        assert codes == [2, 2, 2]
-        (results / "ballast").unlink()
+            assert ("nmse" in done.out.lower()) == (stage == "report")
+            if stage != "report":
+                for name in ("abench.json", "saes", "cells"):
+                    remove(results / name)
+        remove(results / "ballast")
         assert abench(*RUN, "--results", results).code == 0
-        for file in finished.glob("saes/*/*/*/sae_weights.safetensors"):
-            assert (results / file.relative_to(finished)).read_bytes() == file.read_bytes()
+        report = "reports/default/data.csv"
+        assert (results / report).read_bytes() == (finished / report).read_bytes()
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def fill(folder: Path, free: int) -> None:
