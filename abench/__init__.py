@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from abench.activations import TokenRows, ordinary
+    from abench.amounts import Amount
     from abench.codes import (
         PoleCodes,
         PoleRates,
@@ -51,6 +52,7 @@ _HOME = {
     "AblateDirection": "steering",
     "AblateLatents": "steering",
     "AddDirection": "steering",
+    "Amount": "amounts",
     "ClampLatent": "steering",
     "Concept": "concepts",
     "Context": "task",
@@ -111,6 +113,7 @@ __all__ = [
     "AblateDirection",
     "AblateLatents",
     "AddDirection",
+    "Amount",
     "ClampLatent",
     "Concept",
     "Context",
