@@ -15,6 +15,7 @@ hide_if_broken()
 
 if TYPE_CHECKING:
     from abench.activations import TokenRows, ordinary
+    from abench.amounts import Amount
     from abench.codes import (
         PoleCodes,
         PoleRates,
@@ -61,6 +62,7 @@ _HOME = {
     "AblateDirection": "steering",
     "AblateLatents": "steering",
     "AddDirection": "steering",
+    "Amount": "amounts",
     "ClampLatent": "steering",
     "Concept": "concepts",
     "Context": "task",
@@ -125,6 +127,7 @@ __all__ = [
     "AblateDirection",
     "AblateLatents",
     "AddDirection",
+    "Amount",
     "ClampLatent",
     "Concept",
     "Context",

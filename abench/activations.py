@@ -311,8 +311,8 @@ class ActivationStream:
         times = max(epochs + 1, -(-(wanted + lost) * epochs // there))
         raise UserError(
             f"the text{read} ends after {there:,} activations; training asks for {wanted:,}, for which it "
-            f"would have to be read {times} times: --set data.epochs={times}, lower --tokens, or give more "
-            "text"
+            f"would have to be read {times} times: --set data.epochs={times}, or lower --tokens, or "
+            "give more text"
         )
 
     def _without_text(self) -> str:

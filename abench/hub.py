@@ -1,5 +1,6 @@
 """The Hugging Face hub, with its failures as sentences: what is missing, and how to get it."""
 
+import logging
 import os
 import re
 import socket
@@ -48,11 +49,12 @@ def quiet() -> None:
     The bars of `huggingface_hub` stay on a terminal, where a model's download takes long.
     """
     import datasets
-    from huggingface_hub.utils import disable_progress_bars, logging
+    from huggingface_hub.utils.logging import set_verbosity
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    logging.set_verbosity_error()
+    set_verbosity(logging.ERROR)
     if not sys.stderr.isatty():
         disable_progress_bars()
 

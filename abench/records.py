@@ -21,6 +21,8 @@ class Record:
     scores: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     """What the task gave for figures beside its scores; plain JSON."""
+    used: list[dict[str, Any]] = field(default_factory=list)
+    """How much data the task used, of how much was requested: `what`, `used`, `requested` (abench.Amount)."""
     reason: str | None = None
     """Why it failed or was skipped: one sentence."""
     traceback: str | None = None

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from abench.activations import ActivationSource
+from abench.amounts import Amount, summed
 from abench.catalogue import check_commit, weights_folder
 from abench.errors import UserError, outside_cause
 from abench.lease import Lease, LeaseLost
@@ -68,6 +69,8 @@ class _Runner:
         self._lm: LanguageModel | ActivationSource | None = None
         self._tried: set[str] = set()
         """Keys that this run has failed on; they are not tried twice."""
+        self._reasons: dict[tuple[int, str, str], _Once] = {}
+        """By task, site and view, why the task cannot run there; asked once for all SAEs."""
 
     def run(self) -> Outcome:
         outcome = Outcome()
@@ -90,6 +93,8 @@ class _Runner:
         self._train({sae.key: sae for sae in group.saes if self._store.sae_standing(sae) == "damaged"})
         while pending := [cell for cell in group.cells if self._is_pending(cell)]:
             before = len(pending)
+            self._skip_early(pending)
+            pending = [cell for cell in pending if self._is_pending(cell)]
             self._train({cell.sae.key: cell.sae for cell in pending})
             # By identity: options such as mappings have no hash.
             for task in {id(cell.task): cell.task for cell in pending}.values():
@@ -98,6 +103,28 @@ class _Runner:
             if sum(map(self._is_pending, pending)) == before:
                 announced = announced or self._announce_wait(pending)
                 time.sleep(WAIT_SECONDS)
+
+    def _skip_early(self, cells: Sequence[Cell]) -> None:
+        """Settle the cells that can have no score before anything is trained for them."""
+        for cell in cells:
+            try:
+                reason = self._reason_to_skip(cell)
+            except Exception:
+                continue  # it is kept, and raised again where the cell is scored
+            if reason is None:
+                continue
+            with self._store.claim(cell.key) as lease:
+                if lease and self._is_pending(cell):
+                    record = self._record(cell, "skipped", reason=reason)
+                    self._put(cell, replace(record, provenance=provenance(self._device, 0.0)), lease)
+
+    def _reason_to_skip(self, cell: Cell) -> str | None:
+        def ask() -> str | None:
+            kind = self._plan.model.config.kind
+            return wrong_kind(cell.task, kind) or cell.task.skip(self._model(), self._context(cell))
+
+        reason: str | None = self._reasons.setdefault((id(cell.task), cell.sae.site, cell.view), _Once(ask))()
+        return reason
 
     def _is_pending(self, cell: Cell) -> bool:
         return cell.key not in self._tried and not is_settled(self._store.standing(cell))
@@ -138,7 +165,13 @@ class _Runner:
         jobs = {cell.sae.key: cell.sae for cell in cells}
         saes = _Loaded(self._store, jobs, device=self._device, d_model=lm.d_model)
         context = self._context(cells[0])
-        prepare = _Once(lambda: task.prepare(lm, replace(context, view="native", saes=saes.whole())))
+        amounts: list[Amount] = []
+        prepare = _Once(
+            lambda: (
+                task.prepare(lm, replace(context, view="native", saes=saes.whole(), used=amounts.append)),
+                tuple(amounts),
+            )
+        )
         with self._progress.steps(f"scoring {task.name} at {cells[0].sae.site}", len(cells)) as steps:
             for number, cell in enumerate(cells, 1):
                 with self._store.claim(cell.key) as lease:
@@ -160,32 +193,38 @@ class _Runner:
             # One cell's failure is that cell's result, even a task's sys.exit(); the run goes on.
             record = self._record(cell, "failed", reason=_reason(error), traceback=traceback.format_exc())
         seconds = time.perf_counter() - started
+        kept = self._put(cell, replace(record, provenance=provenance(self._device, seconds)), lease)
+        if kept and record.status == "failed":
+            self._tried.add(cell.key)
+            self._progress.say(f"{cell.sae.label} · {cell.label} failed: {record.reason}")
+
+    def _put(self, cell: Cell, record: Record, lease: Lease) -> bool:
+        """Keep a record; False, and said, if another process has taken over the work."""
         try:
-            self._store.put(cell, replace(record, provenance=provenance(self._device, seconds)), lease)
+            self._store.put(cell, record, lease)
         except LeaseLost:
             self._progress.say(
                 f"{cell.sae.label} · {cell.label}: another process has taken over, since this one was silent "
                 "for too long; its result is used"
             )
-            return
-        if record.status == "failed":
-            self._tried.add(cell.key)
-            self._progress.say(f"{cell.sae.label} · {cell.label} failed: {record.reason}")
+            return False
+        return True
 
     def _score(self, cell: Cell, sae: SAERecord, saes: "_Loaded", prepare: "_Once") -> Record:
         if sae.status == "failed":
             return self._record(cell, "failed", reason=f"the SAE could not be trained: {sae.reason}")
-        context = self._context(cell)
-        kind = self._plan.model.config.kind
-        reason = wrong_kind(cell.task, kind) or cell.task.skip(self._model(), context)
+        reason = self._reason_to_skip(cell)
         if reason is not None:
             return self._record(cell, "skipped", reason=reason)
         with torch.no_grad():
             loaded = saes(cell.sae.key)
-            prepared = prepare()
+            prepared, shared = prepare()
+            own: list[Amount] = []
+            context = replace(self._context(cell), used=own.append)
             result = cell.task.score(in_view(loaded, cell.view), prepared, self._model(), context)
         scores, details = parted(cell.task, result)
-        return self._record(cell, "done", scores=checked(cell.task, scores), details=details)
+        used = summed((*shared, *own))
+        return self._record(cell, "done", scores=checked(cell.task, scores), details=details, used=used)
 
     def _record(self, cell: Cell, status: Status, **more: Any) -> Record:
         return Record(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from abench.amounts import Amount
 from abench.config import DataSpec, EvaluationSpec
 from abench.kept import Kept, MemoryKept
 
@@ -46,6 +47,10 @@ def _silent(_message: str) -> None:
     """The progress of a task nobody watches."""
 
 
+def _unrecorded(_amount: Amount) -> None:
+    """The amounts of a task whose results nobody keeps."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a task is given beside the model and the SAE."""
@@ -69,6 +74,10 @@ class Context:
     the answers of a judge. A value's spec has to name everything that can change it."""
     say: Callable[[str], None] = field(default=_silent, compare=False)
     """Tells the user how far the task is; one short line."""
+    used: Callable[[Amount], None] = field(default=_unrecorded, compare=False)
+    """Records how much data the task used, of how much was requested: call it in `prepare` (for all SAEs) or
+    in `score` (for one), once for each kind of data. Amounts of the same name add up. They are kept in the
+    cell, and what is less than requested is a note under the tables."""
 
 
 class Task(BaseModel, ABC):
@@ -101,9 +110,10 @@ class Task(BaseModel, ABC):
     stream and the SAE are scaled together."""
 
     def skip(self, lm: Any, ctx: Context) -> str | None:
-        """The reason why this task cannot run on this model, as one sentence; None if it can.
+        """The reason why this task cannot run on this model and data, as one sentence; None if it can.
 
-        A model of another kind than `kinds` names need not be looked for here.
+        Called before any SAE is trained, so it must be cheap: it can find that there is too little text for a
+        score to mean something. A model of another kind than `kinds` names need not be looked for here.
         """
         del lm, ctx
         return None

@@ -17,7 +17,18 @@ from pydantic import Field
 from scipy.sparse import csc_array, csr_array
 from torch import Tensor
 
-from abench import Context, LanguageModel, Metric, Scores, Skip, SplitSAE, Task, View, latent_directions
+from abench import (
+    Amount,
+    Context,
+    LanguageModel,
+    Metric,
+    Scores,
+    Skip,
+    SplitSAE,
+    Task,
+    View,
+    latent_directions,
+)
 
 from .absorption_latents import PoleWeights, both_poles, encoded, ranked, split_latents
 from .absorption_probe import Probe, Training, train_probe
@@ -118,6 +129,7 @@ class Absorption(Task):
         demands = self._demands(ctx)
         dice = random.Random(ctx.evaluation.seed)
         learn, judge, left_out = self._words(lm, ctx, dice)
+        ctx.used(Amount("words", len(learn) + len(judge), len(learn) + len(judge)))
         ctx.say(f"absorption: the residual stream at {len(learn) + len(judge):,} words")
         train = read(lm, learn, learn, ctx, shots=self.examples, dice=dice)
         test = read(lm, judge, judge, ctx, shots=self.examples, dice=dice)

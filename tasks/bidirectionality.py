@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from abench import (
+    Amount,
     Context,
     Excerpt,
     LanguageModel,
@@ -30,7 +31,7 @@ from abench import (
 )
 from abench.judges import MOST_PARALLEL, Endpoint, EndpointAddress, KeyVariable, ModelName, share
 
-from .held_out import held_out_rows
+from .held_out import held_out_rows, too_little_text
 from .labelled import is_tiny
 from .pole_judges import KINDS, PoleJudge, Verdict, kappa
 from .pole_openai import OpenAIPoles
@@ -89,7 +90,7 @@ class Bidirectionality(Task):
                 return "its judge 'oracle' knows the tiny world's texts only: take judge 'openai'"
             if kind not in {"oracle", "openai"}:
                 return f"there is no judge '{name}': there are oracle, openai and openai:MODEL"
-        return None
+        return too_little_text(lm, ctx)
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":
         """The top contexts of all SAEs, from one pass, and how good the judge is."""
@@ -118,6 +119,8 @@ class Bidirectionality(Task):
         top = prepared.contexts(sae)
         if not top.latents:
             raise Skip("none of the latents drawn fires on the held-out text")
+        wanted = self.latents if ctx.evaluation.limit is None else len(top.latents)
+        ctx.used(Amount("latents", len(top.latents), wanted))
         verdicts = prepared.judge.judge(top.latents)
         kinds = [verdict.kind for verdict in verdicts]
         valid = len(kinds) - kinds.count("invalid")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from abench import Context, LanguageModel, Metric, Scores, Task
 
+from .held_out import too_little_text
 from .latent_use import latent_use
 from .substitution import Substitution
 
@@ -77,6 +78,9 @@ class Core(Task):
     outlier_norm: float | None = 10.0
     """Positions with a norm above this multiple of the median keep their clean residual, as SAEs are not
     trained on them by default; None replaces them as well."""
+
+    def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
+        return too_little_text(lm, ctx)
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> Substitution:
         """One pass over the text: the clean predictions, the two ablated ones and those of all SAEs."""

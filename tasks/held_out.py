@@ -2,18 +2,32 @@
 
 from torch import Tensor
 
-from abench import Context, LanguageModel, TokenRows
+from abench import Amount, Context, LanguageModel, Skip, TokenRows
+
+_TOO_LITTLE = "the held-out text does not fill one context of {} tokens"
+
+
+def too_little_text(lm: LanguageModel, ctx: Context) -> str | None:
+    """Why there is too little held-out text for any score, for `Task.skip`; None if there is enough."""
+    return None if len(_rows(lm, ctx, 1)) else _TOO_LITTLE.format(ctx.context_size)
 
 
 def held_out_rows(lm: LanguageModel, ctx: Context) -> Tensor:
-    """Token rows [rows, context] of held-out text; fewer than asked for only where the text ends.
+    """Token rows [rows, context] of held-out text; fewer than requested only where the text ends.
 
-    Raises ValueError if there is not a single one.
+    Raises Skip if there is not a single one.
     """
-    wanted = -(-ctx.evaluation.tokens // ctx.context_size)
+    wanted, tokens = -(-ctx.evaluation.tokens // ctx.context_size), ctx.evaluation.tokens
     if ctx.evaluation.limit is not None:
         wanted = min(wanted, ctx.evaluation.limit)
-    rows = TokenRows(lm, ctx.data, "held_out", ctx.context_size, seed=ctx.evaluation.seed).batch(wanted)
+        tokens = min(tokens, wanted * ctx.context_size)
+    rows = _rows(lm, ctx, wanted)
     if len(rows) == 0:
-        raise ValueError("the held-out text does not fill one context")
+        raise Skip(_TOO_LITTLE.format(ctx.context_size))
+    # The last row may hold more than what is left of the request.
+    ctx.used(Amount("held-out tokens", min(tokens, rows.numel()), tokens))
     return rows
+
+
+def _rows(lm: LanguageModel, ctx: Context, number: int) -> Tensor:
+    return TokenRows(lm, ctx.data, "held_out", ctx.context_size, seed=ctx.evaluation.seed).batch(number)

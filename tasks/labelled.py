@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
-from abench import Context, UserError
+from abench import Amount, Context, UserError
 from abench.tinyworld import World
 
 from . import labelled_hub
@@ -74,6 +75,9 @@ class Quadrants:
     test: Mapping[tuple[int, int], tuple[str, ...]]
 
 
+_Data = TypeVar("_Data", Labelled, Quadrants)
+
+
 def is_tiny(ctx: Context) -> bool:
     """Whether a run's data are those of the tiny world."""
     return ctx.data.source == "tinyworld"
@@ -96,16 +100,18 @@ def labelled(
     train, test = _limited(train, ctx), _limited(test, ctx)
     if name in labelled_hub.names():
         seed = ctx.evaluation.seed
-        return Labelled(name, *labelled_hub.texts_by_class(name, train, test, seed=seed, revisions=revisions))
+        halves = labelled_hub.texts_by_class(name, train, test, seed=seed, revisions=revisions)
+        return _recorded(Labelled(name, *halves), ctx)
     if name not in TINY_CLASSES:
         known = ", ".join([*TINY_CLASSES, *labelled_hub.names()])
         raise UserError(f"there is no labelled data set '{name}'; known: {known}")
     kind, attribute, classes = TINY_CLASSES[name]
-    return Labelled(
+    found = Labelled(
         name,
         {c: _tiny_texts(kind, {attribute: c}, "train", train // 2, ctx) for c in classes},
         {c: _tiny_texts(kind, {attribute: c}, "test", test // 2, ctx) for c in classes},
     )
+    return _recorded(found, ctx)
 
 
 def quadrants(
@@ -127,7 +133,8 @@ def quadrants(
     """
     train, test = _limited(train, ctx), _limited(test, ctx)
     if name in labelled_hub.names():
-        return Quadrants(name, pair, *labelled_hub.corners(name, pair, train, test, revisions=revisions))
+        found = labelled_hub.corners(name, pair, train, test, revisions=revisions)
+        return _recorded(Quadrants(name, pair, *found), ctx)
     if name not in TINY_PAIRS:
         raise UserError(f"the data set '{name}' has no second attribute to correlate with its classes")
     kind = TINY_CLASSES[name][0]
@@ -142,7 +149,15 @@ def quadrants(
             for j in (0, 1)
         }
 
-    return Quadrants(name, pair, values, corners("train", train // 4), corners("test", test // 4))
+    made = Quadrants(name, pair, values, corners("train", train // 4), corners("test", test // 4))
+    return _recorded(made, ctx)
+
+
+def _recorded(found: _Data, ctx: Context) -> _Data:
+    """The same, with the texts recorded; where there are fewer than requested, reading them has failed."""
+    number = sum(len(texts) for part in (found.train, found.test) for texts in part.values())
+    ctx.used(Amount("texts", number, number))
+    return found
 
 
 def _limited(number: int, ctx: Context) -> int:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from abench import Context, LanguageModel, Metric, Scores, Skip, Task, View
+from abench import Amount, Context, LanguageModel, Metric, Scores, Skip, Task, View
 
 from .labelled import is_tiny
 from .ravel_answers import Known, ask
@@ -91,6 +91,9 @@ class Ravel(HubData, Task):
             known, attributes, pairs=self.pairs, train_share=self.train_share, seed=ctx.evaluation.seed
         )
         _check_tests(made)
+        # `pairs` is an upper bound: there can be no more pairs than prompts that the model completes right.
+        pairs = sum(len(each.train) + len(each.test) for each in made)
+        ctx.used(Amount("pairs", pairs, pairs))
         bank, made = _banked(lm, ctx.site, known, made)
         return Prepared(
             bank, tuple((each, self._ceiling(each, bank, lm, ctx.site)) for each in made)

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from abench import Context, Metric, ModelKind, Scores, Task
+from abench import Amount, Context, Metric, ModelKind, Scores, Task
 
 from .firings import LatentUse, PoleCounts, Truth
 from .plane import plane_details
@@ -107,6 +107,7 @@ class Recovery(Task):
             lm.sample(min(size, total - start), "held_out", seed=ctx.evaluation.seed, index=start // size)
             for start in range(0, total, size)
         ]
+        ctx.used(Amount("activations", total, total))
         return Truth.of(batches, lm.directions.to(lm.device), self.epsilon * lm.spec.mean)
 
     def score(

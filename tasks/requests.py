@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
 
-from abench import FILE_ENDINGS, Context, LanguageModel, UserError, load_file, load_hub_split, text_in
+from abench import FILE_ENDINGS, Amount, Context, LanguageModel, UserError, load_file, load_hub_split, text_in
 from abench.tinyworld import World
 
 from .choices import has_chat
@@ -75,6 +75,7 @@ def requests(
             _of_part(_read(option, source, revisions), part, number, source)
             for option, source in sources.items()
         ]
+    ctx.used(Amount(f"{part} requests", sum(map(len, each)), 2 * number))
     return Requests(*each)
 
 

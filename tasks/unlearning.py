@@ -24,6 +24,7 @@ from pydantic import Field
 from torch import Tensor
 
 from abench import (
+    Amount,
     Context,
     InputFile,
     LanguageModel,
@@ -130,6 +131,7 @@ class Unlearning(HubData, Task):
         retained = [question for subject in subjects for question in subjects[subject] if subject != forget]
         self._check_enough(lm, ctx, forget, len(subjects[forget]), len(retained))
         every, others = [*subjects[forget], *retained], retain_documents(ctx, self.revisions)
+        ctx.used(Amount("known questions", len(every), len(every)))
         return Prepared(
             batches=_batches(lm, ctx.site, every, form, len(subjects[forget])),
             letters=letter_tokens(lm, form, form.write(every[0])),
@@ -181,15 +183,17 @@ class Unlearning(HubData, Task):
         self, lm: LanguageModel, ctx: Context, documents: Documents, *, texts: int, what: str
     ) -> Rates:
         limit = ctx.evaluation.limit
+        wanted = self.dataset_size if limit is None else min(self.dataset_size, limit)
         rows = packed_rows(
             lm,
             documents,
             texts=texts,
-            rows=self.dataset_size if limit is None else min(self.dataset_size, limit),
+            rows=wanted,
             context=self._context(lm, ctx),
             seed=ctx.evaluation.seed,
             what=what,
         )
+        ctx.used(Amount(f"rows of the {what}", len(rows), wanted))
         return firing_rates(lm, rows, ctx)
 
     def _context(self, lm: LanguageModel, ctx: Context) -> int:

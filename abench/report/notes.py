@@ -43,7 +43,13 @@ def one_line(text: str) -> str:
 def general_notes(records: Sequence[Record], tables: Sequence[Table], styles: Styles) -> tuple[str, ...]:
     """The notes on all tables; each is there only if a table has what it explains."""
     cells = [cell for table in tables for cell in table.cells()]
-    found = (limited_note(records), *_reading(cells), *_views(tables), _l0(records, styles))
+    found = (
+        limited_note(records),
+        *_less_than_requested(records),
+        *_reading(cells),
+        *_views(tables),
+        _l0(records, styles),
+    )
     return tuple(note for note in found if note)
 
 
@@ -55,6 +61,20 @@ def limited_note(records: Sequence[Record]) -> str | None:
         return None
     share = "every value" if limited == len(done) else f"{limited} of {len(done)} cells"
     return f"Limited run: {share} computed on a part of the data only; do not compare with full runs."
+
+
+def _less_than_requested(records: Sequence[Record]) -> Iterator[str]:
+    """One line per task and kind of data of which there was less than was requested."""
+    found: dict[tuple[str, str, int], set[int]] = {}
+    for record in records:
+        for amount in record.get("used") or ():
+            if record["status"] == "done" and amount["used"] < amount["requested"]:
+                key = (record["labels"]["task"], amount["what"], amount["requested"])
+                found.setdefault(key, set()).add(amount["used"])
+    for (task, what, requested), used in sorted(found.items()):
+        least, most = min(used), max(used)
+        share = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        yield f"Less data than requested: {task}: {share} of {requested:,} {what}."
 
 
 def _cell_note(record: Record, some_limited: bool) -> str | None:
