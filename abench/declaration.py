@@ -104,15 +104,16 @@ def _problems(task: type[Task]) -> Iterator[str]:
     if isinstance(task.views, tuple) and task.views[:1] != ("native",):
         yield "its views have to begin with 'native', in which non-negative SAEs are scored"
     yield from _choices("kinds", task.kinds, get_args(ModelKind))
-    if not isinstance(task.in_all, bool):
-        yield f"in_all must be True or False, not {task.in_all!r}"
-    if not isinstance(task.check_options, Mapping):
-        yield f"check_options must be a mapping, not {task.check_options!r}"
-    yield from _stream_units(task)
+    declared: Any = task  # whose attributes need not be what `Task` says
+    if not isinstance(declared.in_all, bool):
+        yield f"in_all must be True or False, not {declared.in_all!r}"
+    if not isinstance(declared.check_options, Mapping):
+        yield f"check_options must be a mapping, not {declared.check_options!r}"
+    yield from _stream_units(declared)
     yield from _options(task)
 
 
-def _stream_units(task: type[Task]) -> Iterator[str]:
+def _stream_units(task: Any) -> Iterator[str]:
     if not isinstance(task.in_stream_units, frozenset):
         yield f"in_stream_units must be a frozenset of names of metrics, not {task.in_stream_units!r}"
         return

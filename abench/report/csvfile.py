@@ -43,7 +43,9 @@ def with_text(frame: pd.DataFrame, change: Callable[[object], object]) -> pd.Dat
     """The frame with `change` applied to each text in it."""
     columns = {}
     for name in frame.select_dtypes("object").columns:
-        texts = {value: change(value) for value in frame[name].unique() if isinstance(value, str)}
+        texts: dict[object, object] = {
+            value: change(value) for value in frame[name].unique() if isinstance(value, str)
+        }
         texts = {old: new for old, new in texts.items() if old != new}
         if texts:
             columns[name] = frame[name].map(partial(_looked_up, texts))

@@ -72,7 +72,8 @@ def drawn(
     """The figures that `write` makes, or none of their files and a sentence."""
     apart = folder / "figure"
     apart.mkdir()
-    files, problem = attempt(what, lambda: write(records, apart, styles), [])
+    none: list[Path] = []
+    files, problem = attempt(what, lambda: write(records, apart, styles), none)
     for file in sorted(apart.iterdir()):
         if problem is None:
             file.rename(folder / file.name)

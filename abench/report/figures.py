@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -93,7 +94,9 @@ def save(make: Callable[[], Figure], stem: Path) -> None:
     import matplotlib.style
 
     # The user's own settings must not show in the figure, nor these stay behind.
-    with matplotlib.style.context(["default", _LOOK]):
+    with matplotlib.style.context(["default", _LOOK]), warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; there is nothing to be done about it.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = make()
         figure.savefig(f"{stem}.png", dpi=160, metadata={"Software": None})
         figure.savefig(f"{stem}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})

@@ -36,13 +36,14 @@ def render_page(
     loader = PackageLoader("abench.report", "templates")
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     template = Environment(loader=loader, autoescape=True, **options).get_template("report.html.j2")
+    nothing: list[dict[str, Any]] = []
     return template.render(
         tables=tables,
         value=_value,
         figures={kind: _embedded(files) for kind, files in figures.items()},
         problems=problems(records, styles),
-        examples=attempt("The contexts of latents", lambda: examples(records, styles), [])[0],
-        replies=attempt("The replies", lambda: steered_replies(records, styles), [])[0],
+        examples=attempt("The contexts of latents", lambda: examples(records, styles), nothing)[0],
+        replies=attempt("The replies", lambda: steered_replies(records, styles), nothing)[0],
         counts=status_counts(records),
         limited=limited_note(records),
         provenance=provenance(records),

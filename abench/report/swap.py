@@ -55,9 +55,7 @@ def replaced(folder: Path, check: Check = lambda _: None) -> Iterator[Draft]:
     """
     place = folder.resolve()  # a link to a folder elsewhere stays a link
     with _alone(place):
-        _check_replaceable(folder)
-        _mend(place)
-        check(read_manifest(place))
+        check(_report_in(place, folder))
         work = place.with_name(f".{place.name}.new-{uuid.uuid4().hex[:8]}")
         life = ExitStack()
         try:
@@ -71,9 +69,7 @@ def replaced(folder: Path, check: Check = lambda _: None) -> Iterator[Draft]:
     try:
         yield draft
         with _alone(place):
-            _check_replaceable(folder)
-            _mend(place)
-            check(read_manifest(place))
+            check(_report_in(place, folder))
             draft.kept += _swap(work, place)
     finally:
         _discard(work, life)
@@ -91,13 +87,18 @@ def _alone(folder: Path) -> Iterator[None]:
                 file.unlink()
 
 
-def _check_replaceable(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file, not a folder: choose another name for the report")
-    if folder.is_dir() and any(folder.iterdir()) and read_manifest(folder) is None:
-        raise UserError(
-            f"{folder} holds files but no report (index.html): choose another name for the report"
-        )
+def _report_in(place: Path, name: Path) -> Manifest | None:
+    """Mend what dead processes left, then the manifest of the report in `place`; None if none is there.
+
+    Raises UserError, which calls the folder `name`, if something other than a report is there.
+    """
+    if place.exists() and not place.is_dir():
+        raise UserError(f"{name} is a file, not a folder: choose another name for the report")
+    _mend(place)
+    manifest = read_manifest(place)
+    if manifest is None and place.is_dir() and any(place.iterdir()):
+        raise UserError(f"{name} holds files but no report (index.html): choose another name for the report")
+    return manifest
 
 
 def _swap(work: Path, folder: Path) -> list[str]:
