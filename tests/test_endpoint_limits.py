@@ -227,4 +227,4 @@ def test_an_interrupt_ends_requests_that_hang(hanging: int) -> None:
             took = time.monotonic() - began
         assert len(server.asked) == wanted
     assert (out, err, process.returncode) == ("interrupted\n", "", 0)
-    assert took < 5
+    assert took < 15  # of the 300 that a request may take; the machine may be busy

@@ -381,7 +381,7 @@ def test_a_key_that_is_missing_or_none_is_one_sentence(
 )
 def test_what_cannot_be_an_endpoint_is_one_sentence(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence) as raised:
-        Endpoint("m", **options)
+        Endpoint(**{"model": "m"} | options)
     assert "secret" not in str(raised.value)
 
 

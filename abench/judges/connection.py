@@ -1,6 +1,7 @@
 """Chat completions over an OpenAI-compatible endpoint, with failures as sentences."""
 
 import asyncio
+import os
 import threading
 import weakref
 from concurrent.futures import CancelledError
@@ -136,8 +137,18 @@ def _said(error: "APIError") -> str:
     return one_line(str(message or error.message), _MOST_SAID)
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     """What lies at the bottom of a lost connection."""
-    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
-        error = error.__cause__
+    while (deeper := _deeper(error)) is not None:
+        error = deeper
+    if isinstance(error, ConnectionError) and error.errno is not None:
+        # asyncio's own message names only the address.
+        return os.strerror(error.errno)
     return one_line(str(error), _MOST_SAID) or type(error).__name__
+
+
+def _deeper(error: BaseException) -> BaseException | None:
+    """The error from which this one was made."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.exceptions[0]
+    return error.__cause__ or error.__context__
