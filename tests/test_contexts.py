@@ -118,14 +118,14 @@ def test_the_lowest_pre_activations_are_the_same_in_all_units(
 
 def test_in_the_split_view_each_pole_that_fires_is_alive(bench: Bench, tokens: torch.Tensor) -> None:
     sae = random_sae("abstopk", width=100, k=10)
-    sae.b_enc[:5] += 20  # these hardly fire on the negative side
+    sae.b_enc[:5] += 1000  # these never fire on the negative side
     with torch.no_grad():
         both = top_contexts(  # type: ignore[arg-type]
             bench.lm, tokens, context(bench, sae), latents=lambda _: range(100)
         )
     native, split = both(sae), both(SplitSAE(sae))
     fired = sum((each.positive_rate > 0) + (each.negative_rate > 0) for each in native.latents)
-    assert 100 == native.alive < fired == native.alive_poles < 200
+    assert native.alive < fired == native.alive_poles < 2 * native.alive
     assert (split.alive, split.alive_poles, split.width) == (fired, fired, 200)
     assert split.alive == len(split.latents)
 
