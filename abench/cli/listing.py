@@ -77,7 +77,8 @@ def tasks(as_json: bool, tasks_dir: tuple[Path, ...], check: bool, only: tuple[s
 
     --check runs them on small SAEs on the bundled model, three minutes for all: no score may change when
     latents are flipped in sign or reordered, or when codes or the residual stream are in other units, the
-    split view has to be that of the wide SAE, and no global random number may be drawn. Exit status 3 if a task breaks a rule or cannot be imported.
+    split view has to be that of the wide SAE, and no global random number may be drawn. Exit status 3 if a
+    task breaks a rule or cannot be imported.
     """
     from abench.errors import UserError, did_you_mean
     from abench.plugins import find_tasks
