@@ -89,20 +89,22 @@ def latent_directions(sae: Any, latents: Latents = _ALL) -> Tensor:
     Rows of zeros stay zero.
     """
     rows = _rows(sae, latents)
-    norms = rows.norm(dim=-1, keepdim=True)
-    if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
-        return rows / _above_zero(norms)
-    lengths = row_lengths(sae, latents)
-    return rows if lengths is None else rows / _above_zero(lengths)[:, None]
+    norms = _norms(rows)
+    return rows if norms is None else rows / torch.where(norms > 0, norms, 1.0)[:, None]
 
 
 def row_lengths(sae: Any, latents: Latents = _ALL) -> Tensor | None:
     """How far a code of 1 moves the decoding before `output_gain`, [latents given]; None where 1 for all."""
-    if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
-        return None
-    norms: Tensor = _rows(sae, latents).norm(dim=-1)
-    lengths = torch.where((norms - 1).abs() <= _ROUNDING, 1.0, norms)
-    return None if bool((lengths == 1).all()) else lengths
+    # Of such an SAE codes are lengths already: its decoder divides rows by their norms.
+    rescaled = getattr(sae.cfg, "rescale_acts_by_decoder_norm", False)
+    return None if rescaled else _norms(_rows(sae, latents))
+
+
+def _norms(rows: Tensor) -> Tensor | None:
+    """Norms of rows [n, d_in], [n]; None where all are 1 up to rounding."""
+    norms: Tensor = rows.norm(dim=-1)
+    norms = torch.where((norms - 1).abs() <= _ROUNDING, 1.0, norms)
+    return None if bool((norms == 1).all()) else norms
 
 
 def _rows(sae: Any, latents: Latents) -> Tensor:
@@ -121,10 +123,6 @@ def _rows(sae: Any, latents: Latents) -> Tensor:
         latents = slice(places[0], places[0] + 1) if len(places) == 1 else places  # one row is a view
     chosen: Tensor = sae.W_dec[latents]
     return chosen
-
-
-def _above_zero(lengths: Tensor) -> Tensor:
-    return torch.where(lengths > 0, lengths, 1.0)
 
 
 def _kind(sae: Any) -> str:

@@ -1,6 +1,5 @@
 """SAEs for the tests of steering: every registered variant as inference has it, and other ways to see one."""
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +9,7 @@ import torch
 from signed import random_sae
 
 from abench import SplitSAE
+from abench.rewritten import normalising
 from abench.variants import get_variant, load_sae, save_sae, variant_names
 
 D_IN, WIDTH, K = 128, 256, 8
@@ -30,13 +30,6 @@ def exported(variant: str, width: int = WIDTH) -> Any:
     with TemporaryDirectory() as folder:
         save_sae(sae, Path(folder), scale=1.0, metadata={})
         return load_sae(Path(folder)).eval()
-
-
-def normalising(sae: Any, kind: str) -> Any:
-    """The SAE with another handling of its inputs, as sae-lens does it."""
-    other = type(sae)(replace(sae.cfg, normalize_activations=kind))
-    other.load_state_dict(sae.state_dict())
-    return other.eval().requires_grad_(False)
 
 
 def seen(variant: str, how: str) -> Any:

@@ -1,6 +1,5 @@
 """Probes after ablation: pooled codes and linearity against ablating the latents token by token."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from abench import Context, LanguageModel, Skip, SplitSAE
 from abench.config import DataSpec, EvaluationSpec
+from abench.rewritten import normalising
 from abench.tinyworld import MODEL_DIR, World
 
 SITE = "blocks.2.hook_resid_post"
@@ -38,14 +38,6 @@ def halves(texts: list[str]) -> list[Question]:
 def probed_with(lm: LanguageModel, *saes: Any) -> Probed:
     with torch.no_grad():
         return probed(lm, context_of(*saes), (TRAIN, halves(TRAIN)), (TEST, halves(TEST)), SETTINGS, [1, 2])
-
-
-def normalising(sae: Any, kind: str) -> Any:
-    """The SAE loaded with another handling of its inputs, as sae-lens does it."""
-    config = replace(sae.cfg, normalize_activations=kind)
-    other = type(sae)(config)
-    other.load_state_dict(sae.state_dict())
-    return other.eval().requires_grad_(False)
 
 
 SAES = {

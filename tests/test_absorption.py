@@ -15,6 +15,7 @@ from torch import Tensor
 
 from abench import Context, LanguageModel, Skip, SplitSAE
 from abench.config import DataSpec, EvaluationSpec
+from abench.rewritten import InOtherUnits, normalising
 from abench.task import checked, parted
 from abench.tinyworld import MODEL_DIR
 
@@ -113,6 +114,18 @@ class Turned:
 
     def encode(self, x: Tensor) -> Tensor:
         return (self._sae.encode(x) * self._sign)[:, self._order]
+
+
+@pytest.mark.parametrize("way", ["layer_norm", "constant_norm_rescale"])
+def test_the_same_function_in_other_units_has_the_same_scores(
+    way: str, lm: LanguageModel, spelled: Spelled
+) -> None:
+    sae = normalising(random_sae(width=256, k=16), way)
+    (first, details), (second, others) = (scored(each, spelled, lm) for each in (sae, InOtherUnits(sae)))
+    assert first == pytest.approx(second, abs=1e-6)
+    assert [each["latents"] for each in details["letters"].values()] == [
+        each["latents"] for each in others["letters"].values()
+    ]
 
 
 @pytest.mark.parametrize("change", [flipped, permuted])

@@ -19,9 +19,11 @@ from abench import (
     latent_differences,
     mean_difference,
     pool,
+    residual_codes,
     steered,
 )
 from abench.config import DataSpec, EvaluationSpec
+from abench.rewritten import normalising
 from abench.tinyworld import MODEL_DIR, World
 
 Pooling = Literal["mean", "last"]
@@ -82,9 +84,9 @@ def test_ablating_the_direction_makes_the_means_equal(lm: LanguageModel) -> None
 
 
 def written_out(lm: LanguageModel, sae: Any, pooling: Pooling) -> Tensor:
-    """Difference of mean pooled codes, prompt by prompt."""
+    """Difference of mean pooled codes in units of the residual stream, prompt by prompt."""
     good, bad = (
-        torch.stack([pooled(sae.encode(residuals(lm, prompt)), pooling) for prompt in side]).mean(0)
+        torch.stack([pooled(residual_codes(sae, residuals(lm, prompt)), pooling) for prompt in side]).mean(0)
         for side in (GOOD, BAD)
     )
     return good - bad
@@ -93,6 +95,8 @@ def written_out(lm: LanguageModel, sae: Any, pooling: Pooling) -> Tensor:
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_differences_of_latents(pooling: Pooling, lm: LanguageModel) -> None:
     saes = [exported(variant) for variant in ("abstopk", "topk", "jumprelu")] + [random_sae("abstopk")]
+    saes += [normalising(saes[0], way) for way in ("layer_norm", "constant_norm_rescale")]
+    saes[3], saes[-1] = saes[-1], saes[3]
     # Without an effect on its codes: the latent that differs most moves the residual stream least.
     saes[-1].cfg.rescale_acts_by_decoder_norm = False
     most = int(written_out(lm, saes[-1], pooling).abs().argmax())
@@ -102,8 +106,7 @@ def test_differences_of_latents(pooling: Pooling, lm: LanguageModel) -> None:
     for sae in saes:
         found, expected = differences(sae), written_out(lm, sae, pooling)
         torch.testing.assert_close(found.values.float(), expected, rtol=1e-3, atol=1e-3)
-        weighed = expected.abs() * sae.W_dec.norm(dim=-1)
-        assert found.latent == int(weighed.argmax())
+        assert found.latent == int(expected.abs().argmax())
         assert found.sign == int(expected[found.latent].sign())
     assert differences(saes[-1]).latent != most
 

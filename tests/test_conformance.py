@@ -10,9 +10,11 @@ import torch
 from command import Abench
 from signed import WideSAE, random_sae
 
-from abench import Context, Metric, Scores, Skip, Task, View
-from abench.conformance import Bench, Wide, check_found, check_task, flipped, permuted
+from abench import Context, Metric, Scores, Skip, Task, View, residual_codes
+from abench.bench import Bench
+from abench.conformance import check_found, check_task
 from abench.plugins import FoundTask, find_tasks
+from abench.rewritten import Wide, flipped, permuted
 
 BUILT_IN = {name: each for name, each in find_tasks().items() if each.source.startswith("abench.tasks")}
 
@@ -68,6 +70,35 @@ class _TakesTheFirst(_Broken):
         return float(codes[:, 0].abs().sum())
 
 
+class _UnitsOfTheSAE(_Broken):
+    """Means codes as the SAE gives them."""
+
+    def value(self, codes: torch.Tensor, sae: Any) -> float:
+        return float(codes.abs().mean())
+
+
+class _UnitsOfTheStream(_Broken):
+    """Asks at which tokens a latent moves the residual stream by a length that is written down."""
+
+    def prepare(self, lm: Any, ctx: Context) -> Any:
+        return lm.residual(torch.arange(5, 105)[None], ctx.site)[0]
+
+    def score(self, sae: Any, prepared: Any, lm: Any, ctx: Context) -> Scores:
+        return {"score": float((residual_codes(sae, prepared).abs() > 20).double().sum())}
+
+
+class _UnitsDeclared(_UnitsOfTheStream):
+    """Says that its score is in units of the residual stream."""
+
+    in_stream_units: ClassVar[frozenset[str]] = frozenset({"score"})
+
+
+class _UnknownUnits(_Broken):
+    """Says it of a metric it lacks."""
+
+    in_stream_units: ClassVar[frozenset[str]] = frozenset({"scores"})
+
+
 class _GlobalRandom(_Broken):
     """Draws from the global random state."""
 
@@ -120,6 +151,11 @@ class _NoHeadline(_Broken):
     [
         (_CountsPositive, "flipping the sign of latents changes nothing"),
         (_TakesTheFirst, "the order of latents changes nothing"),
+        (_UnitsOfTheSAE, "codes in other units change nothing: score is"),
+        (_UnitsOfTheSAE, "codes in other units change nothing (layer_norm): score is"),
+        (_UnitsOfTheSAE, "codes in other units change nothing (constant_norm_rescale): score is"),
+        (_UnitsOfTheStream, "a residual stream 128 times larger changes nothing: score is"),
+        (_UnknownUnits, "declaration: in_stream_units names 'scores', which is none of its metrics"),
         (_GlobalRandom, "own random numbers"),
         (_ChangesTheSAE, "SAEs stay as they are"),
         (_NotANumber, "runs: ScoreError"),
@@ -135,6 +171,7 @@ def test_a_task_that_breaks_a_rule_is_found(task: type[Task], rule: str, bench: 
 
 def test_a_task_that_keeps_them_passes_and_one_that_skips_says_why(bench: Bench) -> None:
     assert check_task(_Broken(), bench).problems == []
+    assert check_task(_UnitsDeclared(), bench).problems == []
     verdict = check_task(_Skips(), bench)
     assert (verdict.problems, verdict.not_checked) == ([], "the model knows too little")
 

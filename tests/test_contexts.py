@@ -7,9 +7,10 @@ import pytest
 import torch
 from signed import random_sae
 
-from abench import Context, LatentContexts, TokenRows, ordinary, top_contexts
+from abench import Context, LatentContexts, SplitSAE, TokenRows, ordinary, residual_codes, top_contexts
 from abench.conformance import Bench
 from abench.contexts import pre_activations
+from abench.rewritten import InOtherUnits, normalising
 
 LATENTS = [7, 3, 40, 90, 11]
 
@@ -63,10 +64,13 @@ def check_side(
         assert "".join(each.tokens) == bench.lm.tokenizer.decode(ids)  # type: ignore[union-attr]
 
 
-def test_a_signed_sae_s_contexts_are_those_of_a_full_search(bench: Bench, tokens: torch.Tensor) -> None:
-    sae = random_sae("abstopk", width=100, k=10)
+@pytest.mark.parametrize("way", ["none", "layer_norm", "constant_norm_rescale"])
+def test_a_signed_sae_s_contexts_are_those_of_a_full_search(
+    bench: Bench, tokens: torch.Tensor, way: str
+) -> None:
+    sae = normalising(random_sae("abstopk", width=100, k=10), way)
     top = found(bench, tokens, sae, number=4, around=5)
-    values = everything(bench, tokens, lambda x: sae.encode(x)[:, LATENTS])
+    values = everything(bench, tokens, lambda x: residual_codes(sae, x)[:, LATENTS])
     assert top.signed
     assert [each.latent for each in top.latents] == LATENTS
     for place, each in enumerate(top.latents):
@@ -94,6 +98,36 @@ def test_a_non_negative_sae_s_other_side_is_the_lowest_pre_activations(
         check_side(bench, tokens, pre[..., place], each.negative, -1, 4)
         assert len(each.negative) == 4
         assert each.negative_rate == 0
+
+
+@pytest.mark.parametrize("way", ["layer_norm", "constant_norm_rescale"])
+def test_the_lowest_pre_activations_are_the_same_in_all_units(
+    bench: Bench, tokens: torch.Tensor, way: str
+) -> None:
+    sae = normalising(random_sae("topk", width=100, k=50), way)
+    with torch.no_grad():
+        sae.b_enc += torch.linspace(-1, 1, 100)
+    one, two = (found(bench, tokens, each, number=4, around=5) for each in (sae, InOtherUnits(sae)))
+    for ours, theirs in zip(one.latents, two.latents, strict=True):
+        for side in ("positive", "negative"):
+            pairs = zip(getattr(ours, side), getattr(theirs, side), strict=True)
+            for a, b in pairs:
+                assert (a.row, a.position) == (b.row, b.position)
+                assert a.values == pytest.approx(b.values, rel=1e-4, abs=1e-4)
+
+
+def test_in_the_split_view_each_pole_that_fires_is_alive(bench: Bench, tokens: torch.Tensor) -> None:
+    sae = random_sae("abstopk", width=100, k=10)
+    sae.b_enc[:5] += 1000  # these never fire on the negative side
+    with torch.no_grad():
+        both = top_contexts(  # type: ignore[arg-type]
+            bench.lm, tokens, context(bench, sae), latents=lambda _: range(100)
+        )
+    native, split = both(sae), both(SplitSAE(sae))
+    fired = sum((each.positive_rate > 0) + (each.negative_rate > 0) for each in native.latents)
+    assert native.alive < fired == native.alive_poles < 2 * native.alive
+    assert (split.alive, split.alive_poles, split.width) == (fired, fired, 200)
+    assert split.alive == len(split.latents)
 
 
 def test_latents_that_never_fire_are_left_out_and_the_first_that_do_are_taken(

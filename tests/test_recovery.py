@@ -10,6 +10,7 @@ from torch import Tensor
 from abench import Context, train
 from abench.config import DataSpec, EvaluationSpec
 from abench.plugins import find_tasks, get_task
+from abench.rewritten import InOtherUnits, normalising
 from abench.synthetic import SyntheticModel
 from abench.synthetic_spec import SyntheticSpec
 from abench.task import checked, parted, wrong_kind
@@ -193,6 +194,12 @@ def rearranged(sae: Any, signs: Tensor, order: Tensor) -> Any:
     other.W_dec.data = (sae.W_dec.data * signs[:, None])[order]
     other.b_enc.data = (sae.b_enc.data * signs)[order]
     return other
+
+
+@pytest.mark.parametrize("way", ["layer_norm", "constant_norm_rescale"])
+def test_the_same_function_in_other_units_has_the_same_scores(way: str, trained: dict[str, Any]) -> None:
+    sae, lm = normalising(trained["abstopk"], way), world(noise=0.05)
+    assert score(InOtherUnits(sae), lm) == pytest.approx(score(sae, lm), rel=1e-5)
 
 
 @pytest.mark.parametrize("variant", ["abstopk", "topk"])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from abench.tasks.requests import Ask, prompts, requests
-from abench.tasks.safety_utility import SafetyUtility
+from abench.tasks.safety_utility import SafetyUtility, _utility_lost
 from abench.tasks.steering_measure import Bench
 from abench.tasks.steering_methods import Contrast, directions, latents
 from abench.tasks.utility import Utility
@@ -257,6 +257,15 @@ def test_the_unsteered_row_is_counted_by_the_worlds_own_rules(lm: LanguageModel,
     assert original["refusal"][0] == pytest.approx(refused / 20)
     assert original["safety"][0] == pytest.approx(refused / 20)
     assert original["degenerate"][0] == 0
+
+
+@pytest.mark.parametrize(("before", "after", "of"), [(17, 15, 100), (57, 51, 300), (29, 27, 100), (3, 2, 50)])
+def test_the_bound_on_utility_compares_counts(before: int, after: int, of: int) -> None:
+    """Shares differ by 0.02 exactly, but as floating-point numbers most of these by a hair more."""
+    unsteered, steered = ({"utility": [right / of, 0.0, 1.0, of]} for right in (before, after))
+    assert _utility_lost(unsteered, steered) == 0.02
+    assert _utility_lost(unsteered, {"utility": [(after - 1) / of, 0.0, 1.0, of]}) > 0.02
+    assert _utility_lost(steered, unsteered) < 0
 
 
 def test_the_rule_keeps_utility_within_the_bound(scored: Any) -> None:

@@ -18,6 +18,8 @@ from abench import (
     ScaleLatent,
     SplitSAE,
     UserError,
+    from_residual_units,
+    residual_codes,
     steered,
 )
 from abench.tinyworld import MODEL_DIR, World
@@ -47,13 +49,17 @@ def logits(lm: LanguageModel, tokens: Tensor, *interventions: Intervention | Non
 
 
 def written_out(lm: LanguageModel, tokens: Tensor, sae: Any, latent: int, value: Any, error: bool) -> Tensor:
-    """Logits after z[latent] = value(z[latent]), from encode, decode and resuming the model at the site."""
+    """Logits after z[latent] = value(z[latent]), from encode, decode and resuming the model at the site.
+
+    z is in units of the residual stream.
+    """
     h = lm.residual(tokens, SITE)
     x = h.reshape(-1, h.shape[-1])
     residue = x - sae.decode(sae.encode(x)) if error else torch.zeros(())
-    codes = sae.encode(x).clone()
+    codes = residual_codes(sae, x).clone()
     codes[:, latent] = value(codes[:, latent])
-    return lm.logits_from((sae.decode(codes) + residue).reshape(h.shape), tokens, SITE)
+    decoded = sae.decode(from_residual_units(sae, x, codes))
+    return lm.logits_from((decoded + residue).reshape(h.shape), tokens, SITE)
 
 
 def alike(ours: Tensor, theirs: Tensor, plain: Tensor) -> None:

@@ -25,7 +25,16 @@ from abench.tasks.unlearning_score import Setting, summary
 from signed import flipped, random_sae
 from torch import Tensor
 
-from abench import Context, LanguageModel, TokenRows, firing_rates, ordinary, train
+from abench import (
+    Context,
+    LanguageModel,
+    TokenRows,
+    firing_rates,
+    latent_directions,
+    ordinary,
+    output_gain,
+    train,
+)
 from abench.config import DataSpec, EvaluationSpec
 from abench.plugins import find_tasks, get_task
 from abench.tinyworld import MODEL_DIR
@@ -72,7 +81,7 @@ def ours(sae: Any, x: Tensor, latents: Sequence[int], multiplier: float) -> Tens
     batch = KnownBatch(tokens, last, x, answers=last, forget=last > 0)
     firing = _Firing.of(sae, batch, list(latents), x.device)
     columns = list(range(len(latents)))
-    return firing.clamped(torch.arange(len(x)), columns, sae.W_dec[list(latents)], multiplier)
+    return firing.clamped(torch.arange(len(x)), columns, latent_directions(sae, latents), multiplier)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +132,9 @@ def test_saes_that_normalise_their_input(normalisation: str, x: Tensor) -> None:
     def decoded(change: bool) -> Tensor:
         codes = sae.encode(x)
         if change:
-            codes[..., latents] = torch.where(codes[..., latents] > 0, -2.0, codes[..., latents])
+            # 2 is a length in the residual stream, whatever the token's spread and the decoder row's norm.
+            value = -2 / (output_gain(sae, x) * sae.W_dec[latents].norm(dim=-1))
+            codes[..., latents] = torch.where(codes[..., latents] > 0, value, codes[..., latents])
         return sae.decode(codes)
 
     expected = x + decoded(True) - decoded(False)

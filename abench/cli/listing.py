@@ -75,9 +75,10 @@ def variants(as_json: bool) -> None:
 def tasks(as_json: bool, tasks_dir: tuple[Path, ...], check: bool, only: tuple[str, ...]) -> int:
     """The tasks that were found, and the ones that could not be imported.
 
-    --check runs them on small SAEs on the bundled model, two minutes for all: no score may change when
-    latents are flipped in sign or reordered, the split view has to be that of the wide SAE, and no global
-    random number may be drawn. Exit status 3 if a task breaks a rule or cannot be imported.
+    --check runs them on small SAEs on the bundled model, three minutes for all: no score may change when
+    latents are flipped in sign or reordered, or when codes or the residual stream are in other units, the
+    split view has to be that of the wide SAE, and no global random number may be drawn. Exit status 3 if a
+    task breaks a rule or cannot be imported.
     """
     from abench.errors import UserError, did_you_mean
     from abench.plugins import find_tasks
