@@ -29,7 +29,7 @@ from abench.records import SAERecord as SAERecord
 from abench.records import Status as Status
 from abench.sae_folder import CURVE_FILE as CURVE_FILE
 from abench.sae_folder import MARK, read_sae
-from abench.sealed import Damaged, Stamp, Verified, read_sealed, write_sealed
+from abench.sealed import Damaged, Stamp, Verified, fields_of, raw_of, read_sealed, write_sealed
 from abench.store_mark import check_mark
 
 KEY_DIGITS = 12
@@ -46,6 +46,7 @@ class Store:
         self._named: set[tuple[Path, Stamp | None]] = set()
         self._verified = Verified()
         self._standings: dict[Path, tuple[Stamp, Status]] = {}
+        self._cell_files: dict[str, Path] = {}
 
     @classmethod
     def open(cls, root: Path, *, create: bool) -> "Store":
@@ -123,8 +124,10 @@ class Store:
     # Cells
 
     def cell_file(self, cell: Cell) -> Path:
-        place = self.root / "cells" / cell.sae.model.name / cell.sae.site / cell.sae.label
-        return place / f"{cell.label}-{cell.key[:KEY_DIGITS]}.json"
+        if cell.key not in self._cell_files:
+            sae, name = cell.sae, f"{cell.label}-{cell.key[:KEY_DIGITS]}.json"
+            self._cell_files[cell.key] = self.root / f"cells/{sae.model.name}/{sae.site}/{sae.label}/{name}"
+        return self._cell_files[cell.key]
 
     def get(self, cell: Cell) -> Record | None:
         """The record of a cell; None if there is none, or none that is whole."""
@@ -139,9 +142,18 @@ class Store:
             return "missing"
         known = self._standings.get(file)
         if known is None or known[0] != stamp:
-            record = self.get(cell)
-            known = self._standings[file] = (stamp, "damaged" if record is None else record.status)
+            known = self._standings[file] = (stamp, self._status_in(file, cell.key))
         return known[1]
+
+    def _status_in(self, file: Path, key: str) -> Status:
+        try:
+            found, status = fields_of(raw_of(file), "key", "status")
+            _check_key(found, key)
+        except (FileNotFoundError, Damaged) as error:
+            self._name_damage(file, f"{file} is damaged ({error}); it is computed again")
+            return "damaged"
+        known: Status = status
+        return known
 
     def put(self, cell: Cell, record: Record) -> None:
         write_sealed(self.cell_file(cell), asdict(record))
@@ -185,8 +197,7 @@ class Store:
     def _read(self, file: Path, key: str | None) -> Record | None:
         try:
             content = read_sealed(file)
-            if key is not None and content.get("key") != key:
-                raise Damaged("it holds the result of another key")
+            _check_key(content.get("key"), key)
             return Record(**content)
         except FileNotFoundError:
             return None
@@ -205,3 +216,8 @@ class Store:
         if (file, stamp) not in self._named:
             self._named.add((file, stamp))
             self.damaged.append(sentence)
+
+
+def _check_key(found: object, key: str | None) -> None:
+    if key is not None and found != key:
+        raise Damaged("it holds the result of another key")
