@@ -8,12 +8,27 @@ from typing import Any
 
 def canonical_json(spec: Mapping[str, Any]) -> str:
     """JSON with sorted keys and no white space; raises ValueError for NaN and infinities."""
-    return json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return canonical_value(spec)
+
+
+def canonical_value(value: Any) -> str:
+    """The same of any JSON value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def canonical_of_parts(parts: Mapping[str, str]) -> str:
+    """The canonical JSON of a mapping whose values are canonical JSON already."""
+    return "{" + ",".join(f"{json.dumps(name)}:{parts[name]}" for name in sorted(parts)) + "}"
 
 
 def key_of(spec: Mapping[str, Any]) -> str:
     """sha256 of the canonical JSON, 64 hex digits."""
-    return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
+    return digest_of(canonical_json(spec))
+
+
+def digest_of(canonical: str) -> str:
+    """The key of what has this canonical JSON."""
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def difference(left: Any, right: Any, path: str = "") -> list[tuple[str, Any, Any]]:

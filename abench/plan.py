@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from abench.config import DataSpec, EvaluationSpec, ModelConfig, RunConfig, TrainingSpec
 from abench.errors import UserError
 from abench.inputs import TEXT
-from abench.keys import key_of
+from abench.keys import canonical_json, canonical_of_parts, canonical_value, digest_of
 from abench.recorded import RecordedData
 from abench.task import Task, View
 
@@ -69,7 +69,7 @@ class SAEJob:
     text: str | None = None
     """Hash of the text's content where it is a local file."""
 
-    @property
+    @cached_property
     def label(self) -> str:
         return sae_label(self.labels())
 
@@ -99,8 +99,13 @@ class SAEJob:
         }
 
     @cached_property
+    def canonical(self) -> str:
+        """The canonical JSON of the spec, which is part of that of each of its cells."""
+        return canonical_json(self.spec())
+
+    @cached_property
     def key(self) -> str:
-        return key_of(self.spec())
+        return digest_of(self.canonical)
 
 
 @dataclass(frozen=True)
@@ -124,9 +129,11 @@ class Cell:
 
     def spec(self) -> dict[str, Any]:
         """Everything that can change the scores."""
+        return {"sae": self.sae.spec(), **self._own_spec()}
+
+    def _own_spec(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
-            "sae": self.sae.spec(),
             "task": {
                 "name": self.task.name,
                 "version": self.task.version,
@@ -139,7 +146,9 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        return key_of(self.spec())
+        # The SAE's part, by far the largest, is written once for all its cells.
+        own = {name: canonical_value(value) for name, value in self._own_spec().items()}
+        return digest_of(canonical_of_parts(own | {"sae": self.sae.canonical}))
 
 
 @dataclass(frozen=True)

@@ -67,26 +67,50 @@ def read_sealed(file: Path) -> dict[str, Any]:
 
     Raises FileNotFoundError where there is none, and Damaged where it cannot be read or was changed.
     """
+    return content_of(raw_of(file))
+
+
+def raw_of(file: Path) -> bytes:
+    """The bytes of a file; raises FileNotFoundError, and Damaged where they cannot be read."""
     try:
-        raw = file.read_bytes()
+        return file.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise Damaged(f"it cannot be read: {error.strerror or error}") from error
-    return content_of(raw)
 
 
 def content_of(raw: bytes) -> dict[str, Any]:
     """The content that the bytes of a sealed file stand for; raises Damaged if they were changed."""
-    digest = hashlib.sha256(memoryview(raw)[_LINE:]).hexdigest()
-    if raw[:_LINE] != b"".join((_BEFORE, digest.encode(), _AFTER)):
-        raise Damaged("its checksum does not fit its content" if raw else "it is empty")
+    _check(raw)
     try:
         content: dict[str, Any] = json.loads(raw)
     except ValueError as error:
         raise Damaged(f"it is not JSON: {error}") from error
     del content["sha256"]
     return content
+
+
+def fields_of(raw: bytes, *names: str) -> list[Any]:
+    """Some numbers or strings of a sealed file's content, without reading all of it; None for one not there.
+
+    Raises Damaged as `content_of` does.
+    """
+    _check(raw)
+    return [_field(raw, name) for name in names]
+
+
+def _field(raw: bytes, name: str) -> Any:
+    # One space is the indent of the outermost fields alone, and no string has a line break in it.
+    before = f"\n {json.dumps(name)}: ".encode()
+    start = raw.find(before)
+    return None if start < 0 else json.loads(raw[start + len(before) :].partition(b"\n")[0].rstrip(b","))
+
+
+def _check(raw: bytes) -> None:
+    digest = hashlib.sha256(memoryview(raw)[_LINE:]).hexdigest()
+    if raw[:_LINE] != b"".join((_BEFORE, digest.encode(), _AFTER)):
+        raise Damaged("its checksum does not fit its content" if raw else "it is empty")
 
 
 def manifest_of(folder: Path) -> dict[str, str]:

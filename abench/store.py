@@ -35,7 +35,7 @@ from abench.records import SAERecord as SAERecord
 from abench.records import Status as Status
 from abench.sae_folder import CURVE_FILE as CURVE_FILE
 from abench.sae_folder import MARK, read_sae
-from abench.sealed import Damaged, Stamp, Verified, read_sealed, write_sealed
+from abench.sealed import Damaged, Stamp, Verified, fields_of, raw_of, read_sealed, write_sealed
 from abench.storage import writing
 from abench.store_mark import check_mark
 
@@ -54,6 +54,7 @@ class Store:
         self._named: set[tuple[Path, Stamp | None]] = set()
         self._verified = Verified()
         self._standings: dict[Path, tuple[Stamp, Status]] = {}
+        self._cell_files: dict[str, Path] = {}
 
     @classmethod
     def open(cls, root: Path, *, create: bool) -> "Store":
@@ -148,9 +149,11 @@ class Store:
     # Cells
 
     def cell_file(self, cell: Cell) -> Path:
-        sae = cell.sae
-        place = self.root / "cells" / path_part(sae.model.name) / path_part(sae.site) / path_part(sae.label)
-        return place / path_part(f"{cell.label}-{cell.key[:KEY_DIGITS]}.json")
+        if cell.key not in self._cell_files:
+            sae = cell.sae
+            parts = (sae.model.name, sae.site, sae.label, f"{cell.label}-{cell.key[:KEY_DIGITS]}.json")
+            self._cell_files[cell.key] = self.root / "cells" / "/".join(map(path_part, parts))
+        return self._cell_files[cell.key]
 
     def get(self, cell: Cell) -> Record | None:
         """The record of a cell; None if there is none, or none that is whole."""
@@ -165,9 +168,18 @@ class Store:
             return "missing"
         known = self._standings.get(file)
         if known is None or known[0] != stamp:
-            record = self.get(cell)
-            known = self._standings[file] = (stamp, "damaged" if record is None else record.status)
+            known = self._standings[file] = (stamp, self._status_in(file, cell.key))
         return known[1]
+
+    def _status_in(self, file: Path, key: str) -> Status:
+        try:
+            found, status = fields_of(raw_of(file), "key", "status")
+            _check_key(found, key)
+        except (FileNotFoundError, Damaged) as error:
+            self._name_damage(file, f"{file} is damaged ({error}); it is computed again")
+            return "damaged"
+        known: Status = status
+        return known
 
     def put(self, cell: Cell, record: Record, lease: Lease | None = None) -> None:
         """Keep a cell's record. Without a lease, takes it for this.
@@ -238,8 +250,7 @@ class Store:
     def _read(self, file: Path, key: str | None) -> Record | None:
         try:
             content = read_sealed(file)
-            if key is not None and content.get("key") != key:
-                raise Damaged("it holds the result of another key")
+            _check_key(content.get("key"), key)
             return Record(**content)
         except FileNotFoundError:
             return None
@@ -258,6 +269,11 @@ class Store:
         if (file, stamp) not in self._named:
             self._named.add((file, stamp))
             self.damaged.append(sentence)
+
+
+def _check_key(found: object, key: str | None) -> None:
+    if key is not None and found != key:
+        raise Damaged("it holds the result of another key")
 
 
 def _hidden(path: Path) -> Path:

@@ -48,35 +48,31 @@ class Made{number}(Task):
 '''
 
 
-def words(folder: Path) -> list[str]:
-    """The command line of a run of 20,000 cells: 2,000 SAEs, ten tasks."""
+def grid(folder: Path) -> dict[str, object]:
+    """The options of a run of 20,000 cells: 2,000 SAEs, ten tasks."""
     tasks = folder / "tasks"
     tasks.mkdir()
     for number in range(TASKS):
         (tasks / f"made{number}.py").write_text(TASK_FILE.format(number=number), encoding="utf-8")
-    names = ",".join(["core", *(f"made{number}" for number in range(TASKS))])
-    variants = "abstopk,topk,jumprelu,batchtopk,relu"
-    k = ",".join(map(str, range(4, 24)))
-    seeds = ",".join(map(str, range(SEEDS)))
-    grid = ["--variants", variants, "--k", k, "--seeds", seeds, "--width", "256"]
-    return [*grid, "--tasks", names, "--tasks-dir", str(tasks), "--results", str(folder / "results")]
+    return {
+        "variants": ("abstopk", "topk", "jumprelu", "batchtopk", "relu"),
+        "k": tuple(range(4, 24)),
+        "seeds": tuple(range(SEEDS)),
+        "width": (256,),
+        "tasks": ("core", *(f"made{number}" for number in range(TASKS))),
+    }
 
 
-def plan(arguments: list[str], folder: Path) -> Plan:
-    from click.testing import CliRunner
+def words(options: dict[str, object], folder: Path) -> list[str]:
+    """The same as a command line."""
+    values = {name: ",".join(map(str, value)) for name, value in options.items()}  # type: ignore[call-overload]
+    given = [word for name, value in values.items() for word in (f"--{name}", value)]
+    return [*given, "--tasks-dir", str(folder / "tasks"), "--results", str(folder / "results")]
 
-    from abench.cli import run as commands
 
-    found: list[Plan] = []
-
-    def remember(asked: object, **_: object) -> Plan:
-        found.append(plan_of(asked, fetch=False))  # type: ignore[arg-type]
-        raise SystemExit(0)
-
-    commands.plan_of, kept = remember, commands.plan_of
-    CliRunner().invoke(commands.status, arguments)
-    commands.plan_of = kept
-    return found[0]
+def plan(options: dict[str, object], folder: Path) -> Plan:
+    asked = {"config": None, "options": options, "assignments": (), "tasks_dirs": (folder / "tasks",)}
+    return plan_of(asked, fetch=False)
 
 
 def fill(whole: Plan, folder: Path) -> None:
@@ -139,10 +135,10 @@ def measured(command: str, arguments: list[str]) -> list[str]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        arguments = words(folder)
-        whole = plan(arguments, folder)
+        options = grid(folder)
+        whole = plan(options, folder)
         fill(whole, folder)
-        rows = [measured(command, arguments) for command in ("status", "report", "run")]
+        rows = [measured(command, words(options, folder)) for command in ("status", "report", "run")]
         print(table(["command", "wall clock", "CPU", "peak memory", "exit status"], rows))
         print(f"\n{len(whole.cells):,} cells of {len(whole.saes):,} SAEs. {machine()}")
 

@@ -183,6 +183,7 @@ def kill_everywhere(
             return {"operations": number, "wrong": wrong}
         if ended != -signal.SIGKILL or in_child(resume) != 0:
             wrong.append(number)
+            print(f"operation {number}: the child ended with {ended}", file=sys.stderr)
         number += 1
 
 

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abench.sealed import Damaged, Verified, content_of, manifest_of, read_sealed, sealed_text, write_sealed
+from abench.sealed import (
+    Damaged,
+    Verified,
+    content_of,
+    fields_of,
+    manifest_of,
+    read_sealed,
+    sealed_text,
+    write_sealed,
+)
 
 CONTENT = {"key": "c0ffee", "scores": {"nmse": 0.1 + 0.2}, "text": "ä\n\"'", "nothing": None}
 
@@ -24,6 +33,18 @@ def test_what_is_sealed_is_what_is_read(content: dict[str, object]) -> None:
     raw = sealed_text(content).encode()
     assert content_of(raw) == content
     assert {name: value for name, value in json.loads(raw).items() if name != "sha256"} == content
+
+
+@given(st.dictionaries(st.text(min_size=1), st.none() | st.integers() | st.text(), min_size=1, max_size=5))
+def test_single_fields_are_read_without_the_rest(content: dict[str, object]) -> None:
+    content = {"before": {"key": [1]}, **content} if "before" not in content else content
+    content.pop("sha256", None)
+    raw = sealed_text(content | {"last": 1}).encode()
+    names = [name for name, value in content.items() if not isinstance(value, dict)]
+    assert fields_of(raw, *names, "last") == [*(content[name] for name in names), 1]
+    assert fields_of(raw, "not there") == [None]
+    with pytest.raises(Damaged):
+        fields_of(raw[:-1], "last")
 
 
 def test_every_bit_and_every_missing_byte_is_noticed() -> None:

@@ -135,6 +135,12 @@ def test_keys_do_not_depend_on_order_and_survive_json(spec: dict[str, object]) -
     assert key_of(spec) == key_of(backwards) == key_of(json.loads(canonical_json(spec)))
 
 
+def test_a_cell_s_key_is_that_of_its_whole_spec() -> None:
+    for cell in plan().cells:
+        assert cell.key == key_of(cell.spec())
+        assert cell.sae.key == key_of(cell.sae.spec())
+
+
 def test_nan_has_no_key() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         key_of({"x": float("nan")})
