@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from abench.config import DataSpec, EvaluationSpec
 from abench.kept import Kept, MemoryKept
+from abench.spec import Spec
 
 View = Literal["native", "split"]
 """How a signed SAE is read: `native`, a latent is one unit with two poles; `split`, each (latent, sign) is
@@ -71,15 +70,13 @@ class Context:
     """Tells the user how far the task is; one short line."""
 
 
-class Task(BaseModel, ABC):
+class Task(Spec, ABC):
     """An evaluation. Its fields are its options; declare them with types and defaults.
 
     A subclass sets `name`, `version` and `metrics`, and implements `score`. Change `version` whenever the
     numbers change: it is part of the key under which results are kept. `seed`s come from
     `ctx.evaluation.seed`; the global random state is not to be touched.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
     version: ClassVar[str]
