@@ -3,6 +3,11 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_SHORT = 80
+"""Characters of a value that a message shows."""
+_MEMORY_SIGNS = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+"""What torch's errors for memory that is used up say; they are RuntimeErrors."""
+
 
 class UserError(Exception):
     """A mistake in what abench was asked to do: one sentence saying what, where and what next.
@@ -11,10 +16,34 @@ class UserError(Exception):
     """
 
 
+class OutputClosed(KeyboardInterrupt):
+    """Whoever read our output has gone away, as in `abench run 2>&1 | head`.
+
+    It ends the work as Ctrl-C does: nothing that handles the failure of a cell or a task stops it.
+    """
+
+
+def short(value: object) -> str:
+    """A value as messages show it: its repr, with the middle left out where it is long."""
+    if isinstance(value, int) and abs(value) > 10**_SHORT:
+        return f"a whole number of {value.bit_length()} bits"  # Python refuses to print 5,000 digits
+    if isinstance(value, str):
+        value = cut(value, _SHORT)
+    return cut(repr(value), _SHORT + 2)
+
+
+def cut(text: str, length: int) -> str:
+    """A text of at most `length` characters: the middle of a longer one is replaced by an ellipsis."""
+    if len(text) <= length:
+        return text
+    half = (length - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'topk'?"` for a near miss of a known name, otherwise the list of known names."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.6)
+    near = get_close_matches(cut(name, _SHORT), names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{near[0]}'?"
     return f"; known: {', '.join(names)}" if names else ""
@@ -30,7 +59,9 @@ def outside_cause(error: BaseException) -> str | None:
         place = next((str(name) for name in (error.filename2, error.filename) if name is not None), None)
         cause = error.strerror or str(error) or type(error).__name__
         return f"{place}: {cause}" if place else cause
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS)
+    ):
         return "there is not enough memory for this"
     if isinstance(error, RecursionError):
         return "something is nested too deeply"

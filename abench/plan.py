@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from abench.config import DataSpec, EvaluationSpec, ModelConfig, RunConfig, TrainingSpec
+from abench.config.sources import Sources
 from abench.errors import UserError
 from abench.inputs import TEXT
 from abench.keys import canonical_json, canonical_of_parts, canonical_value, digest_of
 from abench.recorded import RecordedData
 from abench.task import Task, View
+from abench.yamlfile import Document
 
 if TYPE_CHECKING:
     from abench.variants import Variant
@@ -20,6 +23,9 @@ SCHEMA = 1
 
 TRAINING_VERSIONS = {"float32": 1, "bfloat16": 2}
 """By precision; to be raised whenever the same training spec gives other weights."""
+
+MOST_SAES = 10_000
+"""SAEs of one run. Each has several cells, and a plan holds them all."""
 
 SYNTHETIC_VERSION = 1
 """To be raised whenever the same synthetic model gives other activations."""
@@ -178,17 +184,26 @@ class Plan:
         return tuple(cell for group in self.groups for cell in group.cells)
 
 
-def check_sizes(config: RunConfig, model: ModelConfig) -> None:
-    """Raise UserError for layers the model does not have, and for a k that is not below the width."""
-    width = min(_widths(config, model))
-    for layer in config.layers or model.layers:
-        if not 0 <= layer < model.n_layers:
-            raise UserError(
-                f"layer {layer} is out of range: {model.title} has blocks 0 to {model.n_layers - 1}"
-            )
-    for k in config.k or model.k:
-        if k >= width:
-            raise UserError(f"k = {k} must be smaller than the width ({width} latents)")
+def check_sizes(config: RunConfig, model: ModelConfig, sources: Sources | None = None) -> None:
+    """Raise UserError for layers the model does not have, a k that is not below the width, or too many SAEs.
+
+    `sources` tell where the numbers were given, for the sentence.
+    """
+    at = sources or Sources((Document("the run", {}),))
+    widths = sae_widths(config, model)
+    with at.blamed("layers"):
+        for layer in config.layers or model.layers:
+            if not 0 <= layer < model.n_layers:
+                raise UserError(
+                    f"layer {layer} is out of range: {model.title} has blocks 0 to {model.n_layers - 1}"
+                )
+    with at.blamed("k"):
+        for k in config.k or model.k:
+            if k >= min(widths):
+                raise UserError(f"k = {k} must be smaller than the width ({min(widths)} latents)")
+    lists = (config.layers or model.layers, config.variants, widths, config.k or model.k, config.seeds)
+    if (saes := prod(map(len, lists))) > MOST_SAES:
+        raise UserError(f"the run has {saes:,} SAEs; one run may have {MOST_SAES:,}: divide it into several")
 
 
 def make_plan(
@@ -215,7 +230,7 @@ def make_plan(
         saes = tuple(
             SAEJob(ref, site, variants[v], k, width, seed, config.training, data, hashes.get(TEXT))
             for v in config.variants
-            for width in _widths(config, model)
+            for width in sae_widths(config, model)
             for k in config.k or model.k
             for seed in config.seeds
         )
@@ -240,5 +255,6 @@ def _inputs(hashes: Mapping[str, str], task: str) -> tuple[tuple[str, str], ...]
     return tuple((path.removeprefix(prefix), h) for path, h in hashes.items() if path.startswith(prefix))
 
 
-def _widths(config: RunConfig, model: ModelConfig) -> tuple[int, ...]:
+def sae_widths(config: RunConfig, model: ModelConfig) -> tuple[int, ...]:
+    """Numbers of latents of the run's SAEs."""
     return config.width or ((config.width_factor or model.width_factor) * model.d_model,)

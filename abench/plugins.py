@@ -21,11 +21,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from abench.complaints import complaint, named
 from abench.declaration import declaration_problems
-from abench.errors import UserError, did_you_mean
+from abench.errors import UserError, did_you_mean, short
 from abench.names import name_problem
 from abench.printable import visible
-from abench.secrets import UNSHOWN
 from abench.task import Task
 
 
@@ -89,26 +89,24 @@ def get_task(name: str, options: Mapping[str, Any], found: Mapping[str, FoundTas
     """
     if name not in found:
         where = sorted({each.source.rpartition(".")[0] or each.source for each in found.values()})
-        raise UserError(f"unknown task '{name}'{did_you_mean(name, found)} (looked in {', '.join(where)})")
+        near = did_you_mean(name, found)
+        raise UserError(f"unknown task {short(name)}{near} (looked in {', '.join(where)})")
     each = found[name]
     if each.task is None:
         raise UserError(f"task '{name}' ({each.source}) {each.refusal}")
     try:
-        return each.task(**options)
+        return each.task.model_validate(dict(options))
     except ValidationError as error:
         raise UserError(_option_sentence(each.task, error)) from error
 
 
 def _option_sentence(task: type[Task], error: ValidationError) -> str:
-    problem = error.errors()[0]
-    option = ".".join(str(step) for step in problem["loc"])
+    problem = error.errors(include_url=False)[0]
+    where = f"task '{task.name}'"
     if problem["type"] == "extra_forbidden":
-        return f"task '{task.name}' has no option '{option}'{did_you_mean(option, task.model_fields)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    if not option:
-        return f"task '{task.name}': {message}"
-    given = "" if problem["type"] == UNSHOWN else f" (got {problem['input']!r})"
-    return f"option '{option}' of task '{task.name}': {message}{given}"
+        option = str(problem["loc"][-1])
+        return f"{where} has no option {short(option)}{did_you_mean(option, task.model_fields)}"
+    return complaint(f"option '{named(problem['loc'])}' of {where}" if problem["loc"] else where, problem)
 
 
 def _from_package(package: str) -> Iterator[FoundTask]:

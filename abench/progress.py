@@ -4,10 +4,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, cast
 
 from abench.printable import printable
 from abench.secrets import hidden
+from abench.streams import LastingStream
 
 LINE_EVERY_SECONDS = 10.0
 
@@ -45,7 +46,7 @@ class Lines:
     """Progress for logs: one whole line at a time, no control characters."""
 
     def __init__(self, stream: TextIO | None = None, every: float = LINE_EVERY_SECONDS) -> None:
-        self._stream = stream or sys.stderr
+        self._stream = stream or lasting_stderr()
         self._every = every
 
     def say(self, message: str) -> None:
@@ -77,7 +78,7 @@ class Bars:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True)
+        self._console = Console(file=lasting_stderr())
 
     def say(self, message: str) -> None:
         self._console.print(printable(hidden(message)), markup=False, highlight=False, soft_wrap=True)
@@ -105,8 +106,18 @@ class Bars:
 
 
 def for_stderr() -> Progress:
-    """Bars if stderr is a terminal, lines otherwise."""
+    """Bars if stderr is a terminal, lines otherwise, nothing if it was closed."""
+    if sys.stderr is None:
+        return Silent()
     return Bars() if sys.stderr.isatty() else Lines()
+
+
+def lasting_stderr() -> TextIO:
+    """stderr for progress: what cannot be written is dropped, and a reader that has gone ends the work.
+
+    Without it an error of the log would count as one of the cell or task that reports its progress.
+    """
+    return cast(TextIO, LastingStream(sys.stderr))
 
 
 def remaining_seconds(done: int, left: int, elapsed: float) -> float:

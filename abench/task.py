@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from abench.amounts import Amount
 from abench.config import DataSpec, EvaluationSpec
 from abench.kept import Kept, MemoryKept
+from abench.spec import Spec
 
 View = Literal["native", "split"]
 """How a signed SAE is read: `native`, a latent is one unit with two poles; `split`, each (latent, sign) is
@@ -80,15 +79,13 @@ class Context:
     cell, and what is less than requested is a note under the tables."""
 
 
-class Task(BaseModel, ABC):
+class Task(Spec, ABC):
     """An evaluation. Its fields are its options; declare them with types and defaults.
 
     A subclass sets `name`, `version` and `metrics`, and implements `score`. Change `version` whenever the
     numbers change: it is part of the key under which results are kept. `seed`s come from
     `ctx.evaluation.seed`; the global random state is not to be touched.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
     version: ClassVar[str]

@@ -1,23 +1,43 @@
-"""YAML as people expect it: no sexagesimal numbers, no booleans spelt `no`, no key given twice."""
+"""YAML as people expect it: no sexagesimal numbers, no booleans spelt `no`, no key given twice.
 
+What a file or an option holds is data from outside: its size, its depth and its kinds of values are bounded,
+so that a wrong file is a sentence at once and never a wait.
+"""
+
+import os
 import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from abench.errors import UserError
+from abench.errors import UserError, cut, outside_cause, short
+from abench.secrets import notice
+
+MOST_BYTES = 1 << 18
+"""Size of the largest file that is read, 256 KiB; a run's configuration has one or two."""
+_DEEPEST = 30
+"""Levels of lists and mappings inside one another."""
+_MOST_DIGITS = 100
+"""Digits of a whole number; Python itself refuses from 4,301 on."""
+
+KeyPath = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the scalars of YAML 1.2.
 
-    YAML 1.1 reads `1e-3` as a string, `no` as False and `10:30` as 630.
+    YAML 1.1 reads `1e-3` as a string, `no` as False and `10:30` as 630; it also knows dates, and keys such
+    as `<<` and `=` that mean something else than themselves.
     """
 
 
+_KEPT_TAGS = ("tag:yaml.org,2002:null",)
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":bool", ":int", ":float"))]
+    first: [(tag, regexp) for tag, regexp in resolvers if tag in _KEPT_TAGS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$", re.I), list("tTfF"))
@@ -31,67 +51,174 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: dict[Any, int] = {}
+class _Refused(Exception):  # noqa: N818 - never leaves this module
+    """What this reader does not take, and the line (from 1) on which it stands."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    seen: dict[str, int] = {}
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
         line = key_node.start_mark.line + 1
+        key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+        if not isinstance(key, str):
+            what = short(key) if isinstance(key_node, yaml.ScalarNode) else f"a {key_node.id}"
+            raise _Refused(line, f"a key must be a text, not {what}; put it in quotes if it is one")
         if key in seen:
-            raise UserError(f"line {line}: '{key}' is given twice (first on line {seen[key]})")
+            raise _Refused(line, f"{short(key)} is given twice (first on line {seen[key]})")
         seen[key] = line
     return loader.construct_mapping(node, deep=True)
 
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     # PyYAML's own reads 010 as octal.
-    return int(str(loader.construct_scalar(node)).replace("_", ""))
+    digits = str(loader.construct_scalar(node)).replace("_", "")
+    if len(digits) > _MOST_DIGITS:
+        raise _Refused(node.start_mark.line + 1, f"a number of {len(digits):,} digits is too long")
+    return int(digits)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
+@dataclass(frozen=True)
+class Document:
+    """A mapping that was read, and where each of its keys stands."""
+
+    where: str
+    """File or option that it comes from."""
+    values: Mapping[str, Any]
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
+    """Line (from 1) of each key and item; empty for what has no lines."""
+
+    def place(self, path: KeyPath) -> str | None:
+        """`file:line` of the key or item at `path`; None if the document does not hold it."""
+        value: Any = self.values
+        for step in path:
+            if isinstance(value, Mapping):
+                known = step in value
+            else:
+                known = isinstance(value, list | tuple) and isinstance(step, int) and step < len(value)
+            if not known:
+                return None
+            value = value[step]
+        line = self.lines.get(path)
+        return f"{self.where}:{line}" if line else self.where
+
+
 def parse(text: str, where: str) -> Any:
     """The value of one YAML document; UserError naming `where` and the line if it is not YAML."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{where}{line} is not valid YAML: {problem}") from error
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+    return _read(text, where)[0]
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping a YAML file holds; UserError if the file is missing, unreadable or something else."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    value = parse(text, str(path))
+def parse_mapping(text: str, where: str) -> Document:
+    """The mapping that a text holds, with the lines of its keys; UserError if it is something else."""
+    value, lines = _read(text, where)
     if not isinstance(value, dict):
-        raise UserError(f"{path} must hold a mapping of keys to values, not {_kind(value)}")
-    return value
+        raise UserError(f"{where} must hold a mapping of keys to values, not {_kind(value)}")
+    return Document(where, value, lines)
 
 
-def line_of(text: str, path: tuple[str | int, ...]) -> int | None:
-    """The line (from 1) on which the key or item at `path` stands; None if it is not in the text."""
-    node = yaml.compose(text, Loader=_Loader)
-    line: int | None = None
-    for step in path:
-        if isinstance(node, yaml.MappingNode):
-            found = [(key, value) for key, value in node.value if key.value == str(step)]
-            if not found:
-                return line
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            node = node.value[step]
-            line = node.start_mark.line + 1
-        else:
-            return line
-    return line
+def read_mapping(path: Path) -> Document:
+    """The mapping a YAML file holds; UserError if the file is missing, unreadable or something else.
+
+    What looks like a key in it is kept out of all output from then on.
+    """
+    text = read_text(path)
+    notice(text)
+    return parse_mapping(text, str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a regular file of at most MOST_BYTES in UTF-8, with or without a byte-order mark.
+
+    Raises UserError for any other: a folder, a pipe or device, which might never end, or a file of a model.
+    """
+    try:
+        # Opening a pipe would wait for whoever writes to it.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
+            kind = os.fstat(handle).st_mode
+            content = file.read(MOST_BYTES + 1) if stat.S_ISREG(kind) else None
+    except IsADirectoryError as error:
+        raise UserError(f"{path} cannot be read: it is a folder") from error
+    except (OSError, ValueError) as error:
+        cause = (error.strerror if isinstance(error, OSError) else None) or outside_cause(error) or str(error)
+        raise UserError(f"{path} cannot be read: {cause}") from error
+    if content is None:
+        raise UserError(f"{path} cannot be read: it is not a regular file")
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{path} is larger than {MOST_BYTES >> 10} KiB, which no configuration is")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line} cannot be read: it is not text in UTF-8") from error
+
+
+def _read(text: str, where: str) -> tuple[Any, dict[KeyPath, int]]:
+    """The value, and the line of each key and item in it."""
+    loader: _Loader | None = None
+    try:
+        _check_events(text)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, {}
+        return loader.construct_document(node), dict(_lines(node, ()))
+    except yaml.YAMLError as error:
+        raise UserError(f"{_place(error, text, where)} is not valid YAML: {_problem(error)}") from error
+    except _Refused as error:
+        raise UserError(f"{where}:{error.line}: {error}") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _check_events(text: str) -> None:
+    """Refuse what would take long or too much: great depth, and references that multiply what is there."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            raise _Refused(line, f"more than {_DEEPEST} levels of lists and mappings inside one another")
+        if getattr(event, "anchor", None) is not None:
+            raise _Refused(line, "anchors (&name) and aliases (*name) are not supported: write the value out")
+        if getattr(event, "tag", None) is not None:
+            raise _Refused(
+                line, f"tags such as {cut(str(event.tag), 40)} are not supported; quotes make a text"
+            )
+
+
+def _lines(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*path, str(key.value)), key.start_mark.line + 1
+            yield from _lines(value, (*path, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            yield (*path, number), item.start_mark.line + 1
+            yield from _lines(item, (*path, number))
+
+
+def _place(error: yaml.YAMLError, text: str, where: str) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"{where}:{mark.line + 1}"
+    position = getattr(error, "position", None)  # of a character that YAML does not allow
+    return where if position is None else f"{where}:{text.count(chr(10), 0, position) + 1}"
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    return cut(getattr(error, "problem", None) or str(error).splitlines()[0], 200)
 
 
 def _kind(value: object) -> str:

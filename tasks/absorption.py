@@ -93,32 +93,32 @@ class Absorption(Task):
     # The letters' probe learns from the residual stream at the rate that sae-bench fixes.
     in_stream_units: ClassVar[frozenset[str]] = frozenset(metric.name for metric in metrics)
 
-    examples: int = Field(10, ge=1)
+    examples: int = Field(10, ge=1, le=1000)
     """Worked examples before each word."""
     train_share: float = Field(0.8, gt=0, lt=1)
     """Share of the words that probes learn from."""
-    max_k: int = Field(10, ge=1)
+    max_k: int = Field(10, ge=1, le=10**7)
     """The most latents that may stand for a letter (sae-bench: max_k_value)."""
-    f1_jump: float = Field(0.03, ge=0)
+    f1_jump: float = Field(0.03, ge=0, le=1e6)
     """What one more latent must add to the F1 (f1_jump_threshold)."""
-    l1_decay: float = Field(0.01, ge=0)
+    l1_decay: float = Field(0.01, ge=0, le=1e6)
     """Weight of the L1 norm that ranks latents (k_sparse_probe_l1_decay)."""
-    epochs: int = Field(50, ge=1)
+    epochs: int = Field(50, ge=1, le=100_000)
     """Epochs of both probes (k_sparse_probe_num_epochs)."""
-    batch_size: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=1, le=10**7)
     """Words a step of both probes (k_sparse_probe_batch_size); null is 4096, and 32 in the tiny world."""
     min_probe_f1: float | None = Field(None, ge=0, lt=1)
     """A letter counts if the residual probe's F1 is above it (min_GT_probe_f1); null is 0.6, and 0.4 in the
     tiny world."""
     min_letters: int | None = Field(None, ge=1, le=26)
     """Fewer letters give no score (min_feats_for_eval); null is 20, and 8 in the tiny world."""
-    absorber_cosine: float = Thresholds.absorber_cosine
+    absorber_cosine: float = Field(Thresholds.absorber_cosine, ge=-1, le=1)
     """The least cosine of an absorbing pole with the probe."""
-    absorbers: int = Field(Thresholds.absorbers, ge=1)
+    absorbers: int = Field(Thresholds.absorbers, ge=1, le=10**7)
     """The most latents that absorb a letter together."""
-    projection_share: float = Field(Thresholds.projection_share, gt=0)
+    projection_share: float = Field(Thresholds.projection_share, gt=0, le=1e6)
     """The absorbers' least share of the word's projection on the probe."""
-    full_cosine: float = Thresholds.full_cosine
+    full_cosine: float = Field(Thresholds.full_cosine, ge=-1, le=1)
     """The least cosine of the pole that absorbs a letter alone."""
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> "Spelled":

@@ -59,11 +59,11 @@ class Bidirectionality(Task):
         Metric("latents", None, description="latents judged"),
     )
 
-    latents: int = Field(100, ge=1)
+    latents: int = Field(100, ge=1, le=10**7)
     """Latents to be judged, of those that fire."""
-    contexts: int = Field(8, ge=2)
+    contexts: int = Field(8, ge=2, le=1000)
     """Contexts shown of each side."""
-    around: int = Field(12, ge=1)
+    around: int = Field(12, ge=1, le=100_000)
     """Tokens shown before and after the strongest one."""
     judge: Literal["auto", "oracle", "openai"] = "auto"
     """auto: the tiny world's own, elsewhere an endpoint's model."""
@@ -76,9 +76,9 @@ class Bidirectionality(Task):
     """Environment variable that holds the endpoint's key."""
     judge_parallel: int = Field(8, ge=1, le=MOST_PARALLEL, exclude=True)
     """Questions that the endpoint is asked at once; it changes no answer, so it is in no key."""
-    validation: int = Field(120, ge=0)
+    validation: int = Field(120, ge=0, le=10**7)
     """Made-up latents on which the judge is tested; 0 tests it not."""
-    examples: int = Field(3, ge=0)
+    examples: int = Field(3, ge=0, le=1000)
     """Latents of each kind that are kept with their contexts."""
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:

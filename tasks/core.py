@@ -7,6 +7,8 @@ count like others; no score changes when a latent's sign is flipped in encoder a
 
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from abench import Context, LanguageModel, Metric, Scores, Task
 
 from .held_out import too_little_text
@@ -75,7 +77,7 @@ class Core(Task):
 
     in_stream_units: ClassVar[frozenset[str]] = frozenset({"mse"})
 
-    outlier_norm: float | None = 10.0
+    outlier_norm: float | None = Field(10.0, gt=0, le=1e9)
     """Positions with a norm above this multiple of the median keep their clean residual, as SAEs are not
     trained on them by default; None replaces them as well."""
 

@@ -19,19 +19,19 @@ from torch import Tensor
 class ProbeSettings(BaseModel):
     """What probes are trained on, and how; sae-bench's values."""
 
-    train: int | None = Field(None, ge=4)
+    train: int | None = Field(None, ge=4, le=10**7)
     """Texts a probe learns from; None is 4000, and 800 on the tiny world."""
-    test: int | None = Field(None, ge=4)
+    test: int | None = Field(None, ge=4, le=10**7)
     """Texts a probe is tested on; None is 1000, and 400 on the tiny world."""
-    context: int = Field(128, ge=2)
+    context: int = Field(128, ge=2, le=10**7)
     """Tokens of a text that are read, BOS included."""
-    probe_epochs: int = Field(20, ge=1)
-    probe_batch_size: int = Field(16, ge=1)
+    probe_epochs: int = Field(20, ge=1, le=100_000)
+    probe_batch_size: int = Field(16, ge=1, le=10**7)
     """Texts a step. It settles how much of a spurious correlation a probe takes up (SAEBench's appendix)."""
-    probe_lr: float = Field(1e-3, gt=0)
-    probe_l1: float = Field(1e-3, ge=0)
+    probe_lr: float = Field(1e-3, gt=0, le=1e6)
+    probe_l1: float = Field(1e-3, ge=0, le=1e6)
     """Factor of the sum of |weights| in the loss."""
-    probe_patience: int = Field(20, ge=1)
+    probe_patience: int = Field(20, ge=1, le=100_000)
     """Epochs without a better test accuracy after which the best probe is final."""
 
     def sizes(self, *, tiny: bool) -> dict[str, int]:

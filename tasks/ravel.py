@@ -64,17 +64,17 @@ class Ravel(HubData, Task):
     attributes: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] | None = None
     """Kind of entity -> at least two attributes; null takes sae-bench's six, or five of the tiny
     world's."""
-    pairs: int = Field(5000, ge=2)
+    pairs: int = Field(5000, ge=2, le=10**7)
     """Most pairs that cause, and most that isolate, for an attribute; at most one a known prompt."""
-    entities: int = Field(500, ge=2)
+    entities: int = Field(500, ge=2, le=10**7)
     """Entities of a kind that are used: those with the most prompts the model completes right."""
     train_share: float = Field(0.7, gt=0, lt=1)
     """Share of the pairs that the mask is learnt on; scores are over the others."""
-    learning_rate: float = Field(1e-3, gt=0)
-    epochs: int = Field(2, ge=1)
-    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0, le=1e6)
+    epochs: int = Field(2, ge=1, le=100_000)
+    batch_size: int = Field(32, ge=1, le=10**7)
     """Pairs a step."""
-    generated_tokens: int = Field(6, ge=1)
+    generated_tokens: int = Field(6, ge=1, le=1000)
     """Length of completions, by which answers are judged."""
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":

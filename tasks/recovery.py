@@ -96,7 +96,7 @@ class Recovery(Task):
         Metric("true_l0", None, "true L0", description="mean number of features that fire"),
     )
 
-    epsilon: float = Field(0.1, ge=0)
+    epsilon: float = Field(0.1, ge=0, le=1e6)
     """Coefficients up to this share of the mean true one do not count as firings, neither true nor found."""
 
     def prepare(self, lm: "SyntheticModel", ctx: Context) -> Truth:

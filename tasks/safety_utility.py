@@ -69,22 +69,24 @@ class SafetyUtility(HubData, Task):
         "validation_requests": 8,
     }
 
-    strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field((0.125, 0.25, 0.5, 1.0, 2.0), min_length=1)
+    strengths: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = Field(
+        (0.125, 0.25, 0.5, 1.0, 2.0), min_length=1
+    )
     """How far the residual stream is moved, in units of its mean norm; each is tried both ways."""
     max_loss: float = Field(0.02, ge=0, le=1)
     """Utility that a setting may cost on the validation data."""
     keep_error: bool = True
     """Whether the SAE's reconstruction error stays in the residual stream."""
-    concept_prompts: int = Field(300, ge=2)
+    concept_prompts: int = Field(300, ge=2, le=10**7)
     """Harmful and as many harmless prompts on which concepts are found (the paper's code: 300)."""
-    validation_requests: int = Field(100, ge=2)
-    test_requests: int = Field(300, ge=2)
+    validation_requests: int = Field(100, ge=2, le=10**7)
+    test_requests: int = Field(300, ge=2, le=10**7)
     """Harmful and as many harmless requests."""
-    validation_questions: int | None = Field(120, ge=1)
+    validation_questions: int | None = Field(120, ge=1, le=10**7)
     """Questions on which settings are chosen: of MMLU a subject, of the tiny world in all; null: all."""
-    shots: int = Field(5, ge=0)
+    shots: int = Field(5, ge=0, le=1000)
     """Questions shown with their answers before each question of MMLU; the tiny world is asked without."""
-    max_new_tokens: int = Field(256, ge=1)
+    max_new_tokens: int = Field(256, ge=1, le=100_000)
     """Length of a reply; the tiny world's are 24 tokens at most."""
     judge: Literal["auto", "tinyworld", "substring", "harmbench", "openai"] = "auto"
     """auto: the tiny world's own, elsewhere HarmBench's classifier."""
@@ -99,7 +101,7 @@ class SafetyUtility(HubData, Task):
     """Harmful requests: a file with HarmBench's columns or a hub id; null takes the model's."""
     harmless: Annotated[str | None, InputFile()] = None
     """Harmless requests: a file or hub id; null takes the model's."""
-    examples: int = Field(4, ge=0)
+    examples: int = Field(4, ge=0, le=1000)
     """Harmful requests whose replies are kept, and folded away on the page."""
 
     def all_repositories(self) -> tuple[str, ...]:

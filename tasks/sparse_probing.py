@@ -69,11 +69,11 @@ class SparseProbing(HubData, Task):
 
     datasets: tuple[str, ...] | None = Field(None, min_length=1)
     """Data sets by sae-bench's names, or of the tiny world; null takes all of the run's data source."""
-    train_texts: int | None = Field(None, ge=4)
+    train_texts: int | None = Field(None, ge=4, le=10**7)
     """Texts a probe is fitted to, half of them of its class; null is 4000, in the tiny world 400."""
-    test_texts: int | None = Field(None, ge=4)
+    test_texts: int | None = Field(None, ge=4, le=10**7)
     """Texts a probe is tested on; null is 1000, in the tiny world 200."""
-    context: int = Field(128, ge=2)
+    context: int = Field(128, ge=2, le=10**7)
     """Tokens of a text that are read, BOS included."""
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> "list[Probed]":

@@ -100,15 +100,15 @@ class Unlearning(HubData, Task):
 
     retain_thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.001, 0.01), min_length=1)
     """Latents that fire on at least this share of the other text's tokens are left alone."""
-    n_features: tuple[Annotated[int, Field(ge=1)], ...] = Field((10, 20), min_length=1)
+    n_features: tuple[Annotated[int, Field(ge=1, le=10**7)], ...] = Field((10, 20), min_length=1)
     """How many latents are clamped."""
-    multipliers: tuple[Annotated[float, Field(gt=0)], ...] = Field((25, 50, 100, 200), min_length=1)
+    multipliers: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = Field((25, 50, 100, 200), min_length=1)
     """How far beyond zero they are clamped, in units of the residual stream."""
     kept: float = Field(0.99, ge=0, le=1)
     """Least accuracy on the other subjects that a setting must keep."""
-    dataset_size: int = Field(1024, ge=1)
+    dataset_size: int = Field(1024, ge=1, le=10**7)
     """Rows of text from which firing rates come, at most, and texts of the subject they are drawn from."""
-    seq_len: int = Field(1024, ge=8)
+    seq_len: int = Field(1024, ge=8, le=10**7)
     """Tokens a row; no more than the model's context."""
     retain_subjects: tuple[str, ...] | None = Field(None, min_length=1)
     """Subjects to keep (of MMLU, or of the tiny world); null takes sae-bench's four, or all others."""
@@ -118,7 +118,7 @@ class Unlearning(HubData, Task):
     """How questions are put; auto: as a chat if the tokenizer has a chat template."""
     orders: int = Field(24, ge=1, le=24)
     """Orders of the choices in which the model must be right for a question to count as known."""
-    min_questions: int = Field(10, ge=1)
+    min_questions: int = Field(10, ge=1, le=10**7)
     """Known questions without which a score would mean nothing, of the subject to forget and of the rest."""
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":

@@ -75,7 +75,7 @@ MISTAKES = [
     (["--k", "four"], "'four' is not a list of whole numbers"),
     (["--seeds", "0,0"], "given more than once: 0"),
     (["--layer", "4"], "layer 4 is out of range"),
-    (["--layer", "-1"], "layer -1 is out of range"),
+    (["--layer", "-1"], "--layer: item 1 of layers must be at least 0 (got -1)"),
     (["--tokens", "0"], "training.tokens"),
     (["--device", "cuda:99"], "device 'cuda:99' cannot be used"),
     (["nothing-like-it"], "is neither a file nor a run that comes with abench"),

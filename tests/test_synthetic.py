@@ -151,9 +151,9 @@ def test_a_stream_restarts_at_any_batch_bit_for_bit(start: int) -> None:
         ({"l0": 30}, "fire with probability"),
         ({"positive": [0.5, 1.0]}, "positive lists 2 of 40 features"),
         ({"positive": [0.5] * 40}, "say the same thing twice"),
-        ({"positive": 1.5}, "from 0 to 1"),
+        ({"positive": 1.5}, "synthetic.positive must be at most 1 (got 1.5)"),
         ({"names": ["a"]}, "names lists 1 of 40 features"),
-        ({"overlap": 1.0}, "less than 1"),
+        ({"overlap": 1.0}, "must be below 1"),
         ({"two_sidde": 1.0}, "unknown key 'synthetic.two_sidde'; did you mean 'two_sided'?"),
     ],
 )

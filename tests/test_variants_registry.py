@@ -55,17 +55,17 @@ def test_every_option_is_described() -> None:
         (
             "relu",
             {"coefficient": -1},
-            "variant 'relu', option 'coefficient': input should be greater than or ",
+            "option 'coefficient' of variant 'relu' must be at least 0 (got -1)",
         ),
-        ("relu", {"coefficient": "much"}, "option 'coefficient': input should be a valid number, unable to "),
-        ("relu", {"coefficient": float("nan")}, "option 'coefficient': "),
-        ("jumprelu", {"bandwidth": 0}, "option 'bandwidth': input should be greater than 0, got 0"),
+        ("relu", {"coefficient": "much"}, "a number is needed, not a text (got 'much')"),
+        ("relu", {"coefficient": float("nan")}, "must be a finite number (got nan)"),
+        ("jumprelu", {"bandwidth": 0}, "option 'bandwidth' of variant 'jumprelu' must be above 0"),
         (
             "jumprelu",
             {"loss": "quadratic"},
-            "option 'loss': input should be 'step' or 'tanh', got 'quadratic'",
+            "option 'loss' of variant 'jumprelu' must be 'step' or 'tanh' (got 'quadratic')",
         ),
-        ("topk", {"aux_loss_coefficient": False}, "a number is needed, not true or false, got False"),
+        ("topk", {"aux_loss_coefficient": False}, "a number is needed, not true or false (got False)"),
         ("topk", {"name": "x"}, "variant 'topk' has no option 'name'"),
     ],
 )
@@ -80,7 +80,7 @@ def test_options_reach_the_training_sae() -> None:
 
     paper = {
         "initial_threshold": 1.0,
-        "bandwidth": "1e-3",  # a string, as YAML reads it
+        "bandwidth": 1e-3,
         "coefficient": 0.004,
         "train_encoder_through_gate": False,
     }

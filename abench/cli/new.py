@@ -1,10 +1,15 @@
 """`abench new task NAME`: a task to start from, with its test."""
 
 import keyword
+import re
 from importlib import resources
 from pathlib import Path
 
 import click
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
+_IMPORTED = ("Any", "Context", "LanguageModel", "Metric", "Scores", "Task", "TokenRows")
+"""Names that the template imports; a class of the same name would hide them."""
 
 
 @click.group()
@@ -27,16 +32,20 @@ def task(name: str, folder: Path) -> None:
 
     Try it: `abench run --tasks-dir my_tasks --tasks NAME`.
     """
-    from abench.errors import UserError
+    from abench.errors import UserError, short
 
-    if not name.isidentifier() or keyword.iskeyword(name) or not name.islower():
-        raise UserError(f"'{name}' cannot name a task: use lower-case letters, digits and underscores")
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    taken = keyword.iskeyword(name) or keyword.iskeyword(class_name) or class_name in _IMPORTED
+    if taken or not _NAME.fullmatch(name):
+        raise UserError(
+            f"{short(name)} cannot name a task: use up to 60 lower-case letters, digits and underscores, "
+            "a letter first, and no word that Python or the template needs"
+        )
     files = {folder / f"{name}.py": "task.py.txt", folder / f"test_{name}.py": "test_task.py.txt"}
     for file in files:
         if file.exists():
             raise UserError(f"{file} exists already; nothing was written")
     folder.mkdir(parents=True, exist_ok=True)
-    class_name = "".join(part.capitalize() for part in name.split("_"))
     for file, template in files.items():
         text = resources.files("abench.cli").joinpath("templates", template).read_text(encoding="utf-8")
         file.write_text(text.replace("TASK_NAME", name).replace("TaskClass", class_name), encoding="utf-8")

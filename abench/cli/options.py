@@ -1,20 +1,39 @@
 """The options that describe a run, shared by run, status and report, and the plan they make."""
 
+import math
 from collections.abc import Callable
 from functools import reduce, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from abench.errors import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from abench.config import ModelConfig
+    from abench.config.sources import Sources
     from abench.plan import Plan
     from abench.plugins import FoundTask
 
 Command = Callable[..., Any]
+Named = TypeVar("Named")
+
+
+class _Seconds(click.FloatRange):
+    """A time of at most some days; click's own range lets NaN through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a number of seconds", param, ctx)
+        return seconds
+
+
+SEED = click.IntRange(0, 2**32 - 1)
+SECONDS = _Seconds(min=0, max=1_000_000)
 
 
 class _List(click.ParamType[Any]):
@@ -31,7 +50,7 @@ class _List(click.ParamType[Any]):
         try:
             return tuple(self.of(each.strip()) for each in value.split(",") if each.strip())
         except ValueError:
-            self.fail(f"'{value}' is not a list of whole numbers, such as 4,8", param, ctx)
+            self.fail(f"{short(value)} is not a list of whole numbers, such as 4,8", param, ctx)
 
 
 WORDS, NUMBERS = _List(str, "names"), _List(int, "numbers")
@@ -111,32 +130,69 @@ def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
     not on this machine leave the plan's keys open. Named files that are not there are told on stderr.
     """
     from abench.catalogue import fetched_commit, find_model, local_commit
-    from abench.config import load_run
+    from abench.config import describe_run
     from abench.inputs import inputs_of, missing_inputs
     from abench.plan import check_sizes, make_plan
+    from abench.plan_memory import check_memory
     from abench.plugins import find_tasks, get_task
-
-    config = load_run(asked["config"], asked["options"], asked["assignments"])
-    name, model = find_model(config.model)
-    check_sizes(config, model)
-    found = find_tasks(asked["tasks_dirs"])
-    names = _task_names(config.tasks or model.tasks, model, found)
-    tasks = {task: get_task(task, config.task_options.get(task, {}), found) for task in names}
-
-    declared = [metric.name for task in tasks.values() for metric in task.metrics]
-    _check_names("metrics", config.metrics or (), declared)
-
     from abench.variants import get_variant, variant_names
 
-    variants = {each: get_variant(each, config.variant_options.get(each, {})) for each in config.variants}
-    _check_names("variant_options", config.variant_options, variant_names())
-    _check_names("task_options", config.task_options, found)
+    described = describe_run(asked["config"], asked["options"], asked["assignments"], named=_spelt())
+    config, sources = described.config, described.sources
+    with sources.blamed("model"):
+        name, model = find_model(config.model)
+    check_sizes(config, model, sources)
+    found = find_tasks(asked["tasks_dirs"])
+    names = _task_names(config.tasks or model.tasks, model, found)
+    _check_names("variant_options", config.variant_options, variant_names(), sources)
+    _check_names("task_options", config.task_options, found, sources)
+
+    tasks = _each_with("task", names, config.task_options, sources, lambda n, o: get_task(n, o, found))
+    variants = _each_with("variant", config.variants, config.variant_options, sources, get_variant)
+
+    declared = [metric.name for task in tasks.values() for metric in task.metrics]
+    _check_names("metrics", config.metrics or (), declared, sources)
+    if fetch:
+        check_memory(config, model)
     commit = (fetched_commit if fetch else local_commit)(model, config.context)
     data = config.data or model.data
     for sentence in missing_inputs(data, tasks):
         click.echo(sentence, err=True)
     inputs = inputs_of(data, tasks)
     return make_plan(config, name, model, variants, tasks, commit=commit, inputs=inputs)
+
+
+def _spelt() -> dict[str, str]:
+    """What the user calls each key that has an option of its own."""
+    context = click.get_current_context()
+    declared = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    return {key: declared.get(key.rpartition(".")[2], key) for key in _DESCRIBE}
+
+
+def _each_with(
+    kind: str,
+    names: "Iterable[str]",
+    options: "Mapping[str, Mapping[str, Any]]",
+    sources: "Sources",
+    get: "Callable[[str, Mapping[str, Any]], Named]",
+) -> "dict[str, Named]":
+    """The run's tasks or variants with their options, by name.
+
+    Options of others are checked as well; those that this run gives itself, and not its preset, are reported
+    on stderr, because they have no effect.
+    """
+    chosen = {}
+    for name in names:
+        with sources.blamed(*((f"{kind}_options", name) if options.get(name) else (f"{kind}s",))):
+            chosen[name] = get(name, options.get(name, {}))
+    for name in (each for each in options if each not in chosen):
+        with sources.blamed(f"{kind}_options", name):
+            get(name, options[name])
+        place = sources.asked_place((f"{kind}_options", name))
+        if place is not None:
+            key = f"{kind}_options.{name}"
+            click.echo(f"{place}: {key} has no effect: the run has no {kind} {name}", err=True)
+    return chosen
 
 
 def _task_names(
@@ -152,10 +208,11 @@ def _task_names(
     return tuple(n for n, task in tasks.items() if model.kind in task.kinds and task.in_all)
 
 
-def _check_names(key: str, given: "Iterable[str]", known: "Iterable[str]") -> None:
+def _check_names(key: str, given: "Iterable[str]", known: "Iterable[str]", sources: "Sources") -> None:
     """A name that does not exist is a spelling mistake, not to be passed over."""
     from abench.errors import UserError, did_you_mean
 
     for name in given:
         if name not in known:
-            raise UserError(f"{key}: there is no '{name}'{did_you_mean(name, known)}")
+            place = sources.place((key, name))
+            raise UserError(f"{place}: {key}: there is no {short(name)}{did_you_mean(name, known)}")

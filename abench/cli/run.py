@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abench.cli.options import json_option, plan_of, results_option, run_options
+from abench.cli.options import SECONDS, json_option, plan_of, results_option, run_options
 from abench.cli.text import columns, count, echo_json
 from abench.cli.written import echo_report
 from abench.printable import visible
@@ -27,7 +27,7 @@ EXIT_DONE, EXIT_SOME_FAILED, EXIT_INCOMPLETE = 0, 3, 4
 @click.option("--device", default=None, help="cpu, cuda, cuda:1, ...; the GPU if there is one.")
 @click.option(
     "--checkpoint-every",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=30.0,
     show_default=True,
     metavar="SECONDS",

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 @results_option
 @json_option
 @click.option(
-    "--latent", type=click.IntRange(min=0), help="Show this latent of an SAE; CELL may be an SAE's then."
+    "--latent", type=click.IntRange(0, 10**9), help="Show this latent of an SAE; CELL may be an SAE's then."
 )
 @click.option("--html", type=click.Path(path_type=Path), help="With --latent: write it as a page as well.")
 @click.option(
     "--tokens",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 10**9),
     default=65_536,
     show_default=True,
     help="With --latent: held-out tokens to go through.",

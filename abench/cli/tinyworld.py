@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abench.cli.options import json_option
+from abench.cli.options import SEED, json_option
 from abench.cli.text import columns, echo_json
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ def tinyworld() -> None:
     help="Folder for the model, an ordinary Hugging Face folder.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the weights and texts."
+    "--seed", type=SEED, default=0, show_default=True, help="Seed of the weights and texts."
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Training steps; fewer give a worse model sooner.")
+@click.option(
+    "--steps", type=click.IntRange(1, 10**7), help="Training steps; fewer give a worse model sooner."
+)
 @json_option
 def build(out: Path, seed: int, steps: int | None, as_json: bool) -> None:
     """Train the model from its seed, measure it and print what it can do.
@@ -56,9 +58,14 @@ def build(out: Path, seed: int, steps: int | None, as_json: bool) -> None:
 @tinyworld.command()
 @click.option("--kind", help="Kind of document; all kinds if not given.")
 @click.option(
-    "-n", "number", type=click.IntRange(min=1), default=1, show_default=True, help="Documents of each kind."
+    "-n",
+    "number",
+    type=click.IntRange(1, 100_000),
+    default=1,
+    show_default=True,
+    help="Documents of each kind.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the texts.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the texts.")
 @click.option(
     "--split",
     type=click.Choice(["train", "validation", "test"]),

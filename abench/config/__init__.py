@@ -2,19 +2,21 @@
 
 from abench.config.checking import check
 from abench.config.model import ModelConfig
-from abench.config.reading import is_model_file, load_run, model_config
+from abench.config.reading import Described, describe_run, is_model_file, load_run, model_config
 from abench.config.run import RunConfig
 from abench.config.shipped import config_names
 from abench.config.specs import DataSpec, EvaluationSpec, TrainingSpec
 
 __all__ = [
     "DataSpec",
+    "Described",
     "EvaluationSpec",
     "ModelConfig",
     "RunConfig",
     "TrainingSpec",
     "check",
     "config_names",
+    "describe_run",
     "is_model_file",
     "load_run",
     "model_config",

@@ -5,33 +5,56 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from abench import yamlfile
-from abench.errors import UserError, did_you_mean
-from abench.secrets import UNSHOWN
+from abench.complaints import complaint, named
+from abench.config.sources import Sources
+from abench.errors import UserError, did_you_mean, short
+from abench.yamlfile import KeyPath
 
-Spec = TypeVar("Spec", bound=BaseModel)
+S = TypeVar("S", bound=BaseModel)
+_MOST_SENTENCES = 10
 
 
-def check(spec: type[Spec], values: Mapping[str, Any], *, where: str, text: str = "") -> Spec:
-    """`spec` built from `values`; a UserError with one sentence a mistake where they do not fit."""
+def check(spec: type[S], values: Mapping[str, Any], sources: Sources) -> S:
+    """`spec` built from `values`; a UserError with one sentence per mistake where they do not fit."""
     try:
         return spec.model_validate(values)
     except ValidationError as error:
-        sentences = [_sentence(spec, problem, where, text) for problem in error.errors()]
+        problems = _first_of_each(error.errors(include_url=False), values)
+        sentences = [_sentence(spec, problem, sources) for problem in problems[:_MOST_SENTENCES]]
+        if len(problems) > _MOST_SENTENCES:
+            sentences.append(f"and {len(problems) - _MOST_SENTENCES} more mistakes")
         raise UserError("\n".join(sentences)) from error
 
 
-def _sentence(spec: type[BaseModel], problem: Any, where: str, text: str) -> str:
+def _first_of_each(problems: Sequence[Any], values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The problems by key path, one for each value: pydantic reports one per branch of a union, and puts the
+    branch's name into the path, which no key of the values answers to."""
+    found: dict[KeyPath, dict[str, Any]] = {}
+    for problem in problems:
+        path = _known_part(problem, values)
+        found.setdefault(path, {**problem, "loc": path})
+    return list(found.values())
+
+
+def _known_part(problem: Any, values: Any) -> KeyPath:
+    path = tuple(problem["loc"])
+    for number, step in enumerate(path):
+        if isinstance(values, Mapping) and (step in values or problem["type"] == "missing"):
+            values = values.get(step)
+        elif isinstance(values, list | tuple) and isinstance(step, int) and step < len(values):
+            values = values[step]
+        else:
+            return path[:number]
+    return path
+
+
+def _sentence(spec: type[BaseModel], problem: Any, sources: Sources) -> str:
     path: tuple[str | int, ...] = tuple(problem["loc"])
-    line = yamlfile.line_of(text, path) if text else None
-    place = f"{where}:{line}" if line else where
-    key = ".".join(str(step) for step in path)
+    place = sources.place(path)
     if problem["type"] == "extra_forbidden":
-        return f"{place}: unknown key '{key}'{did_you_mean(str(path[-1]), _keys_at(spec, path[:-1]))}"
-    message = problem["msg"].removeprefix("Value error, ")
-    shown = _is_scalar(problem["input"]) and path and problem["type"] != UNSHOWN
-    given = f" (got {problem['input']!r})" if shown else ""
-    return f"{place}: {key}: {message}{given}" if key else f"{place}: {message}"
+        key = short(named(path))
+        return f"{place}: unknown key {key}{did_you_mean(str(path[-1]), _keys_at(spec, path[:-1]))}"
+    return f"{place}: {complaint(named(path), problem)}"
 
 
 def _keys_at(spec: type[BaseModel], path: Sequence[str | int]) -> list[str]:
@@ -48,7 +71,3 @@ def _keys_at(spec: type[BaseModel], path: Sequence[str | int]) -> list[str]:
 def _types_of(annotation: Any) -> list[type]:
     options = getattr(annotation, "__args__", None) or (annotation,)
     return [option for option in options if isinstance(option, type)]
-
-
-def _is_scalar(value: object) -> bool:
-    return isinstance(value, str | int | float | bool)

@@ -1,30 +1,37 @@
 """A model, as its YAML file describes it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from abench.config.specs import DataSpec, Frozen
+from abench.config.specs import DataSpec
+from abench.spec import Prose, Spec, Word
 from abench.synthetic_spec import SyntheticSpec
 
+Layer = Annotated[int, Field(ge=0, lt=10_000)]
+Latents = Annotated[int, Field(ge=1, le=10**9)]
+WidthFactor = Annotated[int, Field(ge=1, le=100_000)]
+ContextSize = Annotated[int, Field(ge=2, le=10**8)]
+"""Tokens. Shorter contexts leave no token that is both predicted and read by the SAE."""
 
-class ModelConfig(Frozen):
+
+class ModelConfig(Spec):
     """One of configs/models/*.yaml: a language model and how the paper (or abench) uses it."""
 
-    title: str
-    weights: str
+    title: Prose
+    weights: Word
     """`tinyworld`, a hub id, a local folder, or `synthetic`."""
-    revision: str | None = None
-    n_layers: int = Field(ge=1)
-    d_model: int = Field(ge=2)
-    layers: tuple[int, ...]
-    k: tuple[int, ...]
-    width_factor: int = 16
-    context: int = 128
+    revision: Word | None = None
+    n_layers: int = Field(ge=1, le=10_000)
+    d_model: int = Field(ge=2, le=10**6)
+    layers: tuple[Layer, ...] = Field(min_length=1)
+    k: tuple[Latents, ...] = Field(min_length=1)
+    width_factor: WidthFactor = 16
+    context: ContextSize = 128
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    tasks: tuple[str, ...] = ("core",)
+    tasks: tuple[Word, ...] = Field(("core",), min_length=1)
     """Tasks of a run that names none."""
-    preset: str = "paper-text"
+    preset: Word = "paper-text"
     gated: bool = False
     """Whether the hub asks for a licence to be accepted and a token."""
     data: DataSpec = DataSpec()
@@ -32,7 +39,7 @@ class ModelConfig(Frozen):
     """Whether packed documents end with EOS, as they did when the model was trained."""
     synthetic: SyntheticSpec | None = None
     """What activations are made of where there is no language model; needs `weights: synthetic`."""
-    notes: str = ""
+    notes: Prose = ""
 
     @property
     def kind(self) -> Literal["language", "synthetic"]:

@@ -3,7 +3,8 @@
 Later sources win: a training preset, the model's file, the run's file, options, `--set key=value`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from abench.config.checking import check
 from abench.config.model import ModelConfig
 from abench.config.run import RunConfig
 from abench.config.shipped import config_names, shipped
-from abench.errors import UserError, did_you_mean
-from abench.secrets import notice
+from abench.config.sources import Sources
+from abench.errors import UserError, did_you_mean, short
+from abench.yamlfile import Document
+
+_MOST_STEPS = 10
+"""Keys in a key path; none is longer than three."""
 
 
 def is_model_file(name: str) -> bool:
@@ -26,77 +31,93 @@ def model_config(name: str) -> ModelConfig:
 
     Raises UserError, with near names if there is no such model.
     """
-    if is_model_file(name):
-        values, text = yamlfile.read_mapping(Path(name)), Path(name).read_text(encoding="utf-8")
-        return check(ModelConfig, values, where=name, text=text)
-    return check(ModelConfig, shipped("models", name), where=f"configs/models/{name}.yaml")
+    document = yamlfile.read_mapping(Path(name)) if is_model_file(name) else shipped("models", name)
+    return check(ModelConfig, document.values, Sources([document]))
+
+
+@dataclass(frozen=True)
+class Described:
+    """A run, and where each of its values comes from."""
+
+    config: RunConfig
+    sources: Sources
 
 
 def load_run(source: str | None, options: Mapping[str, Any], assignments: Iterable[str] = ()) -> RunConfig:
     """The run that a file (or the name of a shipped run), options and `key=value` assignments describe.
 
     `options` maps key paths such as `training.tokens` to values. Options that are None are left out.
-    Raises UserError with the file, the line and near names for anything that is not understood.
+    Raises UserError with the file and line, or the option, for anything that is not understood.
     """
-    merged, where, text = _read_run(source)
+    return describe_run(source, options, assignments).config
+
+
+def describe_run(
+    source: str | None,
+    options: Mapping[str, Any],
+    assignments: Iterable[str] = (),
+    *,
+    named: Mapping[str, str] | None = None,
+) -> Described:
+    """The same, with where each value comes from. `named` says what the user calls an option, by key path."""
+    own = _read_run(source)
     given = {key: value for key, value in options.items() if value is not None}
     if source is None and given:
         # What the default run says of itself does not hold for another one.
-        merged.pop("description", None)
+        values = {key: value for key, value in own.values.items() if key != "description"}
+        own = Document(own.where, values, own.lines)
+    asked = [own]
     for key, value in given.items():
-        _assign(merged, key, value)
+        asked.append(_assigned((named or {}).get(key, f"option {key}"), key, value, asked))
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
             raise UserError(
-                f"--set takes key=value, for example training.learning_rate=1e-3, not '{assignment}'"
+                f"--set takes key=value, for example training.learning_rate=1e-3, not {short(assignment)}"
             )
-        _assign(merged, key.strip(), yamlfile.parse(value, f"--set {key}"))
-    preset = _preset_of(merged)
-    complete = _merge(shipped("presets", preset), merged) if preset else merged
-    return check(RunConfig, complete, where=where, text=text)
+        where = f"--set {short(key.strip())[1:-1]}"
+        asked.append(_assigned(where, key.strip(), yamlfile.parse(value, where), asked))
+    below = _preset_of(Sources(asked))
+    sources = Sources([*below, *asked], asked=asked)
+    return Described(check(RunConfig, sources.values, sources), sources)
 
 
-def _read_run(source: str | None) -> tuple[dict[str, Any], str, str]:
+def _read_run(source: str | None) -> Document:
     if source is None:
-        source = "default"
-    path = Path(source)
-    if path.suffix in {".yaml", ".yml"} or path.exists():
-        values, text = yamlfile.read_mapping(path), path.read_text(encoding="utf-8")
-        notice(text)
-        return values, str(path), text
-    if source not in config_names("runs"):
-        names = config_names("runs")
+        return shipped("runs", "default")
+    path, names = Path(source), config_names("runs")
+    if path.suffix in {".yaml", ".yml"} or (path.exists() and not (source in names and path.is_dir())):
+        return yamlfile.read_mapping(path)
+    if source not in names:
         raise UserError(
-            f"'{source}' is neither a file nor a run that comes with abench{did_you_mean(source, names)}"
+            f"{short(source)} is neither a file nor a run that comes with abench{did_you_mean(source, names)}"
         )
-    return shipped("runs", source), f"configs/runs/{source}.yaml", ""
+    return shipped("runs", source)
 
 
-def _preset_of(merged: Mapping[str, Any]) -> str | None:
+def _assigned(where: str, key: str, value: Any, below: Sequence[Document]) -> Document:
+    """A document of one value at a key path such as `training.tokens`."""
+    steps = key.split(".")
+    if len(steps) > _MOST_STEPS or not all(steps):
+        raise UserError(f"{where}: {short(key)} is not a key path, such as training.learning_rate")
+    tree = Sources(below).values
+    for step in steps[:-1]:
+        child = tree.get(step, {})
+        if not isinstance(child, Mapping):
+            raise UserError(f"{where}: {short(key)} cannot be set: {short(step)} holds a value, not keys")
+        tree = dict(child)
+    for step in reversed(steps):
+        value = {step: value}
+    return Document(where, value)
+
+
+def _preset_of(sources: Sources) -> list[Document]:
+    """The training preset that the run names, or that its model has; none for a model not known by name."""
+    merged = sources.values
     if merged.get("preset") is not None:
-        return str(merged["preset"])
+        with sources.blamed("preset"):
+            return [shipped("presets", str(merged["preset"]))]
     model = merged.get("model", RunConfig.model_fields["model"].default)
     if isinstance(model, str) and (model in config_names("models") or is_model_file(model)):
-        return model_config(model).preset
-    return None
-
-
-def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        child = tree.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise UserError(f"'{key}' cannot be set: '{parent}' holds a value, not keys")
-        tree = child
-    tree[last] = value
-
-
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
+        return [shipped("presets", model_config(model).preset)]
+    return []

@@ -1,10 +1,10 @@
 """The configurations that come with abench: models, training presets, runs."""
 
 from importlib import resources
-from typing import Any, Literal
+from typing import Literal
 
-from abench import yamlfile
-from abench.errors import UserError, did_you_mean
+from abench.errors import UserError, did_you_mean, short
+from abench.yamlfile import Document, parse_mapping
 
 Kind = Literal["models", "presets", "runs"]
 
@@ -15,11 +15,10 @@ def config_names(kind: Kind) -> tuple[str, ...]:
     return tuple(sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")))
 
 
-def shipped(kind: Kind, name: str) -> dict[str, Any]:
+def shipped(kind: Kind, name: str) -> Document:
     """What a shipped configuration says. Raises UserError, with near names, if there is none of this name."""
     names = config_names(kind)
     if name not in names:
-        raise UserError(f"there is no {kind[:-1]} '{name}'{did_you_mean(name, names)}")
+        raise UserError(f"there is no {kind[:-1]} {short(name)}{did_you_mean(name, names)}")
     file = resources.files("abench.configs").joinpath(kind, f"{name}.yaml")
-    value: dict[str, Any] = yamlfile.parse(file.read_text(encoding="utf-8"), file.name)
-    return value
+    return parse_mapping(file.read_text(encoding="utf-8"), f"configs/{kind}/{name}.yaml")

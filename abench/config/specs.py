@@ -1,39 +1,30 @@
 """What a run's data, training and evaluation are made of: frozen, checked, and part of every key."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from abench.spec import Count, Seed, Share, Spec, TokenCount, Word
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Frozen(BaseModel):
-    """Base of all specs: immutable, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataSpec(Frozen):
+class DataSpec(Spec):
     """Where text comes from."""
 
     source: Literal["tinyworld", "hub", "file"] = "hub"
     """`tinyworld` generates it, `hub` streams a Hugging Face data set, `file` reads local files."""
-    dataset: str | None = "monology/pile-uncopyrighted"
+    dataset: Word | None = "monology/pile-uncopyrighted"
     """Hub id (source hub) or path of a .jsonl, .json, .csv, .parquet or .txt file (source file)."""
-    config: str | None = None
+    config: Word | None = None
     """Configuration of the hub data set."""
-    revision: str | None = None
+    revision: Word | None = None
     """Commit or tag of the hub data set."""
-    split: str = "train"
+    split: Word = "train"
     """Split that SAEs are trained on."""
-    column: str = "text"
+    column: Word = "text"
     """Column that holds the text."""
-    held_out_documents: int = Field(5000, ge=1)
+    held_out_documents: int = Field(5000, ge=1, le=10**9)
     """Documents at the beginning of the split that are kept from training, for evaluation.
 
     Not used by the tiny world, which has a test split of its own."""
@@ -51,21 +42,21 @@ class DataSpec(Frozen):
         return written
 
 
-class TrainingSpec(Frozen):
+class TrainingSpec(Spec):
     """How every SAE of a group is trained. All of it is part of an SAE's key."""
 
-    tokens: int = Field(10_000_000, ge=1)
+    tokens: TokenCount = 10_000_000
     """Activations each SAE is trained on; rounded down to whole batches."""
-    batch_size: int = Field(4096, ge=1)
+    batch_size: Count = 4096
     """Activations a step."""
-    learning_rate: float = Field(3e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    learning_rate: float = Field(3e-4, gt=0, le=1000)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     """Adam's decay rates."""
-    warmup_fraction: float = Field(0.0, ge=0, le=1)
+    warmup_fraction: Share = 0.0
     """Share of the steps over which the learning rate rises linearly from 0."""
-    decay_fraction: float = Field(0.0, ge=0, le=1)
+    decay_fraction: Share = 0.0
     """Share of the steps, at the end, over which the learning rate falls linearly to 0."""
-    gradient_clip: float | None = Field(1.0, gt=0)
+    gradient_clip: float | None = Field(1.0, gt=0, le=1e9)
     """Largest norm of the gradient; null leaves it unclipped."""
     normalisation: Literal["scale", "layer_norm", "none"] = "scale"
     """`scale` multiplies all inputs by one factor so that the mean norm is sqrt(d_in) and folds it into
@@ -75,15 +66,15 @@ class TrainingSpec(Frozen):
     the TopK family it rounds the factors of the encoder's product, of others those of all products."""
     unit_decoder: bool = False
     """Keep decoder rows at norm 1: remove the gradient's parallel part, renormalise after each step."""
-    dead_after_tokens: int = Field(200_000, ge=1)
+    dead_after_tokens: TokenCount = 200_000
     """A latent that has not fired for this many tokens counts as dead and gets the auxiliary loss."""
-    outlier_norm: float | None = Field(10.0, gt=1)
+    outlier_norm: float | None = Field(10.0, gt=1, le=1e9)
     """Leave out activations whose norm is above this multiple of the median norm; null keeps all."""
-    buffer_tokens: int = Field(131_072, ge=1)
+    buffer_tokens: int = Field(131_072, ge=1, le=10**10)
     """Activations shuffled together; bounds the memory."""
-    calibration_tokens: int = Field(65_536, ge=1)
+    calibration_tokens: int = Field(65_536, ge=1, le=10**10)
     """Activations on which the inference threshold of batch-level variants is set after training."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of the order of texts and of the shuffle; shared by all SAEs, whatever their own seed."""
 
     @property
@@ -101,14 +92,14 @@ class TrainingSpec(Frozen):
         return self
 
 
-class EvaluationSpec(Frozen):
+class EvaluationSpec(Spec):
     """What every task is given. All of it is part of a cell's key."""
 
-    tokens: int = Field(204_800, ge=1)
+    tokens: TokenCount = 204_800
     """Held-out tokens that text-based tasks run over."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=10**6)
     """Contexts a model forward."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of data, splits and probes; the same for all SAEs of a comparison."""
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(None, ge=1, le=10**9)
     """Cut every data set to this many items, to try things out; such results have keys of their own."""

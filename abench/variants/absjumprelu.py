@@ -40,10 +40,10 @@ class AbsJumpReLU(Penalised):
     penalty: ClassVar[str] = "l0"
     starting_coefficient: ClassVar[float] = 0.1
 
-    initial_threshold: float = Field(default=1.0, ge=0)
+    initial_threshold: float = Field(default=1.0, ge=0, le=1e6)
     """Both thresholds of every latent at the start, in units of the pre-activation's initial spread."""
 
-    bandwidth: float = Field(default=1.0, gt=0)
+    bandwidth: float = Field(default=1.0, gt=0, le=1e6)
     """Width of the window around a threshold in which the straight-through estimator has a gradient."""
 
     train_encoder_through_gate: bool = True

@@ -33,7 +33,7 @@ class BatchTopK(Variant):
     title: ClassVar[str] = "BatchTopK"
     regulariser: ClassVar[str] = "R(Z) = ι(‖Z‖₀ ≤ k·batch, Z ≥ 0)"
 
-    aux_loss_coefficient: float = Field(default=1.0, ge=0)
+    aux_loss_coefficient: float = Field(default=1.0, ge=0, le=1e6)
     """Weight of the loss that lets dead latents reconstruct the error of the live ones."""
 
     def training_config(self, shape: SAEShape) -> BatchTopKTrainingSAEConfig:

@@ -36,13 +36,13 @@ class JumpReLU(Penalised):
     # Adapted values end at 0.01 to 1.2.
     starting_coefficient: ClassVar[float] = 0.1
 
-    initial_threshold: float = Field(default=1.0, ge=0)
+    initial_threshold: float = Field(default=1.0, ge=0, le=1e6)
     """Every latent's threshold at the start, in units of the pre-activation's initial spread."""
 
     # Adam moves a threshold by at most the learning rate a step, so a short run needs many samples inside the
     # window. On 32-wide synthetic data, 256 latents, 800 steps: 0.5 to 1 end within 5 % of k (latents alive
     # 0.6 at 0.5, 0.8 at 1); at 2 L0 still was 11 % off at k = 32.
-    bandwidth: float = Field(default=1.0, gt=0)
+    bandwidth: float = Field(default=1.0, gt=0, le=1e6)
     """Width of the window around the threshold in which the straight-through estimator has a gradient."""
 
     # Thresholds alone are too slow: L0 was 20 to 25 % above k = 16 after 800 steps, against 3 % with the
@@ -55,7 +55,7 @@ class JumpReLU(Penalised):
     loss: Literal["step", "tanh"] = "step"
     """What counts active latents in the loss: DeepMind's step function or Anthropic's tanh."""
 
-    pre_act_loss_coefficient: float | None = Field(default=None, ge=0)
+    pre_act_loss_coefficient: float | None = Field(default=None, ge=0, le=1e6)
     """Weight of the loss that pulls dead latents back to their threshold (Anthropic: 3e-6); None: off."""
 
     def training_config(self, shape: SAEShape) -> JumpReLUTrainingSAEConfig:

@@ -45,7 +45,9 @@ class Matryoshka(BatchTopK):
     regulariser: ClassVar[str] = "R(Z) = ι(‖Z‖₀ ≤ k·batch, Z ≥ 0), nested reconstructions"
 
     # The source's: groups of 1/32, 1/16, 1/8, 1/4 and the rest.
-    prefixes: tuple[Fraction, ...] = Field(default=(1 / 32, 3 / 32, 7 / 32, 15 / 32), min_length=1)
+    prefixes: tuple[Fraction, ...] = Field(
+        default=(1 / 32, 3 / 32, 7 / 32, 15 / 32), min_length=1, max_length=100
+    )
     """Nested prefixes as ascending fractions of the width; the whole width always follows."""
 
     @field_validator("prefixes")

@@ -48,7 +48,7 @@ class MultiStep(AbsTopK):
     steps: int = Field(default=2, ge=1, le=32)
     """Proximal gradient steps; each after the first costs about as much time as the first."""
 
-    initial_step_size: float | None = Field(default=None, gt=0)
+    initial_step_size: float | None = Field(default=None, gt=0, le=1e6)
     """Where the sizes of the later steps start; None: the largest that cannot increase the error of a
     random decoder with unit rows, 1 / (1 + √(width / d_in))²."""
 

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from abench.errors import UserError, did_you_mean
+from abench.complaints import complaint, named
+from abench.errors import UserError, did_you_mean, short
 from abench.names import name_problem
 from abench.variants.absjumprelu import AbsJumpReLU
 from abench.variants.absmatryoshka import AbsMatryoshka
@@ -54,7 +55,7 @@ def get_variant(name: str, options: Mapping[str, Any] | None = None) -> Variant:
     Raises UserError for an unknown variant, an unknown option or a value that does not fit.
     """
     if name not in _variants:
-        raise UserError(f"unknown variant '{name}'{did_you_mean(name, _variants)}")
+        raise UserError(f"unknown variant {short(name)}{did_you_mean(name, _variants)}")
     variant_class = _variants[name]
     try:
         return variant_class.model_validate(dict(options or {}))
@@ -64,8 +65,7 @@ def get_variant(name: str, options: Mapping[str, Any] | None = None) -> Variant:
 
 def _sentence(variant_class: type[Variant], error: Mapping[str, Any]) -> str:
     where = f"variant '{variant_class.name}'"
-    option = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{where} has no option '{option}'{did_you_mean(option, variant_class.model_fields)}"
-    reason = error["msg"].removeprefix("Value error, ")
-    return f"{where}, option '{option}': {reason[:1].lower()}{reason[1:]}, got {error['input']!r}"
+        option = str(error["loc"][-1])
+        return f"{where} has no option {short(option)}{did_you_mean(option, variant_class.model_fields)}"
+    return complaint(f"option '{named(error['loc'])}' of {where}", error)

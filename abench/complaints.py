@@ -1,0 +1,67 @@
+"""What is wrong with a value, as a sentence; pydantic's findings in the words of the field."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from abench.errors import short
+from abench.secrets import UNSHOWN
+
+_WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "greater_than_equal": lambda limit: f"must be at least {_plain(limit['ge'])}",
+    "greater_than": lambda limit: f"must be above {_plain(limit['gt'])}",
+    "less_than_equal": lambda limit: f"must be at most {_plain(limit['le'])}",
+    "less_than": lambda limit: f"must be below {_plain(limit['lt'])}",
+    "finite_number": lambda _: "must be a finite number",
+    "int_type": lambda _: "must be a whole number",
+    "int_parsing": lambda _: "must be a whole number",
+    "int_from_float": lambda _: "must be a whole number",
+    "float_type": lambda _: "must be a number",
+    "float_parsing": lambda _: "must be a number",
+    "bool_type": lambda _: "must be true or false",
+    "bool_parsing": lambda _: "must be true or false",
+    "string_type": lambda _: "must be a text",
+    "string_too_short": lambda _: "must not be empty",
+    "string_too_long": lambda limit: f"must have at most {limit['max_length']:,} characters",
+    "string_pattern_mismatch": lambda limit: f"must match {limit['pattern']}",
+    "literal_error": lambda limit: f"must be {limit['expected']}",
+    "tuple_type": lambda _: "must be a list",
+    "list_type": lambda _: "must be a list",
+    "dict_type": lambda _: "must be a mapping of keys to values",
+    "model_type": lambda _: "must be a mapping of keys to values",
+    "mapping_type": lambda _: "must be a mapping of keys to values",
+    "too_long": lambda limit: f"must have at most {limit['max_length']:,} items",
+    "missing": lambda _: "is missing",
+}
+
+
+def complaint(subject: str, problem: Mapping[str, Any]) -> str:
+    """One of a ValidationError's problems, such as `k must be at least 1 (got 0)`, for a named subject."""
+    kind = problem["type"]
+    shown = _is_scalar(problem["input"]) and kind != UNSHOWN
+    given = f" (got {short(problem['input'])})" if shown else ""
+    if kind == "too_short" and problem["ctx"]["min_length"] == 1:
+        return f"{subject}: at least one is needed"
+    if kind in _WORDS:
+        return f"{subject} {_WORDS[kind](problem.get('ctx', {}))}{given}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not subject:
+        return str(message)
+    return f"{subject}: {message}{given}"
+
+
+def named(path: tuple[str | int, ...]) -> str:
+    """A key path as sentences name it: `training.tokens`, `item 2 of training.betas`."""
+    keys = list(path)
+    items = ""
+    while keys and isinstance(keys[-1], int):
+        items += f"item {int(keys.pop()) + 1} of "
+    return items + ".".join(map(str, keys))
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, str | int | float | bool)
+
+
+def _plain(limit: float) -> str:
+    """`1` rather than `1.0`, `1,000,000,000` rather than a row of zeros."""
+    return f"{int(limit):,}" if limit == int(limit) else f"{limit:g}"

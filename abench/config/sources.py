@@ -1,0 +1,62 @@
+"""Where the values of a run come from, so that a mistake is looked for where it was made."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from abench.errors import UserError
+from abench.yamlfile import Document, KeyPath
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Documents that are merged key by key; a later one wins."""
+
+    documents: Sequence[Document]
+    asked: Sequence[Document] = ()
+    """Those of them that were written for this run: its file, options and assignments, but no preset."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for document in self.documents:
+            merged = merge(merged, document.values)
+        return merged
+
+    def place(self, path: KeyPath) -> str:
+        """`file:line` or the option that gave the value at a key path, or what is nearest above it."""
+        return _place(self.documents, path)
+
+    def asked_place(self, path: KeyPath) -> str | None:
+        """The same for what this run asks itself; None for a value that it does not mention."""
+        found = [place for each in reversed(self.asked) if (place := each.place(path))]
+        return found[0] if found else None
+
+    @contextmanager
+    def blamed(self, *path: str) -> Iterator[None]:
+        """Puts the place of a key path before the sentences of UserErrors that are raised inside."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"{self.place(path)}: {error}") from error
+
+
+def _place(documents: Sequence[Document], path: KeyPath) -> str:
+    for length in range(len(path), 0, -1):
+        for document in reversed(documents):
+            place = document.place(path[:length])
+            if place is not None:
+                return place
+    return documents[-1].where
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of both; where both have one, mappings are merged and any other value is `above`'s."""
+    merged = dict(below)
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged

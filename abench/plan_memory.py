@@ -1,0 +1,61 @@
+"""Whether a run can fit into this machine's memory at all, known before anything is fetched or written."""
+
+import os
+from math import prod
+
+from abench.config import ModelConfig, RunConfig
+from abench.errors import UserError
+from abench.plan import sae_widths
+
+_NUMBER = 4
+"""Bytes of a float32."""
+
+
+def check_memory(config: RunConfig, model: ModelConfig) -> None:
+    """Raise UserError for a run that needs more memory than the machine has, its GPUs' included.
+
+    Only what certainly has to be in memory at once is counted, so that no run that fits is refused.
+    """
+    has = machine_bytes()
+    parts = needed_bytes(config, model)
+    if has is None or sum(parts.values()) <= has:
+        return
+    largest = max(parts, key=lambda part: parts[part])
+    raise UserError(
+        f"the run needs at least {_gib(sum(parts.values()))} of memory and this machine has {_gib(has)}: "
+        f"{_gib(parts[largest])} are for {largest}"
+    )
+
+
+def needed_bytes(config: RunConfig, model: ModelConfig) -> dict[str, int]:
+    """Bytes that training one site takes at least, by what takes them.
+
+    All SAEs of a site are trained together: encoder and decoder with the two moments of Adam each.
+    """
+    training = config.training
+    alike = prod(map(len, (config.variants, config.k or model.k, config.seeds)))
+    weights = alike * sum(2 * width * model.d_model for width in sae_widths(config, model))
+    buffered = min(training.buffer_tokens, training.tokens)
+    features = model.synthetic.features if model.synthetic else 0
+    return {
+        "the SAEs of one site and Adam's moments (width, k, variants, seeds)": 3 * weights * _NUMBER,
+        "shuffled activations (training.buffer_tokens)": buffered * model.d_model * _NUMBER,
+        "the directions of synthetic features": features * model.d_model * _NUMBER,
+    }
+
+
+def machine_bytes() -> int | None:
+    """Memory of this machine and its GPUs in bytes; None where the system does not tell."""
+    import torch
+
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        # Windows has no sysconf.
+        return None
+    gpus = range(torch.cuda.device_count())
+    return int(memory + sum(torch.cuda.get_device_properties(gpu).total_memory for gpu in gpus))
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"
