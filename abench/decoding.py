@@ -117,7 +117,8 @@ def _rows(sae: Any, latents: Latents) -> Tensor:
             return rows
         places = [int(latent) for latent in latents]
         signs = sae.base.W_dec.new_tensor([1.0 if place < width else -1.0 for place in places])
-        return _rows(sae.base, [place % width for place in places]) * signs[:, None]
+        poles: Tensor = _rows(sae.base, [place % width for place in places]) * signs[:, None]
+        return poles
     if not isinstance(latents, slice | Tensor):
         places = list(latents)
         latents = slice(places[0], places[0] + 1) if len(places) == 1 else places  # one row is a view
