@@ -25,9 +25,9 @@ _FROM_ENVIRONMENT = 12
 _VARIABLE = re.compile(r"(?:^|_)(?:API_?KEY|ACCESS_KEY|SECRET|SECRET_KEY|TOKEN|PASSWORD|PASSWD)$", re.I)
 _LOOKS = re.compile(
     r"(?<![A-Za-z0-9])(?:"
-    r"[spr]k-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}"  # OpenAI, Anthropic, Stripe
-    r"|(?:hf|gsk|gh[oprsu]|github_pat|r8)_[A-Za-z0-9_]{16,}"
-    r"|(?:xai|nvapi|pplx|glpat)-[A-Za-z0-9_-]{16,}"
+    # OpenAI, Anthropic, Stripe, xAI, NVIDIA, Perplexity, GitLab; a digit tells them from words with hyphens.
+    r"(?:[spr]k|xai|nvapi|pplx|glpat)-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}"
+    r"|(?:hf|gsk|gh[oprsu]|r8)_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"
     r"|AIza[A-Za-z0-9_-]{30,}|AKIA[A-Z0-9]{16}"
     r")"
 )

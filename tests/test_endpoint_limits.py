@@ -170,6 +170,23 @@ def test_a_redirect_is_not_followed(status: int) -> None:
         assert not other.asked
 
 
+def test_the_environment_s_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with chat_server(Says("yes")) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.base_url.removesuffix("/v1"))
+        endpoint = Endpoint("m", "http://judge.invalid/v1", "JUDGE_KEY", retries=0, timeout=5)
+        assert Asker(endpoint, MemoryKept()).ask(QUESTION) == "yes"
+    assert proxy.asked[0]["path"] == "http://judge.invalid/v1/chat/completions"
+
+
+@pytest.mark.parametrize("proxy", ["ftp://me:hunter2hunter2@proxy", "http://me:hunter2hunter2@proxy:port"])
+def test_a_proxy_that_is_none_is_one_sentence(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    endpoint = Endpoint("m", "http://judge.invalid/v1", "JUDGE_KEY")
+    with pytest.raises(UserError, match="the environment's proxy or certificates cannot be used") as raised:
+        Asker(endpoint, MemoryKept()).ask(QUESTION)
+    assert "hunter2" not in str(raised.value)
+
+
 def test_messages_of_servers_cannot_steer_a_terminal() -> None:
     body = json.dumps({"error": {"message": "\x1b[2Jno\r\n\u202e" * 99}})
     with chat_server(Says(body=body, status=400)) as server, pytest.raises(UserError) as raised:

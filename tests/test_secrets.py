@@ -140,6 +140,7 @@ def test_the_password_of_a_proxy_is_a_secret(monkeypatch: pytest.MonkeyPatch) ->
     [
         (f"a={KEY}", "a=[key]"),
         ("hf_abcdefghijKLMNOPQRST0123", "[key]"),
+        ("hf_internal_testing_with_a_long_name", "hf_internal_testing_with_a_long_name"),
         ("https://me:hunter2hunter2@h/v1", "https://me:[key]@h/v1"),
         ("https://h/v1?api_key=abcdefgh12&x=1", "https://h/v1?api_key=[key]&x=1"),
         ("sk-learn-contrib-and-other-words", "sk-learn-contrib-and-other-words"),

@@ -7,6 +7,8 @@ import weakref
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, cast
 
+import httpx2
+
 from abench.errors import UserError
 from abench.judges.completion import Completion, read_completion
 from abench.judges.exchange import Messages
@@ -32,14 +34,14 @@ class Connection:
 
         self._endpoint = endpoint
         self._abandoned = False
-        self._loop = asyncio.new_event_loop()
         self._client = AsyncOpenAI(
             api_key=key,
             base_url=endpoint.base_url,
             timeout=endpoint.timeout,
             max_retries=endpoint.retries,
-            http_client=LimitedClient(endpoint.timeout),
+            http_client=_client(endpoint.timeout),
         )
+        self._loop = asyncio.new_event_loop()
         threading.Thread(target=_serve, args=(self._loop, self._client), daemon=True).start()
         weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
 
@@ -61,6 +63,16 @@ class Connection:
         """End all requests that are under way, and let none begin."""
         self._abandoned = True
         self._loop.call_soon_threadsafe(_cancel_all, self._loop)
+
+
+def _client(seconds: float) -> LimitedClient:
+    try:
+        return LimitedClient(seconds)
+    except (ImportError, OSError, ValueError, httpx2.InvalidURL) as error:
+        raise UserError(
+            f"the environment's proxy or certificates cannot be used ({one_line(str(error), _MOST_SAID)}): "
+            "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE"
+        ) from None
 
 
 async def _ask(client: "AsyncOpenAI", endpoint: "Endpoint", messages: Messages) -> Completion:
