@@ -10,15 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
-
-from abench._torchvision import hide_if_broken
-from abench.steps.codes import SparseCodes
-from abench.steps.selection import beyond, top_of_rows
-from abench.views import SplitSAE
-
-hide_if_broken()  # before sae_lens is first imported
-from sae_lens import (  # noqa: E402
+from sae_lens import (
     AbsTopKSAE,
     AbsTopKTrainingSAE,
     GatedSAE,
@@ -27,13 +19,17 @@ from sae_lens import (  # noqa: E402
     TopKSAE,
     TopKTrainingSAE,
 )
+from torch import Tensor
 
-from abench.variants.saes import (  # noqa: E402
+from abench.steps.codes import SparseCodes
+from abench.steps.selection import beyond, top_of_rows
+from abench.variants.saes import (
     AbsJumpReLUSAE,
     BatchAbsTopKSAE,
     SignedTopKSAE,
     SignedTopKTrainingSAE,
 )
+from abench.views import SplitSAE
 
 _ENTRIES_AT_ONCE = {"cpu": 1 << 21, "cuda": 1 << 26}
 _LEAST_TOKENS_AT_ONCE = 128

@@ -4,19 +4,12 @@ Where every latent is by itself (ReLU, JumpReLU, gated), a column of the encoder
 largest of a token are chosen, a latent is surely not among them if k others of a fixed part of the
 dictionary exceed it; only where that leaves a doubt are all others counted that exceed it.
 """
-# ruff: noqa: E402
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-
-from abench._torchvision import hide_if_broken
-
-hide_if_broken()  # before sae_lens is imported
-
 from sae_lens import (
     AbsTopKSAE,
     AbsTopKTrainingSAE,

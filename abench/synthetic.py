@@ -7,16 +7,13 @@ only decides what fires (coefficients of 1); size and sign are drawn here.
 from typing import NamedTuple
 
 import torch
+from sae_lens.synthetic.activation_generator import ActivationGenerator
+from sae_lens.synthetic.feature_dictionary import FeatureDictionary, orthogonal_initializer
 from torch import Tensor
 
-from abench._torchvision import hide_if_broken
 from abench.activations import Position, hash_seed
 from abench.data import Part
 from abench.synthetic_spec import SyntheticSpec
-
-hide_if_broken()  # before sae_lens is first imported
-from sae_lens.synthetic.activation_generator import ActivationGenerator  # noqa: E402
-from sae_lens.synthetic.feature_dictionary import FeatureDictionary, orthogonal_initializer  # noqa: E402
 
 CHUNK = 4096
 """Training activations drawn at once; a chunk is a pure function of its number."""

@@ -87,9 +87,6 @@ def _torch_device(_results: Path) -> Finding:
 
 
 def _torchvision(_results: Path) -> Finding:
-    from abench._torchvision import hide_if_broken
-
-    hide_if_broken()
     hidden = "torchvision" in sys.modules and sys.modules["torchvision"] is None
     return Finding(
         "torchvision",

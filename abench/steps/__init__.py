@@ -4,11 +4,7 @@
 forward pass and autograd, up to rounding; benchmarks/train_step.py measures what that saves on the CPU and
 benchmarks/cuda_step.py on a GPU.
 """
-# ruff: noqa: E402
 
-from abench._torchvision import hide_if_broken
-
-hide_if_broken()  # before any module of this package imports sae_lens
 
 from typing import Any, Literal
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from abench._torchvision import hide_if_broken
 from abench.errors import UserError
 from abench.tinyworld.entities import TEMPLATES, Entity
 from abench.tinyworld.exchanges import Request, is_refusal
@@ -125,7 +124,6 @@ def load(folder: Path) -> _Subject:
     """The model and tokenizer of a folder, ready to be measured."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} holds no model; `abench tinyworld build` makes one")
-    hide_if_broken()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from abench._torchvision import hide_if_broken
 from abench.tinyworld.world import World
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ def build_tokenizer(world: World, context: int) -> "PreTrainedTokenizerFast":
     Nothing is learned: the vocabulary is the world's, sorted, after the special tokens. `decode` puts no
     space before punctuation, so that it gives a text of the world back as it was.
     """
-    hide_if_broken()
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

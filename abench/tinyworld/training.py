@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abench._torchvision import hide_if_broken
 from abench.errors import UserError
 from abench.tinyworld.document import words_of
 from abench.tinyworld.properties import Properties, measure
@@ -69,7 +68,6 @@ def _tokens(world: World, split: str, *, seed: int) -> Iterator[list[int]]:
 
 def new_model(world: World, recipe: Recipe, seed: int) -> "Qwen3ForCausalLM":
     """An untrained model for the world's vocabulary."""
-    hide_if_broken()
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -190,7 +188,6 @@ def build(
     Where other processes want the cores too, OMP_WAIT_POLICY=passive in the environment keeps waiting threads
     from using them up. Raises UserError if `out` exists and is no model folder, or if torch is too old.
     """
-    hide_if_broken()
     import torch
 
     if out.exists() and any(out.iterdir()) and not (out / "config.json").is_file():
