@@ -120,22 +120,22 @@ class Leases:
             return None
         return _named(seen)
 
-    def clear(self) -> set[str]:
+    def clear(self) -> set[str] | None:
         """Remove what may be taken over and drafts that dead processes left; the tokens of live leases.
 
-        Raises StorageError.
+        None if one of those cannot be read. Raises StorageError.
         """
         if not self._folder.is_dir() or not any(self._folder.iterdir()):
             return set()
         with writing(self._folder), guarded(self._guard), self._draft("clock", uuid.uuid4().hex) as draft:
             now = draft.stat().st_mtime_ns
-            return {token for path in self._others(draft) if (token := self._cleared(path, now)) is not None}
+            others = [path for path in self._folder.iterdir() if path != draft]
+            left = [seen.token for path in others if (seen := self._cleared(path, now)) is not None]
+            tokens = {token for token in left if token is not None}
+            return tokens if len(tokens) == len(left) else None
 
-    def _others(self, draft: Path) -> list[Path]:
-        return [path for path in self._folder.iterdir() if path != draft]
-
-    def _cleared(self, path: Path, now: int) -> str | None:
-        """The token of a lease that stays; None for what was removed, and where no token can be read."""
+    def _cleared(self, path: Path, now: int) -> Seen | None:
+        """The lease if it stays; None for what was removed."""
         file = LeaseFile(path)
         seen = file.look()
         # Leases are drafted and renamed in this section, so nobody uses another's draft.
@@ -144,8 +144,8 @@ class Leases:
         elif seen is not None and (reason := self._why_stale(path.stem, seen, now)) is not None:
             self._notice(path, seen, reason)
             file.remove()
-        elif seen is not None:
-            return seen.token
+        else:
+            return seen
         return None
 
     def _take(self, name: str) -> Lease | None:

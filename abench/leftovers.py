@@ -32,7 +32,7 @@ def clear_leftovers(root: Path, leases: Leases, is_saved: Callable[[str], bool])
         drafts = [path for part in ("cells", "saes", "checkpoints") for path in _drafts(root / part)]
         living = leases.clear()
         for draft in drafts:
-            if _token(draft) not in living:
+            if living is not None and _token(draft) not in living:
                 _remove(draft)
         for draft in [*_drafts(root / "kept"), *_drafts(root, deep=False)]:
             if time.time() - draft.lstat().st_mtime > _DAY_SECONDS:

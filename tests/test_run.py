@@ -103,10 +103,8 @@ def test_the_training_curve_is_kept(finished: Path) -> None:
 
 def test_nothing_unfinished_is_left(finished: Path) -> None:
     left = [path for path in finished.rglob("*") if path.is_file()]
-    assert not [
-        path for path in left if {"checkpoints", "leases"} & set(path.parts) and path.name != ".takeover"
-    ]
-    assert not [path for path in left if path.name.startswith(".") and path.name != ".takeover"]
+    assert not [path for path in left if {"checkpoints", "leases"} & set(path.parts)]
+    assert not [path for path in left if path.name.startswith(".")]
 
 
 def test_a_second_run_computes_nothing(abench: Abench, finished: Path) -> None:
