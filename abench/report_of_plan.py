@@ -23,7 +23,8 @@ class Written:
 
 def write_plan_report(plan: Plan, store: Store) -> Written:
     """Write the report of the cells of a plan; cells without a result appear as missing."""
-    records = [_with_headlines(store.get(cell) or _missing(cell), plan.config.metrics) for cell in plan.cells]
+    # One at a time: whole records of many cells, each with its spec, would fill the memory.
+    records = (_with_headlines(store.get(cell) or _missing(cell), plan.config.metrics) for cell in plan.cells)
     curves = {sae.key: _curve(store.curve_file(sae)) for sae in plan.saes}
     title = (
         plan.config.name if not plan.config.description else f"{plan.config.name}: {plan.config.description}"
@@ -34,11 +35,21 @@ def write_plan_report(plan: Plan, store: Store) -> Written:
 def _write(
     records: Iterable[Record], curves: Mapping[str, pd.DataFrame | None], folder: Path, title: str
 ) -> Written:
-    plain: list[dict[str, Any]] = [asdict(record) for record in records]
+    shared: dict[str, Any] = {}
+    plain = [_plain(record, shared) for record in records]
     present = {key: curve for key, curve in curves.items() if curve is not None}
     report = write_report(plain, present, folder, title=title)
     # As wide as the terminal; elsewhere a width that most places show.
     return Written(report.folder, report.text(get_terminal_size((110, 24)).columns))
+
+
+def _plain(record: Record, shared: dict[str, Any]) -> dict[str, Any]:
+    """What reports read of a record; of parts that many records have alike one copy is held, in `shared`."""
+    content = {name: value for name, value in vars(record).items() if name not in ("spec", "traceback")}
+    packages = record.provenance.get("packages")
+    provenance = record.provenance | {"packages": shared.setdefault(repr(packages), packages)}
+    metrics = shared.setdefault(repr(record.metrics), record.metrics)
+    return content | {"metrics": metrics, "provenance": provenance if packages else record.provenance}
 
 
 def _with_headlines(record: Record, names: Sequence[str] | None) -> Record:
