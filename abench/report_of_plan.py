@@ -45,7 +45,9 @@ def write_plan_report(plan: Plan, store: Store) -> Written:
     The tables come back as text whether or not they could be written. A report with values is not replaced
     by one without them. Raises UserError if the report's folder holds something other than a report.
     """
-    records = [_plain(store.get(cell) or _missing(cell), plan.config.metrics) for cell in plan.cells]
+    shared: dict[str, Any] = {}
+    headlines = plan.config.metrics
+    records = [_plain(store.get(cell) or _missing(cell), headlines, shared) for cell in plan.cells]
     folder = store.report_folder(plan.config.name)
     prepared = prepare_report(records, title=_title(plan))
     # As wide as the terminal; elsewhere a width that most places show.
@@ -69,9 +71,15 @@ def _title(plan: Plan) -> str:
     return f"{name}: {description}" if description else name
 
 
-def _plain(record: Record, headlines: Sequence[str] | None) -> dict[str, Any]:
-    """What reports read of a record, with the metrics that the user wants to see as its headlines."""
+def _plain(record: Record, headlines: Sequence[str] | None, shared: dict[str, Any]) -> dict[str, Any]:
+    """What reports read of a record, with the metrics that the user wants to see as its headlines.
+
+    Of parts that many records have alike one copy is held, in `shared`.
+    """
     plain = {name: getattr(record, name) for name in _READ}
+    plain["metrics"] = shared.setdefault(repr(record.metrics), record.metrics)
+    if packages := record.provenance.get("packages"):
+        plain["provenance"] = record.provenance | {"packages": shared.setdefault(repr(packages), packages)}
     if headlines is not None:
         plain["metrics"] = [each | {"headline": each["name"] in headlines} for each in record.metrics]
     return plain
