@@ -79,7 +79,8 @@ class Task(BaseModel, ABC):
     `ctx.evaluation.seed`; the global random state is not to be touched.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # An option's value can be a key in the wrong place.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: ClassVar[str]
     version: ClassVar[str]
