@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from pydantic import ConfigDict
+
 from abench.amounts import Amount
 from abench.config import DataSpec, EvaluationSpec
 from abench.kept import Kept, MemoryKept
@@ -86,6 +88,9 @@ class Task(Spec, ABC):
     numbers change: it is part of the key under which results are kept. `seed`s come from
     `ctx.evaluation.seed`; the global random state is not to be touched.
     """
+
+    # An option's value can be a key in the wrong place.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     name: ClassVar[str]
     version: ClassVar[str]

@@ -15,12 +15,14 @@ from chat_server import Says, chat_server, without_proxies
 from command import SMALL, Abench
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from abench import secrets
 from abench.errors import UserError
 from abench.files import write_whole
 from abench.judges import Endpoint
 from abench.kept import FolderKept
+from abench.plugins import find_tasks
 from abench.printable import printable
 from abench.progress import Bars, Lines
 from abench.secrets import hidden, keep_secret, notice, without_secrets
@@ -276,6 +278,15 @@ def test_a_key_in_any_other_place_is_not_repeated(abench: Abench, given: list[st
     result = abench("run", *given)
     assert result.code == 2 and "[key]" in result.err
     assert not leaks(result.err + result.out)
+
+
+@pytest.mark.parametrize("option", ["judge_key", "judge_url", "judge_model"])
+def test_neither_does_the_error_in_python_repeat_it(option: str) -> None:
+    found = find_tasks()
+    for task in ("bidirectionality", "safety_utility"):
+        with pytest.raises(ValidationError, match=option) as raised:
+            found[task].task(**{option: KEY})  # type: ignore[misc]
+        assert not leaks(str(raised.value) + repr(raised.value))
 
 
 def test_a_variable_may_have_any_name_if_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
