@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from abench import in_residual_units, residual_codes
+from abench import Skip, in_residual_units, residual_codes
 
 from .poles import Matching, Poles, poles_of
 
@@ -42,7 +42,7 @@ class Truth:
         z = torch.cat([batch.coefficients for batch in batches])
         poles = poles_of(directions, *_fired(z, threshold))
         if len(poles.unit) == 0:
-            raise ValueError("no feature fires in the held-out activations")
+            raise Skip("no feature fires in the held-out activations")
         mean = x.mean(0)
         return cls(batches, threshold, directions, poles, mean, float((x - mean).square().sum()))
 

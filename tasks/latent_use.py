@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from abench import Skip
+
 TWO_SIDED_SHARE = 0.05
 """Each sign's least share of the firings of a latent that counts as two-sided."""
 ANTIPODAL_COSINE = -0.7
@@ -12,12 +14,12 @@ _DECODER_CHUNK = 4096
 def latent_use(positive: Tensor, negative: Tensor, decoder: Tensor) -> dict[str, float]:
     """Shares of latents: dead of all, two-sided and antipodal of the alive.
 
-    From the firings on each side, [latents], and the decoder, [latents, d]. Raises ValueError if none fires.
+    From the firings on each side, [latents], and the decoder, [latents, d]. Raises Skip if none fires.
     """
     firings = positive + negative
     alive = firings > 0
     if not bool(alive.any()):
-        raise ValueError("no latent fires on the held-out text, so its use of latents is undefined")
+        raise Skip("no latent fires on the held-out text, so its use of latents is undefined")
     positive, negative = positive[alive], negative[alive]
     two_sided = torch.minimum(positive, negative) >= TWO_SIDED_SHARE * firings[alive]
     main_pole = torch.where(positive >= negative, 1.0, -1.0)

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from abench import Amount, Context, Metric, ModelKind, Scores, Task
+from abench import Amount, Context, Metric, ModelKind, Scores, Skip, Task
 
 from .firings import LatentUse, PoleCounts, Truth
 from .plane import plane_details
@@ -115,7 +115,7 @@ class Recovery(Task):
     ) -> Scores | tuple[Scores, dict[str, Any]]:
         use = LatentUse.of(sae, prepared)
         if len(use.poles.unit) == 0:
-            raise ValueError("no latent fires on the held-out activations, so nothing can be matched")
+            raise Skip("no latent fires on the held-out activations, so nothing can be matched")
         matching = match_poles(prepared.poles, use.poles)
         counts = PoleCounts.of(sae, prepared, use.poles, matching)
         scores = {
@@ -155,7 +155,7 @@ def _two_sided(poles: Poles) -> Tensor:
 def _firing_scores(counts: PoleCounts, two_sided: Tensor) -> dict[str, float]:
     both, opposite = counts.both[two_sided].sum(), counts.opposite[two_sided].sum()
     if not both + opposite:
-        raise ValueError("no latent ever fires together with its feature, so its sign has no purity")
+        raise Skip("no latent ever fires together with its feature, so its sign has no purity")
     return {
         "f1": float((2 * counts.both / (counts.true + counts.found)).mean()),
         "precision": float((counts.both / counts.found.clamp_min(1)).mean()),
