@@ -146,7 +146,7 @@ def _mend(folder: Path) -> None:
     for left in sorted(folder.parent.iterdir()):
         found = role.fullmatch(left.name)
         if found and left.is_dir():
-            # Its writer may be throwing it away; a folder that goes while `mkdir` looks exists as a file to it.
+            # Its writer may be throwing it away; a folder that goes while `mkdir` looks is a file to it.
             with suppress(FileNotFoundError, FileExistsError):
                 _mend_one(left, folder, of_earlier=found[1] == "old")
 
