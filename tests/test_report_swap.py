@@ -1,12 +1,15 @@
 """Replacing a report: which files are whose, several writers at once, a kill at every step."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -156,6 +159,25 @@ def test_a_living_writers_draft_is_left_alone(tmp_path: Path) -> None:
         (draft.folder / "index.html").write_text("later")
         _list(draft.folder)
     assert texts(tmp_path / "r") == {"index.html": "later"}
+
+
+def test_a_draft_that_its_writer_throws_away_meanwhile_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = tmp_path / ".r.new-0123abcd"
+    draft.mkdir()
+    (draft / "alive").touch()
+    mkdir = Path.mkdir
+
+    def vanishing(folder: Path, *args: Any, **options: Any) -> None:
+        if folder == draft:
+            shutil.rmtree(draft)  # between the two looks that `mkdir(exist_ok=True)` takes
+            raise FileExistsError(errno.EEXIST, "File exists", str(folder))
+        mkdir(folder, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", vanishing)
+    put(tmp_path / "r")
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
 
 
 # Kills

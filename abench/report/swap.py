@@ -71,8 +71,9 @@ def replaced(folder: Path, check: Check = lambda _: None) -> Iterator[Draft]:
         with _alone(place):
             check(_report_in(place, folder))
             draft.kept += _swap(work, place)
+            _discard(work, life)
     finally:
-        _discard(work, life)
+        _discard(work, life)  # nothing is left to be done unless there was an error
 
 
 @contextmanager
@@ -145,7 +146,8 @@ def _mend(folder: Path) -> None:
     for left in sorted(folder.parent.iterdir()):
         found = role.fullmatch(left.name)
         if found and left.is_dir():
-            with suppress(FileNotFoundError):  # its writer has just thrown it away
+            # Its writer may be throwing it away; a folder that goes while `mkdir` looks is a file to it.
+            with suppress(FileNotFoundError, FileExistsError):
                 _mend_one(left, folder, of_earlier=found[1] == "old")
 
 
