@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from abench.config import DataSpec
+from abench.content import content_hash
 from abench.errors import UserError
-from abench.inputs import content_hash
 
 
 class RecordedData(DataSpec):
