@@ -16,6 +16,14 @@ class UserError(Exception):
     """
 
 
+class OptionError(UserError):
+    """A wrong option of a task or variant; `path` is its key path among the options."""
+
+    def __init__(self, message: str, path: tuple[str | int, ...]) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class OutputClosed(KeyboardInterrupt):
     """Whoever read our output has gone away, as in `abench run 2>&1 | head`.
 

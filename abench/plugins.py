@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from abench.complaints import complaint, named
 from abench.declaration import declaration_problems
-from abench.errors import UserError, did_you_mean, short
+from abench.errors import OptionError, UserError, did_you_mean, short
 from abench.names import name_problem
 from abench.printable import visible
 from abench.task import Task
@@ -97,7 +97,7 @@ def get_task(name: str, options: Mapping[str, Any], found: Mapping[str, FoundTas
     try:
         return each.task.model_validate(dict(options))
     except ValidationError as error:
-        raise UserError(_option_sentence(each.task, error)) from error
+        raise OptionError(_option_sentence(each.task, error), error.errors()[0]["loc"]) from error
 
 
 def _option_sentence(task: type[Task], error: ValidationError) -> str:

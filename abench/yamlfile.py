@@ -70,7 +70,8 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any
         if key in seen:
             raise _Refused(line, f"{short(key)} is given twice (first on line {seen[key]})")
         seen[key] = line
-    return loader.construct_mapping(node, deep=True)
+    value: dict[Any, Any] = loader.construct_mapping(node, deep=True)
+    return value
 
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
@@ -183,7 +184,7 @@ def _check_events(text: str) -> None:
     """Refuse what would take long or too much: great depth, and references that multiply what is there."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -192,10 +193,9 @@ def _check_events(text: str) -> None:
             raise _Refused(line, f"more than {_DEEPEST} levels of lists and mappings inside one another")
         if getattr(event, "anchor", None) is not None:
             raise _Refused(line, "anchors (&name) and aliases (*name) are not supported: write the value out")
-        if getattr(event, "tag", None) is not None:
-            raise _Refused(
-                line, f"tags such as {cut(str(event.tag), 40)} are not supported; quotes make a text"
-            )
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise _Refused(line, f"tags such as {cut(str(tag), 40)} are not supported; quotes make a text")
 
 
 def _lines(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:

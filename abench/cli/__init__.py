@@ -89,7 +89,7 @@ def _run(arguments: list[str]) -> int:
 def _invoke(arguments: list[str]) -> int:
     """Runs a command. click's own `main` turns a closed pipe into exit status 1, which is for our bugs."""
     if _COMPLETE in os.environ:
-        return int(cli.main(arguments, prog_name="abench", complete_var=_COMPLETE) or 0)
+        cli.main(arguments, prog_name="abench", complete_var=_COMPLETE)
     with cli.make_context("abench", list(arguments)) as context:
         return int(cli.invoke(context) or 0)
 

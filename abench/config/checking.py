@@ -8,19 +8,25 @@ from pydantic import BaseModel, ValidationError
 from abench.complaints import complaint, named
 from abench.config.sources import Sources
 from abench.errors import UserError, did_you_mean, short
-from abench.yamlfile import KeyPath
+from abench.yamlfile import Document, KeyPath
 
 S = TypeVar("S", bound=BaseModel)
 _MOST_SENTENCES = 10
 
 
-def check(spec: type[S], values: Mapping[str, Any], sources: Sources) -> S:
-    """`spec` built from `values`; a UserError with one sentence per mistake where they do not fit."""
+def check(
+    spec: type[S], values: Mapping[str, Any], *, where: str = "", sources: Sources | None = None
+) -> S:
+    """`spec` built from `values`; a UserError with one sentence per mistake where they do not fit.
+
+    The sentences name what `sources` knows of each value's origin, or else `where`.
+    """
+    at = sources or Sources([Document(where, values)])
     try:
         return spec.model_validate(values)
     except ValidationError as error:
         problems = _first_of_each(error.errors(include_url=False), values)
-        sentences = [_sentence(spec, problem, sources) for problem in problems[:_MOST_SENTENCES]]
+        sentences = [_sentence(spec, problem, at) for problem in problems[:_MOST_SENTENCES]]
         if len(problems) > _MOST_SENTENCES:
             sentences.append(f"and {len(problems) - _MOST_SENTENCES} more mistakes")
         raise UserError("\n".join(sentences)) from error

@@ -11,7 +11,7 @@ from abench.synthetic_spec import SyntheticSpec
 Layer = Annotated[int, Field(ge=0, lt=10_000)]
 Latents = Annotated[int, Field(ge=1, le=10**9)]
 WidthFactor = Annotated[int, Field(ge=1, le=100_000)]
-ContextSize = Annotated[int, Field(ge=2, le=10**8)]
+ContextSize = Annotated[int, Field(ge=3, le=10**8)]
 """Tokens. Shorter contexts leave no token that is both predicted and read by the SAE."""
 
 

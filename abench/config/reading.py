@@ -32,7 +32,7 @@ def model_config(name: str) -> ModelConfig:
     Raises UserError, with near names if there is no such model.
     """
     document = yamlfile.read_mapping(Path(name)) if is_model_file(name) else shipped("models", name)
-    return check(ModelConfig, document.values, Sources([document]))
+    return check(ModelConfig, document.values, sources=Sources([document]))
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def describe_run(
         asked.append(_assigned(where, key.strip(), yamlfile.parse(value, where), asked))
     below = _preset_of(Sources(asked))
     sources = Sources([*below, *asked], asked=asked)
-    return Described(check(RunConfig, sources.values, sources), sources)
+    return Described(check(RunConfig, sources.values, sources=sources), sources)
 
 
 def _read_run(source: str | None) -> Document:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from abench.errors import UserError
+from abench.errors import OptionError, UserError
 from abench.yamlfile import Document, KeyPath
 
 
@@ -39,7 +39,8 @@ class Sources:
         try:
             yield
         except UserError as error:
-            raise UserError(f"{self.place(path)}: {error}") from error
+            exact = (*path, *error.path) if isinstance(error, OptionError) else path
+            raise UserError(f"{self.place(exact)}: {error}") from error
 
 
 def _place(documents: Sequence[Document], path: KeyPath) -> str:

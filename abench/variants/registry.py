@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from abench.complaints import complaint, named
-from abench.errors import UserError, did_you_mean, short
+from abench.errors import OptionError, UserError, did_you_mean, short
 from abench.names import name_problem
 from abench.variants.absjumprelu import AbsJumpReLU
 from abench.variants.absmatryoshka import AbsMatryoshka
@@ -60,7 +60,9 @@ def get_variant(name: str, options: Mapping[str, Any] | None = None) -> Variant:
     try:
         return variant_class.model_validate(dict(options or {}))
     except ValidationError as error:
-        raise UserError("; ".join(_sentence(variant_class, e) for e in error.errors())) from None
+        problems = error.errors()
+        message = "; ".join(_sentence(variant_class, problem) for problem in problems)
+        raise OptionError(message, problems[0]["loc"]) from None
 
 
 def _sentence(variant_class: type[Variant], error: Mapping[str, Any]) -> str:
