@@ -1,5 +1,6 @@
 """From what a user calls a model to its configuration and, when it is needed, the folder of its weights."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from abench.config import ModelConfig, config_names, is_model_file, model_config
 from abench.content import folder_digest
 from abench.errors import UserError, did_you_mean
 from abench.keys import key_of
-from abench.model_folder import Sizes, configured_sizes, examine
+from abench.model_folder import Sizes, examine
 from abench.names import safe_name
 
 _FORMER = {"bb4258b24298b1d9a6b3f0a5012ffb4f5e2d60c2": "c6a1fb491eb87600c00f42891c8e5e814776175b"}
@@ -108,10 +109,15 @@ def local_commit(config: ModelConfig, context: int | None = None) -> str | None:
 
 
 def _check_fit(config: ModelConfig, folder: Path, context: int | None) -> None:
-    # What comes with abench is whole, and seconds of every run would go into trying it.
-    sizes = configured_sizes(folder) if config.weights == "tinyworld" else examine(folder)
+    sizes = _shipped_sizes(folder) if config.weights == "tinyworld" else examine(folder)
     _check_sizes(config, folder, sizes)
     _check_context(config, context, sizes)
+
+
+def _shipped_sizes(folder: Path) -> Sizes:
+    """The sizes of the bundled model. It is whole, and trying it would take seconds of every run."""
+    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return Sizes(*(written[key] for key in ("num_hidden_layers", "hidden_size", "max_position_embeddings")))
 
 
 def _synthetic_commit(config: ModelConfig) -> str:

@@ -1,28 +1,33 @@
-"""Carrying out a plan: train what is missing, score what is missing, record everything. Serial."""
+"""Carrying out a plan: train what is missing, score what is missing, record everything. Serial.
+
+torch and the model are imported when something has to be computed: a run whose results are all in the folder
+needs neither.
+"""
+
+from __future__ import annotations
 
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from abench.activations import ActivationSource
 from abench.amounts import Amount, summed
 from abench.catalogue import check_commit, weights_folder
 from abench.errors import UserError, outside_cause
 from abench.lease import Lease, LeaseLost
-from abench.models import LanguageModel
 from abench.plan import Cell, Group, ModelRef, Plan, SAEJob
 from abench.progress import Progress, Silent, duration
 from abench.provenance import provenance
 from abench.storage import StorageError
 from abench.store import Record, SAERecord, Status, Store
 from abench.task import Context, Skip, Task, checked, parted, wrong_kind
-from abench.views import in_view
+
+if TYPE_CHECKING:
+    from abench.activations import ActivationSource
+    from abench.models import LanguageModel
 
 WAIT_SECONDS = 1.0
 
@@ -42,14 +47,15 @@ def run_plan(
     store: Store,
     *,
     progress: Progress | None = None,
-    device: str = "cpu",
+    device: str | None = "cpu",
     checkpoint_seconds: float = 30.0,
 ) -> Outcome:
     """Compute every cell of the plan that the store does not hold. Running it again is resuming it.
 
     A failing SAE or task costs its own cells. Work that another process is doing on the same store is
-    waited for. Raises UserError for a model that cannot be opened or text that ends too early, and its kind
-    StorageError where results cannot be written; what was written before stays.
+    waited for. `device` None stands for the GPU, or the CPU if there is none. Raises UserError for a model
+    that cannot be opened or text that ends too early, and its kind StorageError where results cannot be
+    written; what was written before stays.
     """
     runner = _Runner(plan, store, progress or Silent(), device, checkpoint_seconds)
     return runner.run()
@@ -62,10 +68,10 @@ def is_settled(status: Status) -> bool:
 
 class _Runner:
     def __init__(
-        self, plan: Plan, store: Store, progress: Progress, device: str, checkpoint_seconds: float
+        self, plan: Plan, store: Store, progress: Progress, device: str | None, checkpoint_seconds: float
     ) -> None:
         self._plan, self._store, self._progress = plan, store, progress
-        self._device, self._checkpoint_seconds = device, checkpoint_seconds
+        self._asked_device, self._checkpoint_seconds = device, checkpoint_seconds
         self._lm: LanguageModel | ActivationSource | None = None
         self._tried: set[str] = set()
         """Keys that this run has failed on; they are not tried twice."""
@@ -180,7 +186,7 @@ class _Runner:
                         self._report_damage()
                 steps.advance_to(number, cell.sae.label)
 
-    def _settle(self, cell: Cell, sae: SAERecord, saes: "_Loaded", prepare: "_Once", lease: Lease) -> None:
+    def _settle(self, cell: Cell, sae: SAERecord, saes: _Loaded, prepare: _Once, lease: Lease) -> None:
         """Compute one cell and keep whatever came of it."""
         started = time.perf_counter()
         try:
@@ -210,12 +216,16 @@ class _Runner:
             return False
         return True
 
-    def _score(self, cell: Cell, sae: SAERecord, saes: "_Loaded", prepare: "_Once") -> Record:
+    def _score(self, cell: Cell, sae: SAERecord, saes: _Loaded, prepare: _Once) -> Record:
         if sae.status == "failed":
             return self._record(cell, "failed", reason=f"the SAE could not be trained: {sae.reason}")
         reason = self._reason_to_skip(cell)
         if reason is not None:
             return self._record(cell, "skipped", reason=reason)
+        import torch
+
+        from abench.views import in_view
+
         with torch.no_grad():
             loaded = saes(cell.sae.key)
             prepared, shared = prepare()
@@ -252,6 +262,12 @@ class _Runner:
             say=self._progress.say,
         )
 
+    @cached_property
+    def _device(self) -> str:
+        from abench.devices import usable_device
+
+        return usable_device(self._asked_device)
+
     def _model(self) -> LanguageModel | ActivationSource:
         if self._lm is None:
             started = time.monotonic()
@@ -273,6 +289,8 @@ def _open_model(ref: ModelRef, device: str) -> LanguageModel | ActivationSource:
         from abench.synthetic import SyntheticModel
 
         return SyntheticModel(config.synthetic, config.d_model, name=ref.name, device=device)
+    from abench.models import LanguageModel
+
     folder = weights_folder(config)
     lm = LanguageModel.load(
         folder,

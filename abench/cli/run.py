@@ -54,7 +54,8 @@ def run(
 
     started = time.monotonic()
     progress = for_stderr()
-    device = usable_device(device)
+    if device is not None:
+        device = usable_device(device)
     plan = plan_of(asked, fetch=True)
     store = Store.open(results, create=True)
     progress.say(_summary(plan))
