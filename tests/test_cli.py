@@ -125,11 +125,11 @@ def test_a_model_folder_without_whole_weights(abench: Abench, tmp_path: Path, da
     assert not (tmp_path / "results").exists()
 
 
-def test_a_results_folder_of_another_schema(abench: Abench, tmp_path: Path) -> None:
+def test_a_results_folder_without_checksums(abench: Abench, tmp_path: Path) -> None:
     (tmp_path / "abench.json").write_text('{"schema": 0}')
     result = abench("run", *SMALL, "--results", tmp_path)
     assert result.code == 2
-    assert "another version of abench (schema 0" in result.err
+    assert "an earlier version of abench, without the checksums" in result.err
 
 
 def test_a_results_folder_that_cannot_be_written(abench: Abench, tmp_path: Path) -> None:
