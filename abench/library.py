@@ -12,11 +12,9 @@ from torch import Tensor
 
 from abench.activations import all_the_same, normalised, statistics_of
 from abench.config import TrainingSpec, check
-from abench.config.sources import Sources
 from abench.errors import UserError
 from abench.training import CurvePoint, SAETrainer, run_lockstep
 from abench.variants import SAEShape, get_variant, load_sae, save_sae
-from abench.yamlfile import Document
 
 _NOT_FOR_TRAIN = {
     "tokens": "it is steps × batch_size: set those",
@@ -140,8 +138,7 @@ def _spec(steps: int, batch_size: int, more: Mapping[str, Any]) -> TrainingSpec:
     steps, batch_size = _number("steps", steps, 1), _number("batch_size", batch_size, 1)
     sizes = {"tokens": steps * batch_size, "batch_size": batch_size, "buffer_tokens": batch_size}
     defaults = {"calibration_tokens": 8 * batch_size, "outlier_norm": None}
-    values = {**sizes, **defaults, **more}
-    return check(TrainingSpec, values, Sources([Document("train()", values)]))
+    return check(TrainingSpec, {**sizes, **defaults, **more}, where="train()")
 
 
 def _check_sizes(

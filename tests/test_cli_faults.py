@@ -78,7 +78,7 @@ BAD_RUNS = [
     (["--width", "100000000"], "this machine has"),
     (["--set", "training.learning_rate=.inf"], "must be a finite number"),
     (["--set", "training.betas=[1,1]"], "item 1 of training.betas must be below 1"),
-    (["--name", "x" * 300], "name must have at most 100 characters"),
+    (["--name", "x" * 300], "it has 300 characters, more than 100"),
     (["--limit", str(10**20)], "evaluation.limit"),
     (["--checkpoint-every", "nan"], "not a number of seconds"),
     (["--set", "a=2020-13-45"], "--set a: unknown key 'a'"),

@@ -212,7 +212,8 @@ def test_one_bad_answer_costs_one_question() -> None:
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 from abench.judges import Asker, Endpoint
 from abench.kept import MemoryKept
 asker = Asker(Endpoint("m", sys.argv[1], "JUDGE_KEY", timeout=300), MemoryKept())

@@ -257,7 +257,7 @@ def _file(folder: Path, task: str, value: Any) -> Path:
         ("judge_url", "http://host:99999/v1", "is not a web address"),
         ("judge_model", KEY, "looks like a key"),
         ("judge_model", "", "the name of a model"),
-        ("judge_parallel", 10**9, "less than or equal to 256"),
+        ("judge_parallel", 10**9, "at most 256"),
         ("judge_parallel", float("nan"), "judge_parallel"),
         ("judges", [f"openai:{KEY}", 7], "judges"),
     ],
