@@ -164,8 +164,8 @@ def plan_of(asked: "Mapping[str, Any]", *, fetch: bool) -> "Plan":
 
 def _spelt() -> dict[str, str]:
     """What the user calls each key that has an option of its own."""
-    context = click.get_current_context()
-    declared = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    context = click.get_current_context(silent=True)
+    declared = {each.name: each.opts[0] for each in context.command.params} if context else {}
     return {key: declared.get(key.rpartition(".")[2], key) for key in _DESCRIBE}
 
 
