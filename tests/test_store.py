@@ -116,10 +116,9 @@ def test_k_not_below_the_width_is_refused() -> None:
         plan(width=8)
 
 
-@pytest.mark.parametrize("layer", [4, -1])
-def test_layer_out_of_range_is_refused(layer: int) -> None:
-    with pytest.raises(UserError, match=f"layer {layer} is out of range: M has blocks 0 to 3"):
-        plan(layers=(layer,))
+def test_layer_out_of_range_is_refused() -> None:
+    with pytest.raises(UserError, match="layer 4 is out of range: M has blocks 0 to 3"):
+        plan(layers=(4,))
 
 
 json_values = st.recursive(
