@@ -69,7 +69,7 @@ class SafetyUtility(HubData, Task):
         "validation_requests": 8,
     }
 
-    strengths: tuple[Annotated[float, Field(gt=0, le=1e30)], ...] = Field(
+    strengths: tuple[Annotated[float, Field(gt=0, le=1e38)], ...] = Field(
         (0.125, 0.25, 0.5, 1.0, 2.0), min_length=1
     )
     """How far the residual stream is moved, in units of its mean norm; each is tried both ways."""

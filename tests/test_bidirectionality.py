@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from paper_cells import cell
 from pole_saes import AXES, planted
 from signed import flipped, permuted, random_sae
 
-from abench import Excerpt, LatentContexts
+from abench import Excerpt, LatentContexts, Metric
 from abench.conformance import Bench
 from abench.judges import Endpoint
 from abench.kept import MemoryKept
@@ -76,7 +76,7 @@ def test_random_latents_are_about_nothing_on_both_sides(bench: Bench) -> None:
 
 
 def test_scores_are_shares_that_add_up(bench: Bench) -> None:
-    scores, poles = scored(bench, bench.saes["abstopk"], latents=50)
+    scores, poles = scored(bench, bench.saes["signed"], latents=50)
     assert scores["bidirectional"] + scores["unidirectional"] + scores["none"] == pytest.approx(1)
     assert scores["opposites"] <= scores["bidirectional"]
     kinds = Counter(poles["verdicts"].values())
@@ -221,7 +221,7 @@ def test_an_endpoint_s_model_judges_a_task_and_invalid_answers_are_counted(bench
     with chat_server(answer) as server:
         scores, poles = scored(
             bench,
-            bench.saes["topk"],
+            bench.saes["plain"],
             latents=9,
             judge="openai",
             judge_model="m",
@@ -299,7 +299,9 @@ def judged(share: float, **labels: Any) -> dict[str, Any]:
     changes = labels.pop("changes", {})
     found = cell("scr", {}, **labels)
     found["labels"] |= {"task": "bidirectionality"}
-    return found | {"metrics": [], "details": kept(share, **changes)}
+    # No headline, so that the tables are those of the task's own details alone.
+    metrics = [asdict(Metric("share", None))]
+    return found | {"metrics": metrics, "scores": {"share": share}, "details": kept(share, **changes)}
 
 
 def test_the_table_has_intervals_the_judge_s_accuracy_and_the_paper_s_rows(tmp_path: Path) -> None:

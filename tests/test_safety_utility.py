@@ -327,7 +327,7 @@ def test_another_model_does_not_get_what_is_kept(lm: LanguageModel, kept: Memory
 
 
 def test_a_strength_that_breaks_the_model_is_left_out(lm: LanguageModel) -> None:
-    task, ctx = SafetyUtility(strengths=(1e30,), concept_prompts=60), context()
+    task, ctx = SafetyUtility(strengths=(1e38,), concept_prompts=60), context()
     with torch.no_grad():
         _, details = task.score(random_sae("topk"), task.prepare(lm, ctx), lm, ctx)
     dim = details["steering"]["dim"]
