@@ -18,7 +18,7 @@ from abench.library import rebatch
 from abench.models import LanguageModel
 from abench.tinyworld import MODEL_DIR
 from abench.training import Diverged, SAETrainer, learning_rate_factor, run_lockstep
-from abench.variants import SAEShape, get_variant, variant_names
+from abench.variants import SAEShape, TopK, get_variant, registry, variant_names
 
 TINY_DATA = DataSpec(source="tinyworld", dataset=None)
 SITE = "blocks.2.hook_resid_post"
@@ -498,9 +498,19 @@ def test_outliers_are_left_out_as_by_hand() -> None:
     assert torch.equal(left.sae.W_dec, right.sae.W_dec)
 
 
+class _Overflows(TopK):
+    """Ends with a decoder that no float32 holds."""
+
+    name = "overflows"
+
+    def calibrate(self, sae: Any, activations: Tensor, k: int) -> None:
+        sae.W_dec.data.mul_(3e38).mul_(3e38)
+
+
 @pytest.mark.parametrize("normalisation", ["scale", "none"])
-def test_an_sae_that_is_not_finite_is_a_failure(normalisation: str) -> None:
-    result = train_one("relu", steps=1, learning_rate=3e38, gradient_clip=None, normalisation=normalisation)
+def test_an_sae_that_is_not_finite_is_a_failure(normalisation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry._variants, "overflows", _Overflows)
+    result = train_one("overflows", steps=1, normalisation=normalisation)
     assert result.sae is None
     assert result.failure is not None
     assert "not finite" in result.failure
