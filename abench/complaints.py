@@ -1,9 +1,9 @@
 """What is wrong with a value, as a sentence; pydantic's findings in the words of the field."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from abench.errors import short
+from abench.errors import did_you_mean, short
 from abench.secrets import UNSHOWN
 
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
@@ -47,6 +47,16 @@ def complaint(subject: str, problem: Mapping[str, Any]) -> str:
     if not subject:
         return str(message)
     return f"{subject}: {message}{given}"
+
+
+def option_complaint(owner: str, known: Iterable[str], problem: Mapping[str, Any]) -> str:
+    """One of a ValidationError's problems with the options of `owner`, such as `task 'core'`."""
+    path = problem["loc"]
+    if problem["type"] == "extra_forbidden":
+        option = str(path[-1])
+        return f"{owner} has no option {short(option)}{did_you_mean(option, known)}"
+    items, of, option = named(path).rpartition(" of ")
+    return complaint(f"{items}{of}option '{option}' of {owner}" if path else owner, problem)
 
 
 def named(path: tuple[str | int, ...]) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from abench.complaints import complaint, named
+from abench.complaints import option_complaint
 from abench.declaration import declaration_problems
 from abench.errors import OptionError, UserError, did_you_mean, short
 from abench.names import name_problem
@@ -97,16 +97,9 @@ def get_task(name: str, options: Mapping[str, Any], found: Mapping[str, FoundTas
     try:
         return each.task.model_validate(dict(options))
     except ValidationError as error:
-        raise OptionError(_option_sentence(each.task, error), error.errors()[0]["loc"]) from error
-
-
-def _option_sentence(task: type[Task], error: ValidationError) -> str:
-    problem = error.errors(include_url=False)[0]
-    where = f"task '{task.name}'"
-    if problem["type"] == "extra_forbidden":
-        option = str(problem["loc"][-1])
-        return f"{where} has no option {short(option)}{did_you_mean(option, task.model_fields)}"
-    return complaint(f"option '{named(problem['loc'])}' of {where}" if problem["loc"] else where, problem)
+        problem = error.errors(include_url=False)[0]
+        sentence = option_complaint(f"task '{each.task.name}'", each.task.model_fields, problem)
+        raise OptionError(sentence, problem["loc"]) from error
 
 
 def _from_package(package: str) -> Iterator[FoundTask]:

@@ -26,7 +26,6 @@ from abench import (
     Skip,
     Task,
     UserError,
-    latent_directions,
     top_contexts,
 )
 from abench.judges import MOST_PARALLEL, Endpoint, EndpointAddress, KeyVariable, ModelName, share
@@ -104,7 +103,7 @@ class Bidirectionality(Task):
             lm,
             held_out_rows(lm, ctx),
             ctx,
-            latents=lambda sae: drawn(latent_directions(sae), ctx.evaluation.seed)[
+            latents=lambda sae: drawn(sae.W_dec, ctx.evaluation.seed)[
                 : _CANDIDATES * self.latents
             ],
             most=self.latents,
@@ -175,14 +174,16 @@ class Prepared:
 
 
 def drawn(decoder: Tensor, seed: int) -> list[int]:
-    """All latents in an order drawn by chance that depends on what each writes up to its sign.
+    """All latents in an order drawn by chance that depends on what each writes up to its sign and length.
 
-    `decoder` holds the latents' directions, [latents, d_in]. Neither order nor signs of the latents matter,
-    only which ones there are.
+    `decoder` is W_dec, [latents, d_in]. Neither the order of the latents nor their signs nor the units of
+    their codes matter, only which directions there are.
     """
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(decoder.shape[1], generator=generator, dtype=torch.float64)
-    marks = (decoder.detach().cpu().double() * direction).sum(1).abs().numpy()
+    # In double precision, where rows that differ in length only give the same number.
+    rows = decoder.detach().cpu().double()
+    marks = ((rows * direction).sum(1) / rows.norm(dim=1).clamp_min(1e-300)).abs().numpy()
     digests = [blake2b(np.float32(mark).tobytes(), digest_size=8).digest() for mark in marks]
     return sorted(range(len(digests)), key=lambda latent: (digests[latent], latent))
 

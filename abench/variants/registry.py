@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from abench.complaints import complaint, named
+from abench.complaints import option_complaint
 from abench.errors import OptionError, UserError, did_you_mean, short
 from abench.names import name_problem
 from abench.variants.absjumprelu import AbsJumpReLU
@@ -61,13 +61,6 @@ def get_variant(name: str, options: Mapping[str, Any] | None = None) -> Variant:
         return variant_class.model_validate(dict(options or {}))
     except ValidationError as error:
         problems = error.errors()
-        message = "; ".join(_sentence(variant_class, problem) for problem in problems)
+        owner, known = f"variant '{name}'", variant_class.model_fields
+        message = "; ".join(option_complaint(owner, known, problem) for problem in problems)
         raise OptionError(message, problems[0]["loc"]) from None
-
-
-def _sentence(variant_class: type[Variant], error: Mapping[str, Any]) -> str:
-    where = f"variant '{variant_class.name}'"
-    if error["type"] == "extra_forbidden":
-        option = str(error["loc"][-1])
-        return f"{where} has no option {short(option)}{did_you_mean(option, variant_class.model_fields)}"
-    return complaint(f"option '{named(error['loc'])}' of {where}", error)
