@@ -202,9 +202,9 @@ class _Group:
             self._save(trainer)
 
     def _calibration(self, batches: Iterator[torch.Tensor]) -> torch.Tensor:
-        """The activations after those of training, [tokens, d_in]; fewer where the stream ends before.
+        """The stream's activations after those of training, [tokens, d_in]; fewer where it ends before.
 
-        Raises UserError if there are none.
+        Raises UserError if none can be read.
         """
         wanted = max(1, self._spec.calibration_tokens // self._spec.batch_size)
         read: list[torch.Tensor] = []
@@ -217,7 +217,7 @@ class _Group:
         except UserError as error:
             reason = str(error)
         if not read:
-            raise UserError(f"nothing is left to calibrate its threshold on: {reason}")
+            raise UserError(f"its threshold cannot be calibrated: {reason}")
         tokens, asked = sum(map(len, read)), wanted * self._spec.batch_size
         if tokens < asked:
             self._progress.say(f"thresholds are calibrated on {tokens:,} of {asked:,} activations: {reason}")

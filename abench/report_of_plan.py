@@ -1,6 +1,5 @@
 """The report of a plan, from the store alone."""
 
-import errno
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -9,13 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from abench.errors import outside_cause
 from abench.plan import Cell, Plan
 from abench.report import prepare_report, write_prepared
 from abench.report.losses import ValuesLostError
+from abench.storage import storage_error
 from abench.store import Record, Store
-
-_READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @dataclass(frozen=True)
@@ -59,10 +56,9 @@ def write_plan_report(plan: Plan, store: Store) -> Written:
     except ValuesLostError as error:
         return Written(folder, text, refusal=str(error))
     except OSError as error:
-        cause = f"the report could not be written ({outside_cause(error)})"
-        read_only = error.errno in _READ_ONLY
-        after = "" if read_only else "; with room and rights there, the same command goes on"
-        return Written(folder, text, unwritten=cause + after, read_only=read_only)
+        refused = storage_error(error, folder)
+        unwritten = f"the report was not written: {refused}"
+        return Written(folder, text, unwritten=unwritten, read_only=refused.read_only)
     return Written(report.folder, text, report.kept)
 
 

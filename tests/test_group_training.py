@@ -15,6 +15,7 @@ from torch import Tensor
 from abench.activations import Position
 from abench.catalogue import fetched_commit, find_model
 from abench.config import load_run
+from abench.errors import UserError
 from abench.group_training import train_missing
 from abench.plan import Plan, SAEJob, make_plan
 from abench.plugins import find_tasks, get_task
@@ -49,25 +50,29 @@ def plan_of(variants: tuple[str, ...], **options: object) -> Plan:
 
 @dataclass
 class Finite:
-    """Activations that end."""
+    """Activations that end; if `broken`, with an error."""
 
     d_model: int
     tokens: int
+    broken: bool = False
     device = torch.device("cpu")
 
     def reader(self, seed: int, at: Position) -> "Reader":
         values = torch.randn(self.tokens, self.d_model, generator=torch.Generator().manual_seed(seed))
-        return Reader(values, at)
+        return Reader(values, at, self.broken)
 
 
 @dataclass
 class Reader:
     values: Tensor
     position: Position
+    broken: bool
 
     def read(self) -> Tensor | None:
         start = self.position.document
         part = self.values[start : start + BATCH]
+        if self.broken and len(part) == 0:
+            raise UserError("the disk is gone")
         self.position = Position(start + len(part))
         return part if len(part) else None
 
@@ -92,10 +97,10 @@ class Told(Silent):
             self._act()
 
 
-def train(plan: Plan, store: Store, tokens: int) -> Told:
-    d_model = plan.model.config.d_model
+def train(plan: Plan, store: Store, tokens: int, *, broken: bool = False) -> Told:
+    finite = Finite(plan.model.config.d_model, tokens, broken)
     told = Told()
-    train_missing(plan.saes, Finite(d_model, tokens), store, told, device="cpu", checkpoint_seconds=30)
+    train_missing(plan.saes, finite, store, told, device="cpu", checkpoint_seconds=30)
     return told
 
 
@@ -109,23 +114,23 @@ def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "results", create=True)
 
 
-def test_calibration_takes_what_is_left_where_the_stream_ends(store: Store) -> None:
+def test_calibration_takes_what_is_left_and_the_first_block_where_the_stream_ends(store: Store) -> None:
     plan = plan_of(("batchtopk", "topk"))
-    told = train(plan, store, (STEPS + 2) * BATCH)  # to the end of a block, six batches too few
+    told = train(plan, store, (STEPS + 2) * BATCH)  # two batches are left, and a block has four
     assert saes(store, plan) == {"batchtopk": "done", "topk": "done"}
     (said,) = told.said
-    assert said.startswith("thresholds are calibrated on 128 of 512 activations: ")
+    assert said.startswith("thresholds are calibrated on 384 of 512 activations: ")
 
 
-def test_with_nothing_left_for_calibration_only_those_that_need_it_fail(store: Store) -> None:
+def test_where_nothing_can_be_read_for_calibration_only_those_that_need_it_fail(store: Store) -> None:
     plan = plan_of(("batchtopk", "topk"), **{"training.tokens": 8 * BATCH})
-    told = train(plan, store, 8 * BATCH)
+    told = train(plan, store, 8 * BATCH, broken=True)
     assert saes(store, plan) == {"batchtopk": "failed", "topk": "done"}
     (job,) = [job for job in plan.saes if job.variant.name == "batchtopk"]
     record = store.get_sae(job)
     assert record is not None
-    assert (record.reason or "").startswith("nothing is left to calibrate its threshold on: ")
-    assert any("batchtopk" in said and "nothing is left" in said for said in told.said)
+    assert record.reason == "its threshold cannot be calibrated: the disk is gone"
+    assert any("batchtopk" in said and "cannot be calibrated" in said for said in told.said)
     assert_nothing_is_left(store)
 
 
@@ -164,14 +169,16 @@ def test_who_lost_a_lease_in_training_leaves_that_sae_and_goes_on_with_the_other
     ]
     assert not store.sae_folder(lost).exists()
     assert not list((store.root / "saes").rglob(".*"))
-    assert len(list((store.root / "checkpoints").glob("*"))) == (at == STEPS)
+    # They are the other's now, which goes on from them.
+    checkpoints = {lost.key, f".{lost.key}.before"} if at == STEPS else set()
+    assert {path.name for path in (store.root / "checkpoints").iterdir()} == checkpoints
 
 
 def test_a_failure_is_not_recorded_by_who_lost_the_lease(store: Store) -> None:
     plan = plan_of(("batchtopk",), **{"training.tokens": 8 * BATCH})
     (job,) = plan.saes
     told = Told(8, lambda: take_over(store, job))
-    finite = Finite(plan.model.config.d_model, 8 * BATCH)
+    finite = Finite(plan.model.config.d_model, 8 * BATCH, broken=True)
     train_missing(plan.saes, finite, store, told, device="cpu", checkpoint_seconds=30)
     assert store.get_sae(job) is None
     assert "another process has taken over" in told.said[-1]

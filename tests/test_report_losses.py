@@ -116,11 +116,9 @@ def test_a_report_of_an_earlier_version_is_known_by_its_data(results: Path, aben
     assert "values of 2 cells that this one would not have: it was made with other options" in refused.err
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "after"), [(errno.EROFS, 0, ")\n"), (errno.ENOSPC, 2, "the same command goes on")]
-)
+@pytest.mark.parametrize(("number", "code"), [(errno.EROFS, 0), (errno.ENOSPC, 2)])
 def test_tables_are_printed_where_nothing_can_be_written(
-    results: Path, abench: Abench, monkeypatch: pytest.MonkeyPatch, number: int, code: int, after: str
+    results: Path, abench: Abench, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
     assert abench("report", *OPTIONS, "--results", results).code == 0
     before = contents(results / "reports" / "paper")
@@ -132,8 +130,8 @@ def test_tables_are_printed_where_nothing_can_be_written(
     result = abench("report", *OPTIONS, "--results", results)
     assert result.code == code
     assert "TopK" in result.out
-    assert "the report could not be written" in result.err
-    assert "refused by the storage" in result.err
-    assert after in result.err
+    (line,) = result.err.splitlines()
+    assert "the report was not written: " in line
+    assert "cannot be written (refused by the storage): once it can, the same command goes on" in line
     assert contents(results / "reports" / "paper") == before
     assert [path.name for path in (results / "reports").iterdir()] == ["paper"]

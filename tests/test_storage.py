@@ -143,7 +143,7 @@ def test_a_finished_folder_that_is_read_only_is_shown(
         other = abench("run", *RUN[1:], "--seeds", "7", "--results", place)
     assert shown.code == usual.code == 0
     assert table_of(shown.out) == table_of(usual.out)
-    assert "the report was not written again: " in shown.err and "Read-only file system" in shown.err
+    assert "the report was not written: " in shown.err and "Read-only file system" in shown.err
     assert other.code == 2
     assert "is not writable, and something is missing from it" in other.err
 
@@ -160,7 +160,7 @@ def test_a_report_that_cannot_be_written_is_printed_all_the_same(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(finished / "reports" / "x"))
 
-    monkeypatch.setattr("abench.report_of_plan.write_report", refuse)
+    monkeypatch.setattr("abench.report_of_plan.write_prepared", refuse)
     full = abench("report", *RUN[1:], "--results", finished)
     assert full.code == 2
     assert table_of(full.out) == table_of(usual.out)
