@@ -7,11 +7,10 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import Any
 
-import pandas as pd
-
 from abench.errors import outside_cause
 from abench.plan import Cell, Plan
 from abench.report import prepare_report, write_prepared
+from abench.report.curves import Curve, read_curve
 from abench.report.losses import ValuesLostError
 from abench.store import Record, Store
 
@@ -47,7 +46,7 @@ def write_plan_report(plan: Plan, store: Store) -> Written:
     """
     shared: dict[str, Any] = {}
     headlines = plan.config.metrics
-    records = [_plain(store.get(cell) or _missing(cell), headlines, shared) for cell in plan.cells]
+    records = [_plain(store.get_brief(cell) or _missing(cell), headlines, shared) for cell in plan.cells]
     folder = store.report_folder(plan.config.name)
     prepared = prepare_report(records, title=_title(plan))
     # As wide as the terminal; elsewhere a width that most places show.
@@ -77,7 +76,6 @@ def _plain(record: Record, headlines: Sequence[str] | None, shared: dict[str, An
     Of parts that many records have alike one copy is held, in `shared`.
     """
     plain = {name: getattr(record, name) for name in _READ}
-    plain["metrics"] = shared.setdefault(repr(record.metrics), record.metrics)
     if packages := record.provenance.get("packages"):
         plain["provenance"] = record.provenance | {"packages": shared.setdefault(repr(packages), packages)}
     if headlines is not None:
@@ -89,8 +87,8 @@ _READ = [each.name for each in fields(Record) if each.name not in {"spec", "trac
 """Specs are large: with those of many cells a report would need several times the memory."""
 
 
-def _curve(file: Path | None) -> pd.DataFrame | None:
-    return None if file is None else pd.read_csv(file)
+def _curve(file: Path | None) -> Curve | None:
+    return None if file is None else read_curve(file)
 
 
 def _missing(cell: Cell) -> Record:
@@ -100,5 +98,5 @@ def _missing(cell: Cell) -> Record:
         labels=cell.labels(),
         metrics=[asdict(metric) for metric in cell.task.metrics],
         sae_key=cell.sae.key,
-        limited=cell.evaluation.limit is not None,
+        limited=cell.scoring.evaluation.limit is not None,
     )

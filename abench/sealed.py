@@ -7,8 +7,10 @@ by a manifest: the sealed record beside them holds the sha256 of each.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from abench.secrets import without_secrets
 
 _BEFORE, _AFTER = b'{"sha256": "', b'",\n'
 _DIGITS = 64
+_FIELD = re.compile(rb'((?:[^"\\]|\\.)*)": (.*)', re.DOTALL)
 _LINE = len(_BEFORE) + _DIGITS + len(_AFTER)
 
 
@@ -92,19 +95,37 @@ def content_of(raw: bytes) -> dict[str, Any]:
 
 
 def fields_of(raw: bytes, *names: str) -> list[Any]:
-    """Some numbers or strings of a sealed file's content, without reading all of it; None for one not there.
+    """Some fields of a sealed file's content, without reading all of it; None for one not there.
 
     Raises Damaged as `content_of` does.
     """
+    texts = texts_of(raw)
+    return [parsed(texts.get(name, b"null")) for name in map(quoted, names)]
+
+
+def texts_of(raw: bytes) -> dict[bytes, bytes]:
+    """The JSON of each field of a sealed file's content, not read yet, by its `quoted` name.
+
+    Raises Damaged if the file was changed.
+    """
     _check(raw)
-    return [_field(raw, name) for name in names]
-
-
-def _field(raw: bytes, name: str) -> Any:
     # One space is the indent of the outermost fields alone, and no string has a line break in it.
-    before = f"\n {json.dumps(name)}: ".encode()
-    start = raw.find(before)
-    return None if start < 0 else json.loads(raw[start + len(before) :].partition(b"\n")[0].rstrip(b","))
+    fields = raw[_LINE:].removesuffix(b"\n}\n").removeprefix(b' "').split(b',\n "')
+    return dict(found.groups() for each in fields if (found := _FIELD.fullmatch(each)))
+
+
+@cache
+def quoted(name: str) -> bytes:
+    """A field's name as it stands between the quotes of JSON."""
+    return json.dumps(name)[1:-1].encode()
+
+
+def parsed(text: bytes) -> Any:
+    """What the JSON of a field stands for; raises Damaged if it is not JSON."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Damaged(f"it is not JSON: {error}") from error
 
 
 def _check(raw: bytes) -> None:
