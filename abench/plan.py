@@ -139,9 +139,12 @@ class Scoring:
         }
 
     @cached_property
-    def canonical(self) -> dict[str, str]:
-        """The canonical JSON of each part of the spec."""
-        return {name: canonical_value(value) for name, value in self.spec().items()}
+    def around(self) -> tuple[str, str]:
+        """The canonical JSON of a cell's spec before and after the part of its SAE."""
+        parts = {name: canonical_value(value) for name, value in self.spec().items()}
+        # A control character is escaped in JSON, so it marks the place.
+        before, after = canonical_of_parts(parts | {"sae": "\0"}).split("\0")
+        return before, after
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,8 @@ class Cell:
     @cached_property
     def key(self) -> str:
         # Both parts are written once for all cells that share them, since a plan may have very many cells.
-        return digest_of(canonical_of_parts(self.scoring.canonical | {"sae": self.sae.canonical}))
+        before, after = self.scoring.around
+        return digest_of(before + self.sae.canonical + after)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """The report of a plan, from the store alone."""
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from shutil import get_terminal_size
+from sys import intern
 from typing import Any
 
 from abench.errors import outside_cause
@@ -73,14 +74,19 @@ def _title(plan: Plan) -> str:
 def _plain(record: Record, headlines: Sequence[str] | None, shared: dict[str, Any]) -> dict[str, Any]:
     """What reports read of a record, with the metrics that the user wants to see as its headlines.
 
-    Of parts that many records have alike one copy is held, in `shared`.
+    Of parts that many records have alike one copy is held: texts are interned, lists of packages in `shared`.
     """
     plain = {name: getattr(record, name) for name in _READ}
+    plain |= {name: _interned(plain[name]) for name in ("labels", "scores", "provenance")}
     if packages := record.provenance.get("packages"):
-        plain["provenance"] = record.provenance | {"packages": shared.setdefault(repr(packages), packages)}
+        plain["provenance"]["packages"] = shared.setdefault(repr(packages), packages)
     if headlines is not None:
         plain["metrics"] = [each | {"headline": each["name"] in headlines} for each in record.metrics]
     return plain
+
+
+def _interned(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {intern(name): intern(each) if type(each) is str else each for name, each in part.items()}
 
 
 _READ = [each.name for each in fields(Record) if each.name not in {"spec", "traceback", "schema"}]

@@ -7,7 +7,6 @@ by a manifest: the sealed record beside them holds the sha256 of each.
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cache
@@ -20,7 +19,6 @@ from abench.secrets import without_secrets
 
 _BEFORE, _AFTER = b'{"sha256": "', b'",\n'
 _DIGITS = 64
-_FIELD = re.compile(rb'((?:[^"\\]|\\.)*)": (.*)', re.DOTALL)
 _LINE = len(_BEFORE) + _DIGITS + len(_AFTER)
 
 
@@ -86,10 +84,11 @@ def raw_of(file: Path) -> bytes:
 def content_of(raw: bytes) -> dict[str, Any]:
     """The content that the bytes of a sealed file stand for; raises Damaged if they were changed."""
     _check(raw)
-    try:
-        content: dict[str, Any] = json.loads(raw)
-    except ValueError as error:
-        raise Damaged(f"it is not JSON: {error}") from error
+    return _content(raw)
+
+
+def _content(raw: bytes) -> dict[str, Any]:
+    content: dict[str, Any] = _parsed(raw)
     del content["sha256"]
     return content
 
@@ -99,29 +98,41 @@ def fields_of(raw: bytes, *names: str) -> list[Any]:
 
     Raises Damaged as `content_of` does.
     """
-    texts = texts_of(raw)
-    return [parsed(texts.get(name, b"null")) for name in map(quoted, names)]
+    _check(raw)
+    return [_parsed(cut_out(raw, name)[0] or b"null") for name in names]
 
 
-def texts_of(raw: bytes) -> dict[bytes, bytes]:
-    """The JSON of each field of a sealed file's content, not read yet, by its `quoted` name.
+def rest_of(raw: bytes, *names: str) -> tuple[dict[str, Any], list[bytes | None]]:
+    """The content without some of its fields, and the JSON of these; None for one not there.
 
-    Raises Damaged if the file was changed.
+    Raises Damaged as `content_of` does.
     """
     _check(raw)
+    texts = []
+    for name in names:
+        text, raw = cut_out(raw, name)
+        texts.append(text)
+    return _content(raw), texts
+
+
+def cut_out(raw: bytes, name: str) -> tuple[bytes | None, bytes]:
+    """The JSON of a field, and the file's bytes without it; None, and all bytes, if it is not there."""
     # One space is the indent of the outermost fields alone, and no string has a line break in it.
-    fields = raw[_LINE:].removesuffix(b"\n}\n").removeprefix(b' "').split(b',\n "')
-    return dict(found.groups() for each in fields if (found := _FIELD.fullmatch(each)))
+    before = _name_line(name)
+    start = raw.find(before)
+    if start < 0:
+        return None, raw
+    end = raw.find(b',\n "', start + len(before))
+    end = len(raw) - len(b"\n}\n") if end < 0 else end
+    return raw[start + len(before) : end], raw[:start] + raw[end:]
 
 
 @cache
-def quoted(name: str) -> bytes:
-    """A field's name as it stands between the quotes of JSON."""
-    return json.dumps(name)[1:-1].encode()
+def _name_line(name: str) -> bytes:
+    return f",\n {json.dumps(name)}: ".encode()
 
 
-def parsed(text: bytes) -> Any:
-    """What the JSON of a field stands for; raises Damaged if it is not JSON."""
+def _parsed(text: bytes) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:

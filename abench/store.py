@@ -15,6 +15,7 @@ of its folder, which is checked when the file is used. What is damaged is treate
 in `damaged`.
 """
 
+import json
 import os
 import shutil
 import uuid
@@ -36,24 +37,12 @@ from abench.records import SAERecord as SAERecord
 from abench.records import Status as Status
 from abench.sae_folder import CURVE_FILE as CURVE_FILE
 from abench.sae_folder import MARK, read_sae
-from abench.sealed import (
-    Damaged,
-    Stamp,
-    Verified,
-    content_of,
-    fields_of,
-    parsed,
-    raw_of,
-    texts_of,
-    write_sealed,
-)
+from abench.sealed import Damaged, Stamp, Verified, content_of, fields_of, raw_of, rest_of, write_sealed
 from abench.storage import writing
 from abench.store_mark import check_mark
 
 KEY_DIGITS = 12
 """Digits of a key that names of files and folders bear."""
-
-_LEFT_OUT = frozenset({b"spec", b"traceback"})
 
 
 class Store:
@@ -189,15 +178,12 @@ class Store:
         return self._read(self.cell_file(cell), cell.key, self._brief)
 
     def _brief(self, raw: bytes) -> dict[str, Any]:
-        texts = texts_of(raw)
-        shared = {"metrics": self._metrics_in(texts.pop(b"metrics"))} if b"metrics" in texts else {}
-        rest = b",".join(b'"%s":%s' % each for each in texts.items() if each[0] not in _LEFT_OUT)
-        return {**parsed(b"{%s}" % rest), **shared}
-
-    def _metrics_in(self, text: bytes) -> Any:
-        if text not in self._metrics:
-            self._metrics[text] = parsed(text)
-        return self._metrics[text]
+        content, (metrics, _, _) = rest_of(raw, "metrics", "spec", "traceback")
+        if metrics is None:
+            return content
+        if metrics not in self._metrics:
+            self._metrics[metrics] = json.loads(metrics)
+        return {**content, "metrics": self._metrics[metrics]}
 
     def standing(self, cell: Cell) -> Status:
         """The status of what `get` would find; a file is read once as long as it stays the same."""

@@ -95,9 +95,9 @@ def write_report(
 ) -> Report:
     """Write data.csv, table.{md,csv,tex}, figures as {png,pdf,csv} and index.html into `folder`.
 
-    `curves` gives training curves by `sae_key`: the columns step and mse, as a frame or as a mapping (mean over
-    tokens of ‖x − x̂‖², in the scaled input space). `footnotes` follow the table's own notes. `styles` replaces the
-    title, colour and marker of single variants. A report that is already there is replaced as a whole or
+    `curves` gives training curves by `sae_key`: the columns step and mse (mean over tokens of ‖x − x̂‖², in
+    the scaled input space), as a frame or as a mapping. `footnotes` follow the table's own notes. `styles`
+    replaces the title, colour and marker of single variants. A report that is there is replaced as a whole or
     not at all; files that no report wrote, or that were changed since, are carried over. report.json lists
     what the report wrote. Raises UserError if there are no records, if `folder` holds something other than a
     report, or a report with values that this one lacks; OSError if it cannot be written.
