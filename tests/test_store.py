@@ -165,6 +165,19 @@ def test_what_is_put_is_what_is_got(store: Store, cell: Cell) -> None:
     assert [r for _, r in store.all_records()] == [record]
 
 
+def test_a_brief_record_lacks_spec_and_traceback_alone(store: Store, cell: Cell) -> None:
+    record = record_of(cell, spec=cell.spec(), traceback="Traceback", details={"spec": {"metrics": [1]}})
+    store.put(cell, record)
+    brief = store.get_brief(cell)
+    assert brief == replace(record, spec={}, traceback=None)
+    again = store.get_brief(cell)
+    assert brief is not None and again is not None and again.metrics is brief.metrics
+    file = store.cell_file(cell)
+    file.write_bytes(file.read_bytes().replace(b"Traceback", b"Trackback"))
+    assert store.get_brief(cell) is None
+    assert len(store.damaged) == 1
+
+
 def test_file_is_found_by_key_and_by_path(store: Store, cell: Cell) -> None:
     store.put(cell, record_of(cell))
     file = store.cell_file(cell)
