@@ -115,29 +115,17 @@ class SAEJob:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One SAE scored by one task in one view: the unit of caching, resuming, failing and reporting."""
+class Scoring:
+    """How SAEs are scored: one task in one view. The cells of a run share it, one for each SAE."""
 
-    sae: SAEJob
     task: Task
     view: View
     evaluation: EvaluationSpec
     inputs: tuple[tuple[str, str], ...] = ()
     """Options of the task that name local files, each with the hash of the content."""
 
-    @property
-    def label(self) -> str:
-        return f"{self.task.name}-{self.view}"
-
-    def labels(self) -> dict[str, Any]:
-        task = {"task": self.task.name, "task_version": self.task.version, "view": self.view}
-        return self.sae.labels() | task
-
     def spec(self) -> dict[str, Any]:
-        """Everything that can change the scores."""
-        return {"sae": self.sae.spec(), **self._own_spec()}
-
-    def _own_spec(self) -> dict[str, Any]:
+        """Everything that can change the scores of a given SAE."""
         return {
             "schema": SCHEMA,
             "task": {
@@ -151,10 +139,46 @@ class Cell:
         }
 
     @cached_property
+    def around(self) -> tuple[str, str]:
+        """The canonical JSON of a cell's spec before and after the part of its SAE."""
+        parts = {name: canonical_value(value) for name, value in self.spec().items()}
+        # A control character is escaped in JSON, so it marks the place.
+        before, after = canonical_of_parts(parts | {"sae": "\0"}).split("\0")
+        return before, after
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One SAE scored by one task in one view: the unit of caching, resuming, failing and reporting."""
+
+    sae: SAEJob
+    scoring: Scoring
+
+    @property
+    def task(self) -> Task:
+        return self.scoring.task
+
+    @property
+    def view(self) -> View:
+        return self.scoring.view
+
+    @property
+    def label(self) -> str:
+        return f"{self.task.name}-{self.view}"
+
+    def labels(self) -> dict[str, Any]:
+        task = {"task": self.task.name, "task_version": self.task.version, "view": self.view}
+        return self.sae.labels() | task
+
+    def spec(self) -> dict[str, Any]:
+        """Everything that can change the scores."""
+        return {"sae": self.sae.spec(), **self.scoring.spec()}
+
+    @cached_property
     def key(self) -> str:
-        # The SAE's part, by far the largest, is written once for all its cells.
-        own = {name: canonical_value(value) for name, value in self._own_spec().items()}
-        return digest_of(canonical_of_parts(own | {"sae": self.sae.canonical}))
+        # Both parts are written once for all cells that share them, since a plan may have very many cells.
+        before, after = self.scoring.around
+        return digest_of(before + self.sae.canonical + after)
 
 
 @dataclass(frozen=True)
@@ -224,6 +248,10 @@ def make_plan(
     check_sizes(config, model)
     ref = ModelRef(name, model, commit, config.dtype or model.dtype, config.context or model.context)
     data = config.data or model.data
+    by_task = [
+        tuple(Scoring(task, view, config.evaluation, _inputs(hashes, key)) for view in task.views)
+        for key, task in tasks.items()
+    ]
     groups = []
     for layer in config.layers or model.layers:
         site = "activations" if model.synthetic else f"blocks.{layer}.hook_resid_post"
@@ -235,18 +263,14 @@ def make_plan(
             for seed in config.seeds
         )
         cells = tuple(
-            Cell(sae, task, view, config.evaluation, _inputs(hashes, key))
-            for key, task in tasks.items()
+            Cell(sae, scoring)
+            for scorings in by_task
             for sae in saes
-            for view in _views(task, sae.variant.signed)
+            # For a non-negative SAE all views coincide and only one is computed.
+            for scoring in scorings[: None if sae.variant.signed else 1]
         )
         groups.append(Group(site, saes, cells))
     return Plan(config, ref, data, tuple(groups))
-
-
-def _views(task: Task, signed: bool) -> tuple[View, ...]:
-    """For a non-negative SAE all views coincide and only one is computed."""
-    return task.views if signed else task.views[:1]
 
 
 def _inputs(hashes: Mapping[str, str], task: str) -> tuple[tuple[str, str], ...]:

@@ -16,9 +16,12 @@ def check_memory(config: RunConfig, model: ModelConfig) -> None:
 
     Only what certainly has to be in memory at once is counted, so that no run that fits is refused.
     """
-    has = machine_bytes()
+    main = main_bytes()
     parts = needed_bytes(config, model)
-    if has is None or sum(parts.values()) <= has:
+    if main is None or sum(parts.values()) <= main:
+        return  # most runs; torch, which knows the GPUs, takes a second to import
+    has = main + gpu_bytes()
+    if sum(parts.values()) <= has:
         return
     largest = max(parts, key=lambda part: parts[part])
     raise UserError(
@@ -44,17 +47,21 @@ def needed_bytes(config: RunConfig, model: ModelConfig) -> dict[str, int]:
     }
 
 
-def machine_bytes() -> int | None:
-    """Memory of this machine and its GPUs in bytes; None where the system does not tell."""
-    import torch
-
+def main_bytes() -> int | None:
+    """Main memory of this machine in bytes; None where the system does not tell."""
     try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         # Windows has no sysconf.
         return None
+
+
+def gpu_bytes() -> int:
+    """Memory of this machine's GPUs in bytes."""
+    import torch
+
     gpus = range(torch.cuda.device_count())
-    return int(memory + sum(torch.cuda.get_device_properties(gpu).total_memory for gpu in gpus))
+    return sum(int(torch.cuda.get_device_properties(gpu).total_memory) for gpu in gpus)
 
 
 def _gib(size: int) -> str:

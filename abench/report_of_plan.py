@@ -1,15 +1,15 @@
 """The report of a plan, from the store alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from shutil import get_terminal_size
+from sys import intern
 from typing import Any
-
-import pandas as pd
 
 from abench.plan import Cell, Plan
 from abench.report import prepare_report, write_prepared
+from abench.report.curves import Curve, read_curve
 from abench.report.losses import ValuesLostError
 from abench.storage import storage_error
 from abench.store import Record, Store
@@ -44,7 +44,7 @@ def write_plan_report(plan: Plan, store: Store) -> Written:
     """
     shared: dict[str, Any] = {}
     headlines = plan.config.metrics
-    records = [_plain(store.get(cell) or _missing(cell), headlines, shared) for cell in plan.cells]
+    records = [_plain(store.get_brief(cell) or _missing(cell), headlines, shared) for cell in plan.cells]
     folder = store.report_folder(plan.config.name)
     prepared = prepare_report(records, title=_title(plan))
     # As wide as the terminal; elsewhere a width that most places show.
@@ -70,23 +70,27 @@ def _title(plan: Plan) -> str:
 def _plain(record: Record, headlines: Sequence[str] | None, shared: dict[str, Any]) -> dict[str, Any]:
     """What reports read of a record, with the metrics that the user wants to see as its headlines.
 
-    Of parts that many records have alike one copy is held, in `shared`.
+    Of parts that many records have alike one copy is held: texts are interned, lists of packages in `shared`.
     """
     plain = {name: getattr(record, name) for name in _READ}
-    plain["metrics"] = shared.setdefault(repr(record.metrics), record.metrics)
+    plain |= {name: _interned(plain[name]) for name in ("labels", "scores", "provenance")}
     if packages := record.provenance.get("packages"):
-        plain["provenance"] = record.provenance | {"packages": shared.setdefault(repr(packages), packages)}
+        plain["provenance"]["packages"] = shared.setdefault(repr(packages), packages)
     if headlines is not None:
         plain["metrics"] = [each | {"headline": each["name"] in headlines} for each in record.metrics]
     return plain
+
+
+def _interned(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {intern(name): intern(each) if type(each) is str else each for name, each in part.items()}
 
 
 _READ = [each.name for each in fields(Record) if each.name not in {"spec", "traceback", "schema"}]
 """Specs are large: with those of many cells a report would need several times the memory."""
 
 
-def _curve(file: Path | None) -> pd.DataFrame | None:
-    return None if file is None else pd.read_csv(file)
+def _curve(file: Path | None) -> Curve | None:
+    return None if file is None else read_curve(file)
 
 
 def _missing(cell: Cell) -> Record:
@@ -96,5 +100,5 @@ def _missing(cell: Cell) -> Record:
         labels=cell.labels(),
         metrics=[asdict(metric) for metric in cell.task.metrics],
         sae_key=cell.sae.key,
-        limited=cell.evaluation.limit is not None,
+        limited=cell.scoring.evaluation.limit is not None,
     )

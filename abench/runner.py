@@ -242,7 +242,7 @@ class _Runner:
             status=status,
             labels=cell.labels(),
             metrics=[asdict(metric) for metric in cell.task.metrics],
-            limited=cell.evaluation.limit is not None,
+            limited=cell.scoring.evaluation.limit is not None,
             sae_key=cell.sae.key,
             spec=cell.spec(),
             **more,
@@ -251,13 +251,13 @@ class _Runner:
     def _context(self, cell: Cell) -> Context:
         return Context(
             site=cell.sae.site,
-            evaluation=cell.evaluation,
+            evaluation=cell.scoring.evaluation,
             data=self._plan.data,
             context_size=self._plan.model.context,
             view=cell.view,
             device=self._device,
             model=self._plan.model.spec(),
-            inputs=dict(cell.inputs),
+            inputs=dict(cell.scoring.inputs),
             kept=self._store.kept(),
             say=self._progress.say,
         )

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,28 +84,59 @@ def raw_of(file: Path) -> bytes:
 def content_of(raw: bytes) -> dict[str, Any]:
     """The content that the bytes of a sealed file stand for; raises Damaged if they were changed."""
     _check(raw)
-    try:
-        content: dict[str, Any] = json.loads(raw)
-    except ValueError as error:
-        raise Damaged(f"it is not JSON: {error}") from error
+    return _content(raw)
+
+
+def _content(raw: bytes) -> dict[str, Any]:
+    content: dict[str, Any] = _parsed(raw)
     del content["sha256"]
     return content
 
 
 def fields_of(raw: bytes, *names: str) -> list[Any]:
-    """Some numbers or strings of a sealed file's content, without reading all of it; None for one not there.
+    """Some fields of a sealed file's content, without reading all of it; None for one not there.
 
     Raises Damaged as `content_of` does.
     """
     _check(raw)
-    return [_field(raw, name) for name in names]
+    return [_parsed(cut_out(raw, name)[0] or b"null") for name in names]
 
 
-def _field(raw: bytes, name: str) -> Any:
+def rest_of(raw: bytes, *names: str) -> tuple[dict[str, Any], list[bytes | None]]:
+    """The content without some of its fields, and the JSON of these; None for one not there.
+
+    Raises Damaged as `content_of` does.
+    """
+    _check(raw)
+    texts = []
+    for name in names:
+        text, raw = cut_out(raw, name)
+        texts.append(text)
+    return _content(raw), texts
+
+
+def cut_out(raw: bytes, name: str) -> tuple[bytes | None, bytes]:
+    """The JSON of a field, and the file's bytes without it; None, and all bytes, if it is not there."""
     # One space is the indent of the outermost fields alone, and no string has a line break in it.
-    before = f"\n {json.dumps(name)}: ".encode()
+    before = _name_line(name)
     start = raw.find(before)
-    return None if start < 0 else json.loads(raw[start + len(before) :].partition(b"\n")[0].rstrip(b","))
+    if start < 0:
+        return None, raw
+    end = raw.find(b',\n "', start + len(before))
+    end = len(raw) - len(b"\n}\n") if end < 0 else end
+    return raw[start + len(before) : end], raw[:start] + raw[end:]
+
+
+@cache
+def _name_line(name: str) -> bytes:
+    return f",\n {json.dumps(name)}: ".encode()
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Damaged(f"it is not JSON: {error}") from error
 
 
 def _check(raw: bytes) -> None:

@@ -15,13 +15,15 @@ of its folder, which is checked when the file is used. What is damaged is treate
 in `damaged`.
 """
 
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from abench.errors import UserError
 from abench.files import flush, remove
@@ -35,7 +37,7 @@ from abench.records import SAERecord as SAERecord
 from abench.records import Status as Status
 from abench.sae_folder import CURVE_FILE as CURVE_FILE
 from abench.sae_folder import MARK, read_sae
-from abench.sealed import Damaged, Stamp, Verified, fields_of, raw_of, read_sealed, write_sealed
+from abench.sealed import Damaged, Stamp, Verified, content_of, fields_of, raw_of, rest_of, write_sealed
 from abench.storage import writing
 from abench.store_mark import check_mark
 
@@ -55,6 +57,8 @@ class Store:
         self._verified = Verified()
         self._standings: dict[Path, tuple[Stamp, Status]] = {}
         self._cell_files: dict[str, Path] = {}
+        self._places: dict[str, str] = {}
+        self._metrics: dict[bytes, Any] = {}
 
     @classmethod
     def open(cls, root: Path, *, create: bool) -> "Store":
@@ -78,8 +82,15 @@ class Store:
     # Trained SAEs
 
     def sae_folder(self, job: SAEJob) -> Path:
-        place = self.root / "saes" / path_part(job.model.name) / path_part(job.site)
-        return place / path_part(f"{job.label}-{job.key[:KEY_DIGITS]}")
+        return self.root / "saes" / f"{self._place(job)}-{job.key[:KEY_DIGITS]}"
+
+    def _place(self, job: SAEJob) -> str:
+        """MODEL/SITE/LABEL of an SAE, below `saes` and `cells`; each part is checked once."""
+        place = self._places.get(job.key)
+        if place is None:
+            parts = map(path_part, (job.model.name, job.site, job.label))
+            place = self._places[job.key] = "/".join(parts)
+        return place
 
     def sae_folder_of(self, record: Record) -> Path:
         """Where the SAE of a cell's record lies."""
@@ -149,15 +160,30 @@ class Store:
     # Cells
 
     def cell_file(self, cell: Cell) -> Path:
-        if cell.key not in self._cell_files:
-            sae = cell.sae
-            parts = (sae.model.name, sae.site, sae.label, f"{cell.label}-{cell.key[:KEY_DIGITS]}.json")
-            self._cell_files[cell.key] = self.root / "cells" / "/".join(map(path_part, parts))
-        return self._cell_files[cell.key]
+        file = self._cell_files.get(cell.key)
+        if file is None:
+            name = path_part(f"{cell.label}-{cell.key[:KEY_DIGITS]}.json")
+            file = self._cell_files[cell.key] = self.root / f"cells/{self._place(cell.sae)}/{name}"
+        return file
 
     def get(self, cell: Cell) -> Record | None:
         """The record of a cell; None if there is none, or none that is whole."""
         return self._read(self.cell_file(cell), cell.key)
+
+    def get_brief(self, cell: Cell) -> Record | None:
+        """The record without its spec and its traceback, which are most of it; else as `get`.
+
+        Metrics that are the same in several records are one object.
+        """
+        return self._read(self.cell_file(cell), cell.key, self._brief)
+
+    def _brief(self, raw: bytes) -> dict[str, Any]:
+        content, (metrics, _, _) = rest_of(raw, "metrics", "spec", "traceback")
+        if metrics is None:
+            return content
+        if metrics not in self._metrics:
+            self._metrics[metrics] = json.loads(metrics)
+        return {**content, "metrics": self._metrics[metrics]}
 
     def standing(self, cell: Cell) -> Status:
         """The status of what `get` would find; a file is read once as long as it stays the same."""
@@ -247,9 +273,11 @@ class Store:
     def report_folder(self, name: str) -> Path:
         return self.root / "reports" / path_part(name)
 
-    def _read(self, file: Path, key: str | None) -> Record | None:
+    def _read(
+        self, file: Path, key: str | None, content_in: Callable[[bytes], dict[str, Any]] = content_of
+    ) -> Record | None:
         try:
-            content = read_sealed(file)
+            content = content_in(raw_of(file))
             _check_key(content.get("key"), key)
             return Record(**content)
         except FileNotFoundError:

@@ -10,24 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from abench import (
-    Context,
-    LanguageModel,
-    PoleCodes,
-    Skip,
-    SplitSAE,
-    base_of,
-    in_residual_units,
-    latent_directions,
-    pool,
-)
+from abench import Context, Skip
 
 from .linear_probes import Probes, ProbeSettings, Question, train_probes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abench import LanguageModel, PoleCodes
 
 NUMBERS = (2, 5, 10, 20, 50, 100, 500)
 """How many latents are ablated; fewer where fewer have an effect."""
@@ -49,11 +41,15 @@ class Contrasts:
 
     @classmethod
     def none(cls, probes: int, latents: int) -> Contrasts:
+        import torch
+
         zeros = torch.zeros(probes, latents, dtype=torch.float64)
         return cls(zeros, zeros)
 
     def plus(self, codes: PoleCodes, weights: Tensor) -> Contrasts:
         """With the share of more texts added; weights [probes, texts] of `Question.contrast`."""
+        import torch
+
         w = weights.T.numpy()
         positive = self.positive + torch.from_numpy(codes.positive.T @ w).T
         if codes.negative is None:
@@ -71,6 +67,8 @@ class LatentUse:
 
     def split(self) -> LatentUse:
         """The same of the SAE in the split view."""
+        import torch
+
         both = torch.cat([self.contrasts.positive, self.contrasts.negative], dim=1)
         return LatentUse(Contrasts(both, torch.zeros_like(both)), self.test.split())
 
@@ -98,6 +96,8 @@ class Probed:
 
         Raises Skip if its reconstruction is not its codes times its decoder rows.
         """
+        from abench import SplitSAE, base_of
+
         base = base_of(sae)
         if base in self.failed:
             raise self.failed[base]
@@ -106,6 +106,8 @@ class Probed:
 
     def directions(self, sae: Any) -> Tensor:
         """How far a unit of each latent moves each probe's logit, [probes, latents], float64."""
+        from abench import latent_directions
+
         decoder = latent_directions(sae).detach().float()
         moves: Tensor = self.probes.weight.to(decoder.device) @ decoder.T
         return moves.double().cpu()
@@ -144,6 +146,8 @@ class _Pooling:
     """The SAEs of a context encoding texts. One that fails is left out from then on; its error is kept."""
 
     def __init__(self, lm: LanguageModel, ctx: Context, context: int) -> None:
+        from abench import base_of
+
         self._lm, self._ctx, self._context = lm, ctx, context
         self._saes = tuple(dict.fromkeys(base_of(sae) for sae in ctx.saes))
         self.failed: dict[Any, Exception] = {}
@@ -155,6 +159,8 @@ class _Pooling:
 
         Codes of a part of the texts are in memory at a time.
         """
+        import torch
+
         weights = torch.stack([question.contrast(len(texts)) for question in questions])
         parts: list[Tensor] = []
         found: dict[Any, Contrasts] = {}
@@ -169,6 +175,8 @@ class _Pooling:
 
     def codes(self, texts: Sequence[str]) -> tuple[dict[Any, PoleCodes], Tensor]:
         """The codes of each SAE that has not failed, and mean residual streams [texts, d_model]."""
+        from abench import pool
+
         ours = tuple(sae for sae in self._saes if sae not in self.failed)
         pooled = pool(self._lm, texts, replace(self._ctx, saes=ours), context=self._context)
         found = {}
@@ -187,6 +195,8 @@ def strongest(effects: Tensor) -> Tensor:
     Where fewer latents than it wants have one, sae-bench also ablates latents of effect 0: whichever
     `torch.topk` meets first, so that their order decides the score.
     """
+    import torch
+
     order = torch.argsort(effects, descending=True, stable=True)[: NUMBERS[-1]]
     return order[effects[order] > 0]
 
@@ -196,6 +206,10 @@ def check_linear(sae: Any, x: Tensor) -> None:
 
     Tried on activations x [n, d_model], by leaving every second latent out.
     """
+    import torch
+
+    from abench import in_residual_units, latent_directions
+
     x = x.to(sae.W_dec.device, sae.dtype)
     codes = sae.encode(x)
     whole = sae.decode(codes)

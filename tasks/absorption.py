@@ -5,36 +5,30 @@ scores that do not change when latents change sign or places for all others. Wha
 is made once: prompts, residual stream, the probe on it, and the words whose letter that probe knows.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import mean, stdev
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import numpy as np
-import torch
 from pydantic import Field
-from scipy.sparse import csc_array, csr_array
-from torch import Tensor
 
-from abench import (
-    Amount,
-    Context,
-    LanguageModel,
-    Metric,
-    Scores,
-    Skip,
-    SplitSAE,
-    Task,
-    View,
-    latent_directions,
-)
+from abench import Amount, Context, Metric, Scores, Skip, Task, View
 
 from .absorption_latents import PoleWeights, both_poles, encoded, ranked, split_latents
 from .absorption_probe import Probe, Training, train_probe
 from .absorption_words import Direction, Thresholds, absorption
 from .labelled import is_tiny
 from .spelling import LETTERS, Words, candidates, read, style_of, usable
+
+if TYPE_CHECKING:
+    import torch
+    from scipy.sparse import csc_array, csr_array
+    from torch import Tensor
+
+    from abench import LanguageModel
 
 
 class Demands(NamedTuple):
@@ -121,7 +115,7 @@ class Absorption(Task):
     full_cosine: float = Field(Thresholds.full_cosine, ge=-1, le=1)
     """The least cosine of the pole that absorbs a letter alone."""
 
-    def prepare(self, lm: LanguageModel, ctx: Context) -> "Spelled":
+    def prepare(self, lm: LanguageModel, ctx: Context) -> Spelled:
         """Residual stream at all words, the letters' probe, and the words whose letter it knows.
 
         Raises Skip if the tokenizer has too few words or the probe knows too few letters.
@@ -155,8 +149,10 @@ class Absorption(Task):
         return Spelled(train, test, found, probe, f1, tuple(used), left_out)
 
     def score(
-        self, sae: Any, prepared: "Spelled", lm: LanguageModel, ctx: Context
+        self, sae: Any, prepared: Spelled, lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, dict[str, Any]]:
+        from abench import SplitSAE
+
         codes = Codes.of(sae, prepared)
         weights = self._pole_weights(sae, codes, prepared, ctx)
         toward = weights.of_poles() if isinstance(sae, SplitSAE) else weights.of_latents()
@@ -167,9 +163,9 @@ class Absorption(Task):
         }
         return _scores(list(letters.values())), _details(letters, prepared)
 
-    def _of_letter(
-        self, letter: int, ranking: Sequence[int], codes: "Codes", prepared: "Spelled"
-    ) -> "OfLetter":
+    def _of_letter(self, letter: int, ranking: Sequence[int], codes: Codes, prepared: Spelled) -> OfLetter:
+        import numpy as np
+
         own = split_latents(
             ranking,
             codes.train,
@@ -205,8 +201,12 @@ class Absorption(Task):
             )
         return words[:cut], words[cut:], left_out
 
-    def _pole_weights(self, sae: Any, codes: "Codes", prepared: "Spelled", ctx: Context) -> PoleWeights:
+    def _pole_weights(self, sae: Any, codes: Codes, prepared: Spelled, ctx: Context) -> PoleWeights:
         """The L1 probe's weights; both views of an SAE share them."""
+        from scipy.sparse import csr_array
+
+        from abench import SplitSAE
+
         split = isinstance(sae, SplitSAE)
         base = sae.base if split else sae
         if base not in prepared.learnt:
@@ -259,7 +259,9 @@ class Codes:
     """Directions of the latents, [latents, d_model], float64."""
 
     @classmethod
-    def of(cls, sae: Any, prepared: Spelled) -> "Codes":
+    def of(cls, sae: Any, prepared: Spelled) -> Codes:
+        from abench import latent_directions
+
         train, test, found = (
             encoded(sae, words.residual) for words in (prepared.train, prepared.test, prepared.found)
         )
@@ -308,6 +310,8 @@ def _details(letters: dict[str, OfLetter], prepared: Spelled) -> dict[str, Any]:
 
 def _f1_of_letters(logits: Tensor, letters: Tensor) -> list[float]:
     """F1 of the probe for each letter, 0 where it finds no word of it."""
+    import torch
+
     said, true = logits > 0, torch.nn.functional.one_hot(letters, 26).bool()
     hits = (said & true).sum(0).double()
     f1: list[float] = (2 * hits / (said.sum(0) + true.sum(0)).clamp_min(1)).tolist()
@@ -315,4 +319,6 @@ def _f1_of_letters(logits: Tensor, letters: Tensor) -> list[float]:
 
 
 def _generator(ctx: Context) -> torch.Generator:
+    import torch
+
     return torch.Generator().manual_seed(ctx.evaluation.seed)

@@ -3,19 +3,19 @@
 Sparse throughout: codes are scipy arrays [words, latents], made dense a few columns at a time.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import torch
-from scipy.sparse import csc_array, csr_array, hstack
-from torch import Tensor
-
-from abench import sparse_codes
+from typing import TYPE_CHECKING, Any
 
 from .absorption_probe import Training, train_probe
+
+if TYPE_CHECKING:
+    import torch
+    from scipy.sparse import csc_array, csr_array
+    from torch import Tensor
 
 
 def encoded(sae: Any, residual: Tensor) -> csr_array:
@@ -23,6 +23,10 @@ def encoded(sae: Any, residual: Tensor) -> csr_array:
 
     Raises ValueError if they are not finite.
     """
+    import numpy as np
+
+    from abench import sparse_codes
+
     codes = sparse_codes(sae, residual)
     if not np.isfinite(codes.data).all():
         raise ValueError("the SAE's codes of some words are not finite")
@@ -31,6 +35,8 @@ def encoded(sae: Any, residual: Tensor) -> csr_array:
 
 def both_poles(codes: csr_array) -> csr_array:
     """relu([z, −z]): codes [words, latents] with the poles apart, [words, 2 · latents]."""
+    from scipy.sparse import csr_array, hstack
+
     poles = csr_array(hstack([codes.maximum(0), (-codes).maximum(0)], format="csr"))
     poles.eliminate_zeros()
     return poles
@@ -48,8 +54,11 @@ class PoleWeights:
     @classmethod
     def learnt(
         cls, poles: csr_array, letters: Tensor, training: Training, generator: torch.Generator
-    ) -> "PoleWeights":
+    ) -> PoleWeights:
         """The L1 probe's weights on the poles' codes [words, 2 · latents], the same in both views."""
+        import numpy as np
+        import torch
+
         fires = np.bincount(poles.indices, minlength=poles.shape[1]) > 0
         # A pole that never fires has no gradient and stays where it starts, at zero.
         probe = train_probe(poles[:, np.flatnonzero(fires)], letters, training, generator)
@@ -70,6 +79,8 @@ class PoleWeights:
         its better pole stands. Turning the latent round exchanges the poles and changes nothing. A pole
         that never fires is no candidate, so a non-negative latent has the weight sae-bench gives it.
         """
+        import torch
+
         never = torch.full_like(self.weight, -torch.inf)
         positive, negative = torch.where(self.fires[:, None], self.weight, never).chunk(2)
         best = torch.maximum(positive, negative)
@@ -113,6 +124,7 @@ def split_latents(
 
 def sparse_f1(train: csr_array, is_train: Any, test: csc_array, is_test: Any) -> float:
     """F1 on the test words of a class-balanced logistic regression on a few latents' codes."""
+    import numpy as np
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
@@ -132,6 +144,8 @@ def _merged(codes: csr_array, is_letter: Any) -> tuple[Any, Any, Any]:
     At most words none of the few latents fires; their losses are equal, so one row with their joint weight
     leaves the sum as it was.
     """
+    import numpy as np
+
     label = np.asarray(is_letter, dtype=np.int64)
     share = len(label) / (2 * np.bincount(label, minlength=2))
     speaks = np.diff(codes.indptr) > 0

@@ -5,15 +5,16 @@ same, an optional L1 norm. The gradient is written out, so that sparse inputs co
 float64: rounding would otherwise decide which of two like latents comes first.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from scipy.sparse import csr_array
-from scipy.special import expit
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from scipy.sparse import csr_array
+    from torch import Tensor
 
 LEARNING_RATE, LAST_LEARNING_RATE = 1e-2, 1e-5
 """sae-bench's; from the one to the other in equal ratios, an epoch each."""
@@ -30,6 +31,8 @@ class Probe:
 
     def logits(self, x: Any) -> Tensor:
         """[rows, 26] in float64, of inputs [rows, inputs], dense or sparse."""
+        import torch
+
         return torch.from_numpy(_array(x) @ self.weight.numpy()) + self.bias
 
 
@@ -60,6 +63,9 @@ def train_probe(
     A letter without words is learnt as one that never occurs. Batches are drawn as torch's DataLoader draws
     them. Source: train_multi_probe and train_sparse_multi_probe of sae-bench 0.6.0.
     """
+    import numpy as np
+    import torch
+
     inputs = _array(x)
     wanted = torch.nn.functional.one_hot(letters, 26).double().numpy()
     # What a positive counts more than a negative: sae-bench's pos_weight.
@@ -85,6 +91,8 @@ def train_probe(
 
 def _slope(logits: Any, target: Any, heavier: Any) -> Any:
     """The gradient of the mean loss by the logits, [rows, 26]."""
+    from scipy.special import expit
+
     predicted = expit(logits)
     # In place of target · heavier · (predicted − 1) + (1 − target) · predicted.
     predicted += target * (heavier * (predicted - 1) - predicted)
@@ -93,6 +101,8 @@ def _slope(logits: Any, target: Any, heavier: Any) -> Any:
 
 def _batches(rows: int, size: int, generator: torch.Generator) -> Iterator[Any]:
     """Row numbers of an epoch's batches, as a DataLoader with shuffle=True draws them."""
+    import torch
+
     torch.empty((), dtype=torch.int64).random_(generator=generator)  # the seed it draws for its workers
     seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).numpy()
@@ -101,6 +111,8 @@ def _batches(rows: int, size: int, generator: torch.Generator) -> Iterator[Any]:
 
 
 def _start(inputs: int) -> Probe:
+    import torch
+
     return Probe(torch.zeros(inputs, 26, dtype=torch.float64), torch.zeros(26, dtype=torch.float64))
 
 
@@ -110,4 +122,7 @@ def _copy(probe: Probe) -> Probe:
 
 def _array(x: Any) -> Any:
     """Inputs for numpy's and scipy's products, in float64."""
+    import numpy as np
+    from scipy.sparse import csr_array
+
     return x.astype(np.float64) if isinstance(x, csr_array) else x.double().numpy()

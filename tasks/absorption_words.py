@@ -4,12 +4,14 @@ Everything is said of poles: a latent with code z and decoder row d adds z·d, t
 sign(z)·d. For codes that are not negative this is sae-bench's computation.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from scipy.sparse import csr_array
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 SILENT = 1e-8
 """A latent with a code below this has not fired."""
@@ -39,9 +41,11 @@ class Direction:
     """[latents]: cosine of decoder row and probe."""
 
     @classmethod
-    def of(cls, decoder: Any, probe: Any) -> "Direction":
+    def of(cls, decoder: Any, probe: Any) -> Direction:
         """decoder [latents, d_model], probe [d_model]; sae-bench multiplies codes with the cosine, which is
         the same for decoder rows of norm 1, and depends on how a latent is scaled for others."""
+        import numpy as np
+
         projection = decoder @ (probe / np.linalg.norm(probe))
         norm = np.linalg.norm(decoder, axis=-1)
         return cls(projection, projection / np.maximum(norm, 1e-8))
@@ -55,6 +59,8 @@ def absorption(
     `codes` [words, latents] are those of the words that have the letter and whose probe says so, `along`
     [words] their residuals' projections on the unit probe, `main` the latents that stand for the letter.
     """
+    import numpy as np
+
     fraction, full = 0.0, 0
     for word in range(codes.shape[0]):
         entries = slice(codes.indptr[word], codes.indptr[word + 1])
@@ -86,6 +92,8 @@ class _Word:
 
     def fraction(self, limits: Thresholds) -> float:
         """The absorbers' share of what they and the main latents add, 0 to 1."""
+        import numpy as np
+
         main = float(self.added[self.is_main].sum())
         may_absorb = ~self.is_main & (self.cosine >= limits.absorber_cosine) & (self.added > 0)
         absorbed = float(np.sort(self.added[may_absorb])[::-1][: limits.absorbers].sum())

@@ -5,29 +5,16 @@ For a sample of the latents that fire, the texts in which each side is strongest
 pre-activations, so that a latent of any SAE can turn out bidirectional, as in the paper.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from abench import (
-    Amount,
-    Context,
-    Excerpt,
-    LanguageModel,
-    LatentContexts,
-    Metric,
-    Scores,
-    Skip,
-    Task,
-    UserError,
-    top_contexts,
-)
+from abench import Amount, Context, Metric, Scores, Skip, Task, UserError
 from abench.judges import MOST_PARALLEL, Endpoint, EndpointAddress, KeyVariable, ModelName, share
 
 from .held_out import held_out_rows, too_little_text
@@ -36,6 +23,11 @@ from .pole_judges import KINDS, PoleJudge, Verdict, kappa
 from .pole_openai import OpenAIPoles
 from .pole_oracle import TinyWorldPoles
 from .pole_validation import validation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abench import Excerpt, LanguageModel, LatentContexts
 
 _CANDIDATES = 8
 """Latents that are followed for each one wanted: whether a latent fires is known only at the end."""
@@ -91,8 +83,10 @@ class Bidirectionality(Task):
                 return f"there is no judge '{name}': there are oracle, openai and openai:MODEL"
         return too_little_text(lm, ctx)
 
-    def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":
+    def prepare(self, lm: LanguageModel, ctx: Context) -> Prepared:
         """The top contexts of all SAEs, from one pass, and how good the judge is."""
+        from abench import top_contexts
+
         judge, *others = (self._judge(name, ctx) for name in self._judges(ctx))
         tested = (
             validation(judge, ctx, number=self.validation, contexts=self.contexts, around=self.around)
@@ -113,7 +107,7 @@ class Bidirectionality(Task):
         return Prepared(found, judge, tuple(others), tested)
 
     def score(
-        self, sae: Any, prepared: "Prepared", lm: LanguageModel, ctx: Context
+        self, sae: Any, prepared: Prepared, lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, dict[str, Any]]:
         top = prepared.contexts(sae)
         if not top.latents:
@@ -179,6 +173,9 @@ def drawn(decoder: Tensor, seed: int) -> list[int]:
     `decoder` is W_dec, [latents, d_in]. Neither the order of the latents nor their signs nor the units of
     their codes matter, only which directions there are.
     """
+    import numpy as np
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(decoder.shape[1], generator=generator, dtype=torch.float64)
     # In double precision, where rows that differ in length only give the same number.

@@ -5,17 +5,21 @@ token stands for its letter, with a space before it or without. A question count
 wins in every order of the choices, so that neither a favourite letter nor luck passes for knowledge.
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import torch
-from torch import Tensor
+from abench import Skip
 
-from abench import LanguageModel, Skip, right_padded, site_name, token_rows
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abench import LanguageModel
 
 Four = tuple[str, str, str, str]
 
@@ -33,7 +37,7 @@ class Question:
     choices: Four
     answer: int
 
-    def ordered(self, order: Sequence[int]) -> "Question":
+    def ordered(self, order: Sequence[int]) -> Question:
         """The same question with its choices in another order."""
         a, b, c, d = (self.choices[place] for place in order)
         return replace(self, choices=(a, b, c, d), answer=list(order).index(self.answer))
@@ -95,6 +99,8 @@ def letter_tokens(lm: LanguageModel, form: Form, prompt: str) -> Tensor:
     A letter may follow with or without a space, as one token: by itself (as sae-bench looks it up) or as the
     tokenizer continues the prompt. Raises Skip if no way gives four different tokens.
     """
+    import torch
+
     stem = lm.token_ids([prompt])[0]
     ways: list[list[int]] = []
     for space in ("", " "):
@@ -122,6 +128,10 @@ class Asked:
 
 def asked(lm: LanguageModel, questions: Sequence[Question], form: Form) -> Iterator[Asked]:
     """The questions in batches; those that do not fit into the model's context are left out."""
+    import torch
+
+    from abench import right_padded, token_rows
+
     longest = lm.max_context or sys.maxsize
     rows = token_rows(lm, [form.write(question) for question in questions], longest)
     # Rows are cut at the context, so one of full length may have lost its end.
@@ -174,6 +184,10 @@ def _known(lm: LanguageModel, questions: tuple[Question, ...], form: Form, order
 
 def _right(lm: LanguageModel, questions: Sequence[Question], form: Form, letters: Tensor) -> Tensor:
     """Which questions are answered right, [questions] (bool)."""
+    import torch
+
+    from abench import site_name
+
     right = torch.zeros(len(questions), dtype=torch.bool)
     top = site_name(lm.n_layers - 1)
     for batch in asked(lm, questions, form):

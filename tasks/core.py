@@ -5,15 +5,20 @@ the ones that describe an SAE's use of its latents. "Active" means different fro
 count like others; no score changes when a latent's sign is flipped in encoder and decoder.
 """
 
-from typing import Any, ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from abench import Context, LanguageModel, Metric, Scores, Task
+from abench import Context, Metric, Scores, Task
 
 from .held_out import too_little_text
 from .latent_use import latent_use
 from .substitution import Substitution
+
+if TYPE_CHECKING:
+    from abench import LanguageModel
 
 
 class Core(Task):

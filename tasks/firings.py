@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from abench import Skip, in_residual_units, residual_codes
+from abench import Skip
 
 from .poles import Matching, Poles, poles_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from abench import SyntheticSample
 
 
@@ -38,6 +37,8 @@ class Truth:
 
     @classmethod
     def of(cls, batches: Sequence[SyntheticSample], directions: Tensor, threshold: float) -> Truth:
+        import torch
+
         x = torch.cat([batch.activations for batch in batches]).double()
         z = torch.cat([batch.coefficients for batch in batches])
         poles = poles_of(directions, *_fired(z, threshold))
@@ -64,6 +65,10 @@ class LatentUse:
 
     @classmethod
     def of(cls, sae: Any, truth: Truth) -> LatentUse:
+        import torch
+
+        from abench import in_residual_units
+
         positive, negative = torch.zeros(2, sae.cfg.d_sae, dtype=torch.int64, device=truth.mean.device)
         error = 0.0
         for batch in truth.batches:
@@ -97,6 +102,10 @@ class PoleCounts:
 
     @classmethod
     def of(cls, sae: Any, truth: Truth, found: Poles, matching: Matching) -> PoleCounts:
+        import torch
+
+        from abench import residual_codes
+
         counts = cls(*torch.zeros(6, len(truth.poles.unit), dtype=torch.float64, device=truth.mean.device))
         matched = matching.true
         for batch in truth.batches:

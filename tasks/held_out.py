@@ -1,8 +1,15 @@
 """Held-out text as rows of tokens, for tasks that go through all of it."""
 
-from torch import Tensor
+from __future__ import annotations
 
-from abench import Amount, Context, LanguageModel, Skip, TokenRows
+from typing import TYPE_CHECKING
+
+from abench import Amount, Context, Skip
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abench import LanguageModel
 
 _TOO_LITTLE = "the held-out text does not fill one context of {} tokens"
 
@@ -30,4 +37,6 @@ def held_out_rows(lm: LanguageModel, ctx: Context) -> Tensor:
 
 
 def _rows(lm: LanguageModel, ctx: Context, number: int) -> Tensor:
+    from abench import TokenRows
+
     return TokenRows(lm, ctx.data, "held_out", ctx.context_size, seed=ctx.evaluation.seed).batch(number)

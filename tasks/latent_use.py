@@ -1,9 +1,13 @@
 """How an SAE uses its latents: which are dead, which fire on both sides, which have an opposite partner."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from abench import Skip
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TWO_SIDED_SHARE = 0.05
 """Each sign's least share of the firings of a latent that counts as two-sided."""
@@ -16,6 +20,8 @@ def latent_use(positive: Tensor, negative: Tensor, decoder: Tensor) -> dict[str,
 
     From the firings on each side, [latents], and the decoder, [latents, d]. Raises Skip if none fires.
     """
+    import torch
+
     firings = positive + negative
     alive = firings > 0
     if not bool(alive.any()):
@@ -38,6 +44,8 @@ def _has_antipode(poles: Tensor, two_sided: Tensor) -> Tensor:
     the opposite direction as a second pole. For latents that fire on one side this is the plain comparison of
     decoder rows, and flipping a latent's sign changes nothing. In chunks, so that memory stays bounded.
     """
+    import torch
+
     unit = poles / poles.norm(dim=-1, keepdim=True)
     found = []
     for start in range(0, len(unit), _DECODER_CHUNK):

@@ -10,10 +10,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import BaseModel, Field
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class ProbeSettings(BaseModel):
@@ -52,15 +55,21 @@ class Question:
     @property
     def rows(self) -> Tensor:
         """[2n], the positive ones first."""
+        import torch
+
         return torch.cat([self.positive, self.negative])
 
     @property
     def labels(self) -> Tensor:
         """[2n], 1 for positive and 0 for negative."""
+        import torch
+
         return torch.cat([torch.ones(len(self.positive)), torch.zeros(len(self.negative))])
 
     def contrast(self, texts: int) -> Tensor:
         """Weights [texts] with which values of all texts add up to mean(positive) − mean(negative)."""
+        import torch
+
         weights = torch.zeros(texts, dtype=torch.float64)
         weights[self.positive] = 1 / len(self.positive)
         weights[self.negative] = -1 / len(self.negative)
@@ -101,6 +110,8 @@ def train_probes(
     Probe i is the one that sae-bench's `train_probe_gpu` makes of the same texts in the same order after
     `torch.manual_seed(seeds[i])`.
     """
+    import torch
+
     by_size: defaultdict[int, list[int]] = defaultdict(list)
     for number, question in enumerate(train):
         by_size[len(question.rows)].append(number)
@@ -118,6 +129,8 @@ class _Together:
     def __init__(
         self, x: Tensor, questions: Sequence[Question], settings: ProbeSettings, seeds: Sequence[int]
     ) -> None:
+        import torch
+
         self._x, self._settings = x, settings
         self._rows = torch.stack([question.rows for question in questions])
         self._labels = torch.stack([question.labels for question in questions])
@@ -129,6 +142,8 @@ class _Together:
 
     def epoch(self) -> None:
         """Once through all texts, for each probe in an order of its own."""
+        import torch
+
         texts, size = self._rows.shape[1], self._settings.probe_batch_size
         order = torch.stack([torch.randperm(texts, generator=generator) for generator in self._generators])
         rows, labels = self._rows.gather(1, order), self._labels.gather(1, order)
@@ -137,6 +152,8 @@ class _Together:
 
     def _step(self, x: Tensor, labels: Tensor) -> None:
         """One AdamW step on x [probes, batch, d_model]; the gradient of cross-entropy and L1 written out."""
+        import torch
+
         logits = torch.einsum("pbd,pd->pb", x, self.weight) + self.bias[:, None]
         error = (logits.sigmoid() - labels) / labels.shape[1]
         self.weight.grad = torch.einsum("pb,pbd->pd", error, x).add_(
@@ -148,6 +165,8 @@ class _Together:
 
 def _initial(d_model: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Weight [d_model] and bias [] as torch.nn.Linear(d_model, 1) draws them."""
+    import torch
+
     bound = d_model**-0.5
     weight = torch.empty(1, d_model).uniform_(-bound, bound, generator=generator)
     bias = torch.empty(1).uniform_(-bound, bound, generator=generator)
@@ -157,6 +176,8 @@ def _initial(d_model: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 def _best_epochs(
     probes: _Together, test_x: Tensor, test: Sequence[Question], settings: ProbeSettings
 ) -> Probes:
+    import torch
+
     best = Probes(probes.weight.clone(), probes.bias.clone())
     # The first epoch is always kept, even if it gets nothing right.
     accuracy = torch.full((len(test),), -1.0, dtype=torch.float64)

@@ -1,16 +1,20 @@
 """True and found poles in one plane, for the figure of a world that is small enough to be drawn."""
 
-from typing import Any
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from .firings import LatentUse, Truth
 from .poles import Poles
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def plane_of(directions: Tensor) -> Tensor:
     """An orthonormal basis [d_model, 2] of the plane of the first two directions [features, d_model]."""
+    import torch
+
     first = directions[0] / directions[0].norm()
     rest = directions[1] - (directions[1] @ first) * first
     return torch.stack([first, rest / rest.norm()], -1)

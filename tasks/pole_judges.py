@@ -1,10 +1,13 @@
 """What a judge of a latent's two sides is given, and what it says."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from abench import LatentContexts
+if TYPE_CHECKING:
+    from abench import LatentContexts
 
 Kind = Literal["opposites", "bidirectional", "unidirectional", "none", "invalid"]
 """`opposites`: bidirectional, and its sides are opposites. `bidirectional`: the sides are two other things.

@@ -1,13 +1,18 @@
 """A general language model as judge of a latent's two sides."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from abench import Excerpt, Kept, LatentContexts
+from abench import Kept
 from abench.judges import Asker, Endpoint, Estimate
 
 from .pole_judges import Kind, Verdict
+
+if TYPE_CHECKING:
+    from abench import Excerpt, LatentContexts
 
 QUESTION = """\
 You are shown what one latent of a sparse autoencoder responds to in a language model. It has two sides. \

@@ -7,6 +7,8 @@ itself is no label: in this world's model the peaks of nearly any direction are 
 random directions included.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +16,14 @@ from functools import cache
 from itertools import islice
 from math import comb
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from abench import Excerpt, LatentContexts
 from abench.tinyworld import World, labels
 
 from .pole_judges import Kind, Verdict
+
+if TYPE_CHECKING:
+    from abench import Excerpt, LatentContexts
 
 PURITY = 0.75
 """Share of a side's contexts at whose peak a label has to be."""

@@ -5,20 +5,25 @@ anywhere; a side about nothing peaks anywhere. The paper tests its judge in this
 5). The oracle judges by the labels that these latents are made from: for it this is a test of its counting.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, islice
 from random import Random
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from abench import Context, Excerpt, LatentContexts, UserError
+from abench import Context, UserError
 from abench.judges import share
 from abench.tinyworld import AXES, Document, World
 
 from .pole_judges import Kind, PoleJudge
 from .pole_oracle import labels_of
+
+if TYPE_CHECKING:
+    from abench import Excerpt, LatentContexts
 
 NOISE = 0.1
 """Share of the contexts of a side about something that peak anywhere."""
@@ -84,6 +89,8 @@ def _share(hits: Sequence[bool]) -> list[float]:
 
 def made_up(number: int, *, contexts: int, around: int, seed: int) -> list[tuple[Kind, LatentContexts]]:
     """Latents of the four kinds in turn, each with what it is; a third two-sided, of these half opposites."""
+    from abench import LatentContexts
+
     random = Random(f"validation/{seed}")
     turns: tuple[Kind, ...] = (
         "opposites",
@@ -150,6 +157,8 @@ def _anywhere(random: Random) -> Place:
 
 def _excerpt(place: Place, label: str | None, strength: float, around: int, random: Random) -> Excerpt:
     """The words around a place; those with the label are active too, and a few others a little."""
+    from abench import Excerpt
+
     words = _documents()[place.document].words
     start, end = max(0, place.word - around), min(len(words), place.word + around + 1)
     values = []
@@ -165,6 +174,8 @@ def _excerpt(place: Place, label: str | None, strength: float, around: int, rand
 
 
 def _turned(excerpt: Excerpt) -> Excerpt:
+    from abench import Excerpt
+
     return Excerpt(
         excerpt.tokens, tuple(0.0 - v for v in excerpt.values), excerpt.peak, excerpt.row, excerpt.position
     )
@@ -176,7 +187,7 @@ def _documents() -> tuple[Document, ...]:
 
 
 @cache
-def _places() -> "MappingProxyType[str, tuple[Place, ...]]":
+def _places() -> MappingProxyType[str, tuple[Place, ...]]:
     """Where the words with each label stand, for labels that are frequent enough and at several words."""
     places: dict[str, list[Place]] = {}
     for number, document in enumerate(_documents()):

@@ -4,10 +4,12 @@ A pole is one side of a unit: a feature or latent that fires with both signs has
 directions. In terms of poles one signed latent and a pair of opposite one-sided latents are the same thing.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Poles(NamedTuple):
@@ -23,6 +25,8 @@ class Poles(NamedTuple):
     @property
     def units(self) -> Tensor:
         """The features or latents that have a pole, each once."""
+        import torch
+
         numbers: Tensor = torch.unique(self.unit)
         return numbers
 
@@ -37,6 +41,8 @@ class Matching(NamedTuple):
 
 def poles_of(directions: Tensor, positive: Tensor, negative: Tensor) -> Poles:
     """The poles of units with these directions [units, d_model] and numbers of firings [units]."""
+    import torch
+
     units = [positive.nonzero().squeeze(-1), negative.nonzero().squeeze(-1)]
     unit = torch.cat(units)
     sign = torch.cat([torch.full_like(units[0], 1), torch.full_like(units[1], -1)])
@@ -57,6 +63,7 @@ def assign(cosines: Tensor) -> Matching:
 
     The Hungarian algorithm, in float64: as the mean correlation coefficient of arXiv 2505.20254 has it.
     """
+    import torch
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(cosines.double().cpu().numpy(), maximize=True)

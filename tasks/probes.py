@@ -4,18 +4,21 @@ The rows of a probe are drawn once from a seed, in the order sae-bench draws the
 comparison is probed on the same texts and sae-bench's own functions give the same numbers.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
 
-from abench import PoleCodes
+    from abench import PoleCodes
 
-Rows = NDArray[np.int64]
+Rows: TypeAlias = "NDArray[np.int64]"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Columns:
 
     def of(self, problem: int, k: int) -> NDArray[np.float32]:
         """Values of a problem's best k units, [texts, k]."""
+        import numpy as np
+
         places = np.searchsorted(self.units, np.sort(self.best[:k, problem]))
         values: NDArray[np.float32] = self.values[:, places]
         return values
@@ -61,11 +66,16 @@ def one_against_rest(train: Mapping[str, range], test: Mapping[str, range], seed
     The rest is an even mixture of the other classes. After `torch.manual_seed(seed)` sae-bench's
     `train_probe_on_activations` draws the same rows in the same order.
     """
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
     return [Problem(name, _half(train, name, generator), _half(test, name, generator)) for name in train]
 
 
 def _half(classes: Mapping[str, range], name: str, generator: torch.Generator) -> Half:
+    import numpy as np
+    import torch
+
     def shuffled(rows: Rows) -> Rows:
         in_order: Rows = rows[torch.randperm(len(rows), generator=generator).numpy()]
         return in_order
@@ -84,6 +94,10 @@ def best_columns(source: PoleCodes | NDArray[np.float32], problems: Sequence[Pro
 
     Of codes it is the mean with its sign that differs, so turning a latent's sign changes nothing.
     """
+    import numpy as np
+
+    from abench import PoleCodes
+
     texts = (source.positive if isinstance(source, PoleCodes) else source).shape[0]
     differences = np.abs(_mean_differences(source, _weights(problems, texts)))
     best: Rows = np.argsort(-differences, axis=0, kind="stable")[:k]
@@ -94,6 +108,8 @@ def best_columns(source: PoleCodes | NDArray[np.float32], problems: Sequence[Pro
 
 def _weights(problems: Sequence[Problem], texts: int) -> NDArray[np.float64]:
     """[texts, problems]; values [units, texts] times this are the differences of means."""
+    import numpy as np
+
     weights = np.zeros((texts, len(problems)))
     for number, problem in enumerate(problems):
         positive = problem.train.labels == 1
@@ -104,6 +120,10 @@ def _weights(problems: Sequence[Problem], texts: int) -> NDArray[np.float64]:
 def _mean_differences(
     source: PoleCodes | NDArray[np.float32], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
+    import numpy as np
+
+    from abench import PoleCodes
+
     if not isinstance(source, PoleCodes):
         return np.asarray(source.T.astype(np.float64) @ weights)
     positive = np.asarray(source.positive.T @ weights)

@@ -7,15 +7,17 @@ After Huang et al. 2024 in the form of SAEBench; a mask is over whole latents, s
 change when a latent is flipped.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from abench import Amount, Context, LanguageModel, Metric, Scores, Skip, Task, View
+from abench import Amount, Context, Metric, Scores, Skip, Task, View
 
 from .labelled import is_tiny
 from .ravel_answers import Known, ask
@@ -24,6 +26,9 @@ from .ravel_mask import Effect, Fit, effect, learn_mask, reconstructions
 from .ravel_pairs import Experiment, Pair, experiments
 from .ravel_prompts import HUB_ATTRIBUTES, REPOSITORY, TINY_ATTRIBUTES, Prompt, prompts_by_kind
 from .revisions import HubData
+
+if TYPE_CHECKING:
+    from abench import LanguageModel
 
 FEWEST = 20
 """Known prompts about an attribute below which a score would be noise."""
@@ -77,7 +82,7 @@ class Ravel(HubData, Task):
     generated_tokens: int = Field(6, ge=1, le=1000)
     """Length of completions, by which answers are judged."""
 
-    def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":
+    def prepare(self, lm: LanguageModel, ctx: Context) -> Prepared:
         attributes = self.attributes or (TINY_ATTRIBUTES if is_tiny(ctx) else HUB_ATTRIBUTES)
         known: list[Known] = []
         revision = self.revisions.get(REPOSITORY)
@@ -105,7 +110,7 @@ class Ravel(HubData, Task):
         return effect(everything, each.test, bank, lm, site, self.generated_tokens).cause
 
     def score(
-        self, sae: Any, prepared: "Prepared", lm: LanguageModel, ctx: Context
+        self, sae: Any, prepared: Prepared, lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, dict[str, Any]]:
         fit = Fit(self.learning_rate, self.epochs, self.batch_size)
         found: dict[str, dict[str, Result]] = {}
@@ -124,7 +129,7 @@ class Prepared:
     bank: Bank
     experiments: tuple[tuple[Experiment, float], ...]
 
-    def checked(self, site: str) -> "Prepared":
+    def checked(self, site: str) -> Prepared:
         """Itself; Skip where not even exchanging everything at `site` would change answers."""
         ceiling = fmean(ceiling for _, ceiling in self.experiments)
         if ceiling < LEAST_CEILING:

@@ -1,17 +1,22 @@
 """RAVEL's prompts as tokens, and a model's completions of them, its residual stream changed or not."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor
-
-from abench import LanguageModel, Skip, UserError, right_padded, token_rows
+from abench import Skip, UserError
 
 from .ravel_judge import is_right, is_settled
 from .ravel_prompts import Prompt
 
-Stream = Callable[[list[int], Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abench import LanguageModel
+
+Stream: TypeAlias = "Callable[[list[int], Tensor], Tensor]"
 """Numbers of rows and their tokens [batch, longest] -> residual stream at the site [batch, longest, d]."""
 
 
@@ -55,6 +60,8 @@ def tokenised(lm: LanguageModel, prompts: Sequence[Prompt]) -> tuple[list[list[i
     text behind the entity would be cut into tokens by itself. Raises Skip for a tokenizer without offsets,
     UserError for a prompt longer than the model's context.
     """
+    from abench import token_rows
+
     if not prompts:
         return [], []
     if not lm.tokenizer.is_fast:
@@ -77,7 +84,6 @@ def tokenised(lm: LanguageModel, prompts: Sequence[Prompt]) -> tuple[list[list[i
     return rows, positions
 
 
-@torch.no_grad()
 def complete(
     lm: LanguageModel,
     site: str,
@@ -92,27 +98,32 @@ def complete(
     their residual stream, returns the one to go on from; it is called for every token written. A completion
     ends where nothing that could follow would change whether it is right.
     """
-    written: list[list[int]] = [[] for _ in asked]
-    going = list(range(len(asked)))
-    for step in range(most):
-        if not going:
-            break
-        grown = [asked[number].row + written[number] for number in going]
-        for places, tokens, _ in right_padded(grown, lm):
-            numbers = [going[place] for place in places]
-            residual = start(numbers, tokens) if step == 0 else lm.residual(tokens, site)
-            if patch is not None:
-                residual = patch(numbers, residual)
-            last = torch.tensor([len(grown[place]) - 1 for place in places])
-            logits = lm.next_logits_from(residual, tokens, last, site)
-            for number, token in zip(numbers, logits.argmax(-1).tolist(), strict=True):
-                written[number].append(token)
-        texts = lm.tokenizer.batch_decode([written[number] for number in going])
-        going = [
-            number
-            for number, text in zip(going, texts, strict=True)
-            if not is_settled(asked[number].label, text)
-        ]
-    completions = lm.tokenizer.batch_decode(written)
-    right = [is_right(q.text, q.label, text) for q, text in zip(asked, completions, strict=True)]
-    return written, right
+    import torch
+
+    from abench import right_padded
+
+    with torch.no_grad():
+        written: list[list[int]] = [[] for _ in asked]
+        going = list(range(len(asked)))
+        for step in range(most):
+            if not going:
+                break
+            grown = [asked[number].row + written[number] for number in going]
+            for places, tokens, _ in right_padded(grown, lm):
+                numbers = [going[place] for place in places]
+                residual = start(numbers, tokens) if step == 0 else lm.residual(tokens, site)
+                if patch is not None:
+                    residual = patch(numbers, residual)
+                last = torch.tensor([len(grown[place]) - 1 for place in places])
+                logits = lm.next_logits_from(residual, tokens, last, site)
+                for number, token in zip(numbers, logits.argmax(-1).tolist(), strict=True):
+                    written[number].append(token)
+            texts = lm.tokenizer.batch_decode([written[number] for number in going])
+            going = [
+                number
+                for number, text in zip(going, texts, strict=True)
+                if not is_settled(asked[number].label, text)
+            ]
+        completions = lm.tokenizer.batch_decode(written)
+        right = [is_right(q.text, q.label, text) for q, text in zip(asked, completions, strict=True)]
+        return written, right

@@ -1,14 +1,16 @@
 """What all SAEs of a site read of RAVEL's prompts: the residual stream, from one pass over each prompt."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-
-from abench import LanguageModel, right_padded
+from typing import TYPE_CHECKING
 
 from .ravel_answers import Known
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abench import LanguageModel
 
 _KEPT_BYTES = 16 << 30
 
@@ -26,6 +28,8 @@ class Bank:
         most: int = _KEPT_BYTES,
     ) -> None:
         """`most` bytes are kept; where bases need more, they are run anew whenever they are asked for."""
+        import torch
+
         self.known = known
         self._lm, self._site = lm, site
         dtype = lm.model.dtype
@@ -35,6 +39,8 @@ class Bank:
         self._fill(bases if size <= most else set())
 
     def _fill(self, kept: set[int]) -> None:
+        from abench import right_padded
+
         for numbers, tokens, _ in right_padded([each.row for each in self.known], self._lm):
             residual = self._lm.residual(tokens, self._site)
             self._at_entity[numbers] = residual[range(len(numbers)), self.positions(numbers)]
@@ -52,11 +58,16 @@ class Bank:
 
     def tokens(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Tokens of bases, [bases, longest] padded on the right, and each one's last place, [bases]."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
         rows = [torch.tensor(self.known[number].row) for number in numbers]
         return pad_sequence(rows, batch_first=True), torch.tensor([len(row) - 1 for row in rows])
 
     def residual(self, numbers: Sequence[int], tokens: Tensor) -> Tensor:
         """The residual stream of bases, [bases, longest, d_model], free to be written into."""
+        from torch.nn.utils.rnn import pad_sequence
+
         if not self._whole:
             return self._lm.residual(tokens, self._site).clone()
         whole = pad_sequence([self._whole[number] for number in numbers], batch_first=True)

@@ -5,19 +5,20 @@ is frozen and everything up to the site lies ready for all SAEs: a step runs onl
 and its only gradient is the mask's.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-
-from abench import LanguageModel, from_residual_units, residual_codes
+from typing import TYPE_CHECKING, Any
 
 from .ravel_answers import Question, complete
 from .ravel_bank import Bank
 from .ravel_pairs import Pair
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abench import LanguageModel
 
 COLDEST = 1e-4
 """The temperature of the last step; the first one's is 1."""
@@ -50,6 +51,8 @@ def learn_mask(sae: Any, pairs: Sequence[Pair], bank: Bank, lm: LanguageModel, s
     Adam on one number a latent, starting at 0; a latent is exchanged to the degree sigmoid(number /
     temperature), with the temperature falling from 1 to `COLDEST`, and in the end if its number is above 0.
     """
+    import torch
+
     batches = [pairs[i : i + fit.batch_size] for i in range(0, len(pairs), fit.batch_size)]
     steps = fit.epochs * len(batches)
     temperatures = torch.logspace(0, torch.tensor(COLDEST).log10().item(), steps).tolist()
@@ -68,6 +71,9 @@ def _loss(
     sae: Any, degree: Tensor, pairs: Sequence[Pair], bank: Bank, lm: LanguageModel, site: str
 ) -> Tensor:
     """Cross-entropy of the first token of the right answers."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
     bases = [pair.base for pair in pairs]
     tokens, last = bank.tokens(bases)
     residual = bank.residual(bases, tokens)
@@ -85,6 +91,10 @@ def exchanged(sae: Any, degree: Tensor, pairs: Sequence[Pair], bank: Bank) -> Te
     A latent adds as much as it adds at the source, also where an SAE normalises each token: codes are
     exchanged in units of the residual stream. The SAE's error is left out, as in sae-bench.
     """
+    import torch
+
+    from abench import from_residual_units, residual_codes
+
     with torch.no_grad():
         at_source, at_base = (
             bank.at_entity(numbers).to(sae.dtype)
@@ -97,24 +107,28 @@ def exchanged(sae: Any, degree: Tensor, pairs: Sequence[Pair], bank: Bank) -> Te
     return decoded
 
 
-@torch.no_grad()
 def reconstructions(sae: Any, mask: Tensor, pairs: Sequence[Pair], bank: Bank) -> Tensor:
     """What stands at the entity with the masked latents exchanged, [pairs, d_model].
 
     Raises ValueError if it is not finite: answers would come all the same, and mean nothing.
     """
-    at_once = max(1, _CODES_AT_ONCE // int(sae.cfg.d_sae))
-    blocks = [pairs[i : i + at_once] for i in range(0, len(pairs), at_once)]
-    values = torch.cat([exchanged(sae, mask.float(), block, bank) for block in blocks])
-    if not bool(values.isfinite().all()):
-        raise ValueError("the SAE's reconstructions of entities are not finite")
-    return values
+    import torch
+
+    with torch.no_grad():
+        at_once = max(1, _CODES_AT_ONCE // int(sae.cfg.d_sae))
+        blocks = [pairs[i : i + at_once] for i in range(0, len(pairs), at_once)]
+        values = torch.cat([exchanged(sae, mask.float(), block, bank) for block in blocks])
+        if not bool(values.isfinite().all()):
+            raise ValueError("the SAE's reconstructions of entities are not finite")
+        return values
 
 
 def effect(
     values: Tensor, pairs: Sequence[Pair], bank: Bank, lm: LanguageModel, site: str, most: int
 ) -> Effect:
     """Cause and isolation with `values` [pairs, d_model] at the entity, by completions of `most` tokens."""
+    import torch
+
     values = values.to(lm.model.dtype)
     bases = [pair.base for pair in pairs]
     positions = torch.tensor(bank.positions(bases))

@@ -5,11 +5,11 @@ matched with sides of latents, each at most once. One signed latent and a pair o
 can both score 1; `latents_per_axis` tells them apart. No score changes when latents change sign or places.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from abench import Amount, Context, Metric, ModelKind, Scores, Skip, Task
 
@@ -18,6 +18,8 @@ from .plane import plane_details
 from .poles import Matching, Poles, match_axes, match_poles, unit_rows
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from abench import SyntheticModel
 
 RECOVERED_COSINE = 0.9
@@ -99,7 +101,7 @@ class Recovery(Task):
     epsilon: float = Field(0.1, ge=0, le=1e6)
     """Coefficients up to this share of the mean true one do not count as firings, neither true nor found."""
 
-    def prepare(self, lm: "SyntheticModel", ctx: Context) -> Truth:
+    def prepare(self, lm: SyntheticModel, ctx: Context) -> Truth:
         """Held-out activations and what they are made of."""
         size = ctx.evaluation.batch_size * ctx.context_size
         total = min(ctx.evaluation.tokens, ctx.evaluation.limit or ctx.evaluation.tokens)
@@ -111,7 +113,7 @@ class Recovery(Task):
         return Truth.of(batches, lm.directions.to(lm.device), self.epsilon * lm.spec.mean)
 
     def score(
-        self, sae: Any, prepared: Truth, lm: "SyntheticModel", ctx: Context
+        self, sae: Any, prepared: Truth, lm: SyntheticModel, ctx: Context
     ) -> Scores | tuple[Scores, dict[str, Any]]:
         use = LatentUse.of(sae, prepared)
         if len(use.poles.unit) == 0:
@@ -148,6 +150,8 @@ def _direction_scores(truth: Truth, found: Poles, decoder: Tensor) -> dict[str, 
 
 def _two_sided(poles: Poles) -> Tensor:
     """Mask of the poles of units with two of them; of all poles if there are none."""
+    import torch
+
     two = (poles.unit[:, None] == poles.unit).sum(-1) == 2
     return two if bool(two.any()) else torch.ones_like(two)
 
@@ -170,6 +174,8 @@ def _latents_per_axis(true: Poles, found: Poles, matching: Matching) -> float:
 
     A pole that is left over because too few latents fire takes one more.
     """
+    import torch
+
     latents = -1 - torch.arange(len(true.unit), device=true.unit.device)
     latents[matching.true] = found.unit[matching.found]
     counted = _two_sided(true)

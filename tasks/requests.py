@@ -4,19 +4,24 @@ The tiny world writes its own. Elsewhere harmful ones are HarmBench's (from the 
 columns) without its copyright behaviours, which are judged by hashes, and harmless ones are instructions.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
-from abench import FILE_ENDINGS, Amount, Context, LanguageModel, UserError, load_file, load_hub_split, text_in
+from abench import FILE_ENDINGS, Amount, Context, UserError, load_file, load_hub_split, text_in
 from abench.tinyworld import World
 
 from .choices import has_chat
 from .labelled import is_tiny
 from .revisions import AS_THEY_ARE, Revisions
+
+if TYPE_CHECKING:
+    from abench import LanguageModel
 
 Part = Literal["train", "validation", "test"]
 """Train: concepts are found on it. Validation: settings are chosen on it. Test: reported."""

@@ -11,15 +11,17 @@ A reply that makes no sense does no harm either, so safety has to be read beside
 The unsteered model and DiM do not depend on SAEs: they are measured once a model and once a site, and kept.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from abench import Context, InputFile, LanguageModel, Metric, Scores, Skip, Task, UserError
+from abench import Context, InputFile, Metric, Scores, Skip, Task, UserError
 from abench.judges import (
     MOST_PARALLEL,
     Endpoint,
@@ -39,6 +41,9 @@ from .revisions import HubData, is_hub_id
 from .steering_measure import Bench
 from .steering_methods import Candidate, Contrast, directions, latents, settings
 from .utility import MMLU, Utility
+
+if TYPE_CHECKING:
+    from abench import LanguageModel
 
 HARMBENCH_CLASSIFIER = "cais/HarmBench-Llama-2-13b-cls"
 
@@ -111,7 +116,7 @@ class SafetyUtility(HubData, Task):
             own.append(self.judge_model or HARMBENCH_CLASSIFIER)
         return (*self.repositories, *filter(is_hub_id, own))
 
-    def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":
+    def prepare(self, lm: LanguageModel, ctx: Context) -> Prepared:
         """Prompts and questions, and the unsteered model and DiM, measured if they are not kept."""
         judge = self._judge(ctx)
         asked = {
@@ -149,7 +154,7 @@ class SafetyUtility(HubData, Task):
         return Prepared(contrast, validation, test, original, dim, found[0].norm)
 
     def score(
-        self, sae: Any, prepared: "Prepared", lm: LanguageModel, ctx: Context
+        self, sae: Any, prepared: Prepared, lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, dict[str, Any]]:
         candidates = latents(
             lm, sae, prepared.contrast, ctx.site, norm=prepared.norm, keep_error=self.keep_error

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from abench import Context, LanguageModel, Metric, Scores, Skip, Task, UserError, View
+from abench import Context, Metric, Scores, Skip, Task, UserError, View
 
 from .ablation import NUMBERS, Contrasts, Probed, probed, strongest
 from .labelled import TINY_PAIRS, Quadrants, is_tiny, quadrants
 from .labelled_hub import WITH_SECOND_ATTRIBUTE
 from .linear_probes import ProbeSettings, Question, seed_of
 from .revisions import HubData
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abench import LanguageModel
 
 HEADLINE = 20
 LEAST_GAP = 1e-3
@@ -206,6 +208,8 @@ def correlated(
     The biased question takes all texts of the corners (0, 0) and (1, 1), the others as many of each corner
     as the smallest has. Raises UserError for a corner without texts.
     """
+    import torch
+
     rows: dict[tuple[int, int], Tensor] = {}
     texts: list[str] = []
     for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):

@@ -1,19 +1,24 @@
 """Sparse probing: how well a few latents alone tell a class of texts from the rest."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from pydantic import Field
-from torch import Tensor
 
-from abench import Context, LanguageModel, Metric, PoleCodes, Pooled, Scores, SplitSAE, Task, pool
+from abench import Context, Metric, Scores, Task
 
 from .labelled import Labelled, is_tiny, labelled, probing_data_sets
 from .labelled_hub import REPOSITORIES
 from .probes import Columns, Problem, best_columns, held_out_accuracy, one_against_rest
 from .revisions import HubData
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abench import LanguageModel, PoleCodes, Pooled
 
 K = (1, 2, 5)
 """Numbers of latents a probe may read, as in sae-bench."""
@@ -76,7 +81,7 @@ class SparseProbing(HubData, Task):
     context: int = Field(128, ge=2, le=10**7)
     """Tokens of a text that are read, BOS included."""
 
-    def prepare(self, lm: LanguageModel, ctx: Context) -> "list[Probed]":
+    def prepare(self, lm: LanguageModel, ctx: Context) -> list[Probed]:
         """Texts, draws and the model's own accuracies; of each SAE's codes the columns that probes read.
 
         Raises UserError for a data set that is unknown or cannot be read.
@@ -90,7 +95,9 @@ class SparseProbing(HubData, Task):
             found.append(self._probed(data, lm, ctx))
         return found
 
-    def _probed(self, data: Labelled, lm: LanguageModel, ctx: Context) -> "Probed":
+    def _probed(self, data: Labelled, lm: LanguageModel, ctx: Context) -> Probed:
+        from abench import pool
+
         texts, train, test = _in_one_list(data)
         problems = one_against_rest(train, test, ctx.evaluation.seed)
         pooled = pool(lm, texts, ctx, context=self.context)
@@ -101,8 +108,10 @@ class SparseProbing(HubData, Task):
         return probed
 
     def score(
-        self, sae: Any, prepared: "list[Probed]", lm: LanguageModel, ctx: Context
+        self, sae: Any, prepared: list[Probed], lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, Mapping[str, Any]]:
+        import numpy as np
+
         each: dict[str, dict[str, float]] = {}
         latents: dict[str, dict[str, list[int]]] = {}
         for probed in prepared:
@@ -113,8 +122,10 @@ class SparseProbing(HubData, Task):
         scores = {m.name: float(np.mean([s[m.name] for s in each.values()])) for m in self.metrics}
         return scores, {"datasets": each, "latents": latents}
 
-    def _columns(self, probed: "Probed", sae: Any, lm: LanguageModel, ctx: Context) -> Columns:
+    def _columns(self, probed: Probed, sae: Any, lm: LanguageModel, ctx: Context) -> Columns:
         """Kept by `prepare`. An SAE that failed there raises its own error here; a new one is encoded."""
+        from abench import pool
+
         base, split = _reading(sae)
         if (base, split) not in probed.columns:
             probed.keep(base, pool(lm, probed.texts, replace(ctx, saes=(base,)), context=self.context))
@@ -143,6 +154,8 @@ class Probed:
 
 
 def _reading(sae: Any) -> tuple[Any, bool]:
+    from abench import SplitSAE
+
     return (sae.base, True) if isinstance(sae, SplitSAE) else (sae, False)
 
 
@@ -162,6 +175,8 @@ def _in_one_list(data: Labelled) -> tuple[list[str], dict[str, range], dict[str,
 
 def _scores(kind: str, columns: Columns, problems: Sequence[Problem]) -> dict[str, float]:
     """Accuracies of probes on the best k columns, averaged over the classes."""
+    import numpy as np
+
     return {
         f"{kind}_top_{k}_test_accuracy": float(
             np.mean([held_out_accuracy(columns.of(n, k), problem) for n, problem in enumerate(problems)])
@@ -172,6 +187,8 @@ def _scores(kind: str, columns: Columns, problems: Sequence[Problem]) -> dict[st
 
 def _llm_scores(residual: Tensor, problems: Sequence[Problem]) -> dict[str, float]:
     """The same from mean residuals [texts, d_model], and from all their coordinates together."""
+    import numpy as np
+
     values = residual.numpy()
     few = _scores("llm", best_columns(values, problems, max(K)), problems)
     return few | {"llm_test_accuracy": float(np.mean([held_out_accuracy(values, p) for p in problems]))}

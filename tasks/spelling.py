@@ -4,18 +4,23 @@ Words come from the tokenizer's vocabulary, as in sae-bench, or from the tiny wo
 stands in its prompt as that one token, which is read off the token ids; others are left out.
 """
 
+from __future__ import annotations
+
 import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from abench import Context, LanguageModel, Skip, right_padded, token_rows
+from abench import Context, Skip
 from abench.tinyworld import SPELLING_PROMPT, World
 
 from .labelled import is_tiny
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abench import LanguageModel
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _PROMPTS_AT_ONCE = 8192
@@ -70,6 +75,8 @@ class Words:
     @property
     def letters(self) -> Tensor:
         """Number of each word's first letter, [words], int64."""
+        import torch
+
         return torch.tensor([word.letter for word in self.words], dtype=torch.int64)
 
 
@@ -140,6 +147,8 @@ def read(
     Fewer examples are shown where there are not as many. A word that loses its token is left out. Raises
     Skip if the model's context is too short.
     """
+    import torch
+
     style, kept, parts = style_of(ctx), [], []
     for start in range(0, len(words), _PROMPTS_AT_ONCE):
         chunk = words[start : start + _PROMPTS_AT_ONCE]
@@ -154,6 +163,8 @@ def read(
 
 def _whole(lm: LanguageModel, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of prompts, which must not be cut: what matters is at their end."""
+    from abench import token_rows
+
     rows = token_rows(lm, prompts, _NO_LIMIT)
     if lm.max_context is not None and any(len(row) >= lm.max_context for row in rows):
         raise Skip(f"a prompt with its examples does not fit the model's context of {lm.max_context} tokens")
@@ -162,6 +173,10 @@ def _whole(lm: LanguageModel, prompts: Sequence[str]) -> list[list[int]]:
 
 def _residuals(lm: LanguageModel, rows: Sequence[list[int]], places: Sequence[int], site: str) -> Tensor:
     """The residual stream at one place of each row, [rows, d_model] in float32 on the CPU."""
+    import torch
+
+    from abench import right_padded
+
     out = torch.zeros(len(rows), lm.d_model)
     for numbers, tokens, _ in right_padded(rows, lm):
         x = lm.residual(tokens, site)

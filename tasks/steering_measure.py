@@ -1,17 +1,22 @@
 """What a steered model still can, still refuses, and whether it still speaks: one setting, measured."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from abench import Context, Intervention, LanguageModel, UserError, steered
+from abench import Context, UserError
 from abench.judges import Exchange, Judge, Share, TinyWorldOracle, Verdict, is_degenerate, is_refusal, share
 
 from .requests import Ask, Requests, prompts
 from .utility import Utility
+
+if TYPE_CHECKING:
+    import torch
+
+    from abench import Intervention, LanguageModel
 
 BATCH_SIZE = 64
 SHOWN_CHARACTERS = 600
@@ -60,6 +65,10 @@ class Bench:
 
     def measure(self, intervention: Intervention | None) -> Outcome | None:
         """The model under an intervention (None: as it is); None where some of its logits are not finite."""
+        import torch
+
+        from abench import steered
+
         with steered(self.lm, self.ctx.site, intervention), _watched(self.lm) as finite:
             # What breaks the model breaks it nearly always at once.
             self.lm.logits(torch.tensor(self.lm.token_ids(self._prompts(self.requests.harmful[:1]))))
@@ -133,6 +142,8 @@ def _watched(lm: LanguageModel) -> Iterator[Callable[[], bool]]:
 
     The largest of NaN logits is some token, and lm-eval's choice a wrong one: both would pass for answers.
     """
+    import torch
+
     seen: list[torch.Tensor] = []
 
     def look(_module: Any, _inputs: Any, output: Any) -> None:

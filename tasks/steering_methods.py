@@ -5,19 +5,18 @@ the residual stream is moved, in units of its mean norm. A latent is clamped to 
 residual stream, which is the distance from where the latent is silent.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from abench import (
-    AddDirection,
-    ClampLatent,
-    Concept,
-    Intervention,
-    LanguageModel,
-    latent_differences,
-    mean_difference,
-)
+if TYPE_CHECKING:
+    from abench import (
+        Concept,
+        Intervention,
+        LanguageModel,
+    )
 
 POOLINGS: tuple[Literal["mean"], Literal["last"]] = ("mean", "last")
 
@@ -50,6 +49,8 @@ class Direction:
     """Mean norm of the residual stream."""
 
     def at(self, strength: float) -> Intervention:
+        from abench import AddDirection
+
         return AddDirection(self.concept.direction, strength * self.norm)
 
     def plain(self) -> dict[str, Any]:
@@ -69,6 +70,8 @@ class Latent:
     keep_error: bool
 
     def at(self, strength: float) -> Intervention:
+        from abench import ClampLatent
+
         return ClampLatent(self.sae, self.latent, self.value(strength), self.keep_error)
 
     def value(self, strength: float) -> float:
@@ -87,6 +90,8 @@ class Latent:
 
 def directions(lm: LanguageModel, contrast: Contrast, site: str) -> list[Direction]:
     """Difference-in-means directions over all tokens and at the last one."""
+    from abench import mean_difference
+
     found = [
         mean_difference(lm, contrast.positive, contrast.negative, site, pooling=pooling)
         for pooling in POOLINGS
@@ -106,6 +111,8 @@ def latents(
     "Most" is by how far the difference moves the residual stream. If both are the same
     latent, the second candidate is the runner-up at the last token.
     """
+    from abench import latent_differences
+
     chosen: list[Latent] = []
     for pooling in POOLINGS:
         each = latent_differences(lm, [sae], contrast.positive, contrast.negative, site, pooling=pooling)(sae)

@@ -3,16 +3,21 @@
 The text is gone through once for all SAEs of a site: clean predictions and ablations are the same for all.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from abench import Context, LanguageModel, Reconstruction, ordinary, reconstruct, site_name
+from abench import Context
 
 from .held_out import held_out_rows
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from abench import LanguageModel, Reconstruction
 
 
 class Substitution:
@@ -20,6 +25,10 @@ class Substitution:
 
     def __init__(self, lm: LanguageModel, ctx: Context, outlier_norm: float | None) -> None:
         """Positions whose norm is above `outlier_norm` times the median stay clean."""
+        import torch
+
+        from abench import site_name
+
         self._lm, self._site = lm, ctx.site
         self.tokens = torch.split(held_out_rows(lm, ctx), ctx.evaluation.batch_size)
         """[rows, context] each."""
@@ -36,7 +45,7 @@ class Substitution:
         self.baselines = self._measure(tuple(dict.fromkeys(ctx.saes)))
         """Cross-entropies without any SAE, nats per token."""
 
-    def of(self, sae: Any) -> "Sums":
+    def of(self, sae: Any) -> Sums:
         """What came of an SAE, or its error; one that was not among the context's gets a pass of its own."""
         if sae in self._errors:
             raise self._errors[sae]
@@ -48,6 +57,10 @@ class Substitution:
         return self._sums[sae]
 
     def _replaced(self, outlier_norm: float | None) -> list[Tensor]:
+        import torch
+
+        from abench import ordinary
+
         masks = [ordinary(batch, self._lm).to(self._lm.device) for batch in self.tokens]
         if outlier_norm is None:
             return masks
@@ -57,6 +70,8 @@ class Substitution:
 
     def _measure(self, saes: Sequence[Any]) -> dict[str, float]:
         """The cross-entropies without any SAE; those with one are added to its sums."""
+        import torch
+
         totals = {"ce_clean": 0.0, "ce_zero": 0.0, "ce_mean": 0.0}
         count = 0
         self._sums = {sae: Sums(sae.cfg.d_sae, self._lm.device) for sae in saes}
@@ -70,7 +85,7 @@ class Substitution:
                 self._try(sae, batch)
         return {name: total / count for name, total in totals.items()}
 
-    def _try(self, sae: Any, batch: "Batch") -> None:
+    def _try(self, sae: Any, batch: Batch) -> None:
         """An SAE's part of the shared pass; its failure is kept for it and does not stop the others."""
         if sae in self._errors:
             return
@@ -79,7 +94,9 @@ class Substitution:
         except Exception as error:
             self._errors[sae] = error
 
-    def _batches(self) -> Iterator["Batch"]:
+    def _batches(self) -> Iterator[Batch]:
+        from abench import site_name
+
         top_site = site_name(self._lm.n_layers - 1)
         for tokens, residual, top, mask in zip(
             self.tokens, self._residuals, self._tops, self.masks, strict=True
@@ -89,13 +106,15 @@ class Substitution:
             targets = tokens.to(logits.device)[:, 1:][counted]
             yield Batch(tokens, residual, mask, counted, Clean(logits, targets))
 
-    def _add(self, sae: Any, sums: "Sums", batch: "Batch") -> None:
+    def _add(self, sae: Any, sums: Sums, batch: Batch) -> None:
+        from abench import reconstruct
+
         x = batch.residual[batch.mask].float()
         found = reconstruct(sae, x)
         sums.add_reconstruction(x, found, self._mean)
         sums.add_predictions(batch.clean, self._logits(batch, found.x_hat))
 
-    def _logits(self, batch: "Batch", values: Tensor) -> Tensor:
+    def _logits(self, batch: Batch, values: Tensor) -> Tensor:
         """Predictions that count, [predictions, vocabulary], with `values` [positions, d] or [d] in place."""
         patched = batch.residual.clone()
         patched[batch.mask] = values.to(patched.dtype)
@@ -129,6 +148,8 @@ class Clean:
 
         Both in nats, summed over predictions, from logits [predictions, vocabulary].
         """
+        import torch
+
         norm = logits.logsumexp(-1)
         # Σ p (log p − log q) by the difference of logits, which is small where the divergence is.
         kl = norm - self.norm - torch.einsum("nv,nv->n", self.probabilities, logits - self.logits)
@@ -157,6 +178,8 @@ class Sums:
     """Running sums over positions, in float64, and firings a latent."""
 
     def __init__(self, width: int, device: torch.device) -> None:
+        import torch
+
         self.positions = self.predictions = 0
         self.error = self.relative_error = self.variance = self.ce = self.kl = 0.0
         self.positive = torch.zeros(width, dtype=torch.int64, device=device)

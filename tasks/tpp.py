@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from abench import Context, LanguageModel, Metric, Scores, Task, UserError, View
+from abench import Context, Metric, Scores, Task, UserError, View
 
 from .ablation import NUMBERS, Contrasts, Probed, probed, strongest
 from .labelled import TINY_CLASSES, is_tiny, labelled
 from .labelled_hub import REPOSITORIES
 from .linear_probes import ProbeSettings, Question, seed_of
 from .revisions import HubData
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from abench import LanguageModel
 
 HEADLINE = 20
 
@@ -104,11 +107,15 @@ class Prepared:
 
     def accuracies(self, logits: Tensor) -> Tensor:
         """Each class's probe on its own question, [classes]; logits [texts, classes]."""
+        import torch
+
         questions = enumerate(self.probed.test)
         return torch.tensor([q.accuracy(logits[:, i]) for i, q in questions], dtype=torch.float64)
 
     def drops(self, sae: Any) -> dict[int, dict[str, float]]:
         """By number of latents ablated: means over the classes whose latents are."""
+        import torch
+
         use, directions = self.probed.use(sae), self.probed.directions(sae)
         effects = tpp_effects(use.contrasts, directions)
         clean = self.accuracies(self.probed.clean)
@@ -148,6 +155,8 @@ def one_against_others(
     Negatives are equally many, drawn evenly from the other classes. Raises UserError for fewer than two
     classes or a class without texts.
     """
+    import torch
+
     size = min((len(each) for each in texts.values()), default=0)
     if len(texts) < 2 or size == 0:
         raise UserError(
@@ -163,6 +172,8 @@ def one_against_others(
 
 def _drawn(others: Sequence[Tensor], size: int, generator: torch.Generator) -> Tensor:
     """`size` rows, as evenly as can be from each of the others."""
+    import torch
+
     share = -(-size // len(others))
     chosen = [rows[torch.randperm(len(rows), generator=generator)[:share]] for rows in others]
     together = torch.cat(chosen)

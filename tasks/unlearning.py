@@ -15,29 +15,15 @@ apart. A code of −m asserts the other pole, which for a signed latent may mean
 0 is scored as well (`unlearning_score_ablation`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from abench import (
-    Amount,
-    Context,
-    InputFile,
-    LanguageModel,
-    Metric,
-    PoleRates,
-    Scores,
-    Skip,
-    Task,
-    UserError,
-    View,
-    firing_rates,
-    latent_directions,
-)
+from abench import Amount, Context, InputFile, Metric, Scores, Skip, Task, UserError, View
 
 from .choices import PLAIN, TINY, Form, Question, asked, chat_form, has_chat, known, letter_tokens
 from .labelled import is_tiny
@@ -53,7 +39,12 @@ from .unlearning_data import (
 )
 from .unlearning_score import Setting, summary
 
-Rates = Callable[[Any], PoleRates]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abench import LanguageModel, PoleRates
+
+Rates: TypeAlias = "Callable[[Any], PoleRates]"
 
 
 class Unlearning(HubData, Task):
@@ -121,7 +112,7 @@ class Unlearning(HubData, Task):
     min_questions: int = Field(10, ge=1, le=10**7)
     """Known questions without which a score would mean nothing, of the subject to forget and of the rest."""
 
-    def prepare(self, lm: LanguageModel, ctx: Context) -> "Prepared":
+    def prepare(self, lm: LanguageModel, ctx: Context) -> Prepared:
         """Known questions as far as the site, and the rates at which all SAEs' latents fire on both texts."""
         form = self._form(lm, ctx)
         found = questions(ctx, self.retain_subjects, self.revisions)
@@ -148,7 +139,7 @@ class Unlearning(HubData, Task):
         )
 
     def score(
-        self, sae: Any, prepared: "Prepared", lm: LanguageModel, ctx: Context
+        self, sae: Any, prepared: Prepared, lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, dict[str, Any]]:
         chosen = self._latents(sae, prepared)
         multipliers = [0.0, *dict.fromkeys(map(float, self.multipliers))]
@@ -182,6 +173,8 @@ class Unlearning(HubData, Task):
     def _rates(
         self, lm: LanguageModel, ctx: Context, documents: Documents, *, texts: int, what: str
     ) -> Rates:
+        from abench import firing_rates
+
         limit = ctx.evaluation.limit
         wanted = self.dataset_size if limit is None else min(self.dataset_size, limit)
         rows = packed_rows(
@@ -201,8 +194,10 @@ class Unlearning(HubData, Task):
         longest = ctx.context_size if is_tiny(ctx) else lm.max_context
         return min(self.seq_len, longest or self.seq_len)
 
-    def _latents(self, sae: Any, prepared: "Prepared") -> dict[tuple[float, int], Latents]:
+    def _latents(self, sae: Any, prepared: Prepared) -> dict[tuple[float, int], Latents]:
         """Retain threshold and number -> the latents to clamp."""
+        from abench import latent_directions
+
         forget, retain = (_firing(each(sae)) for each in (prepared.forget, prepared.retain))
         decoder = latent_directions(sae)
         return {
@@ -254,6 +249,8 @@ def _batches(
     lm: LanguageModel, site: str, every: Sequence[Question], form: Form, forget: int
 ) -> list[KnownBatch]:
     """The questions with their residual stream; the first `forget` of them are to be forgotten."""
+    import torch
+
     return [
         KnownBatch(
             tokens=batch.tokens,

@@ -1,16 +1,19 @@
 """Which latents belong to a subject, and what a model still answers when they are clamped."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
-
-from abench import LanguageModel, latent_directions, residual_codes
+from typing import TYPE_CHECKING, Any
 
 from .choices import answers_from
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from abench import LanguageModel
 
 Latents = tuple[int, ...]
 
@@ -26,6 +29,9 @@ def select(forget: Tensor, retain: Tensor, decoder: Tensor, *, threshold: float,
     `number` come out, best first. Of equals the one with the lower retain rate comes first, then what they
     write decides, not where they stand: so neither the order of latents nor their signs matter.
     """
+    import numpy as np
+    import torch
+
     seen = (retain < threshold) & (forget > 0)
     eligible = torch.nonzero(seen).flatten()
     if len(eligible) > number:
@@ -38,8 +44,10 @@ def select(forget: Tensor, retain: Tensor, decoder: Tensor, *, threshold: float,
     return tuple(eligible[torch.from_numpy(np.lexsort(keys))][:number].tolist())
 
 
-def _mark(rows: Tensor) -> "np.ndarray[Any, Any]":
+def _mark(rows: Tensor) -> np.ndarray[Any, Any]:
     """A number for each row [rows, d] that changes its sign with the row's and nothing else."""
+    import torch
+
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(rows.shape[1], generator=generator, dtype=torch.float64)
     marks: np.ndarray[Any, Any] = (rows.detach().cpu().double() * direction).sum(1).numpy()
@@ -66,6 +74,8 @@ class KnownBatch:
 
         The first token (BOS where there is one) is out of SAEs' scope; sae-bench spares it too.
         """
+        import torch
+
         position = torch.arange(self.tokens.shape[1])
         return (position > 0) & (position <= self.last[:, None])
 
@@ -93,6 +103,10 @@ def accuracies(
     The model resumes at the site, and only for questions in which a clamped latent fires: the others keep
     their (right) answers.
     """
+    import torch
+
+    from abench import latent_directions
+
     union = sorted({latent for latents in clamped for latent in latents})
     place = {latent: number for number, latent in enumerate(union)}
     rows = latent_directions(sae, union).detach().float()
@@ -125,7 +139,7 @@ class _Firing:
     """[batch, longest, some latents], float32, in units of the residual stream; 0 where not clamped."""
 
     @classmethod
-    def of(cls, sae: Any, batch: KnownBatch, latents: Sequence[int], device: torch.device) -> "_Firing":
+    def of(cls, sae: Any, batch: KnownBatch, latents: Sequence[int], device: torch.device) -> _Firing:
         x = batch.residual.to(device).float()
         mask = batch.clampable().to(device)
         codes = x.new_zeros(*mask.shape, len(latents))
@@ -135,6 +149,8 @@ class _Firing:
 
     def touched(self, columns: Sequence[int]) -> Tensor:
         """Numbers of the prompts in which any of the latents fires; on the CPU."""
+        import torch
+
         return torch.nonzero((self.codes[..., columns] != 0).any(-1).any(-1)).flatten().cpu()
 
     def clamped(self, touched: Tensor, columns: Sequence[int], rows: Tensor, multiplier: float) -> Tensor:
@@ -146,10 +162,16 @@ class _Firing:
 
 def clamp(codes: Tensor, multiplier: float) -> Tensor:
     """Codes that fire, set to the length `multiplier` on the other side of zero; 0 ablates them."""
+    import torch
+
     return torch.where(codes != 0, -codes.sign() * multiplier, codes)
 
 
 def _codes(sae: Any, x: Tensor, latents: Sequence[int]) -> Tensor:
     """Codes of some latents, [tokens, latents given] in float32; all of them only in blocks of tokens."""
+    import torch
+
+    from abench import residual_codes
+
     parts = torch.split(x, max(1, _CODES_AT_ONCE // int(sae.cfg.d_sae)))
     return torch.cat([residual_codes(sae, part)[:, list(latents)].float() for part in parts])

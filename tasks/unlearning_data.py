@@ -3,20 +3,24 @@
 The tiny world has a hazardous subject; elsewhere they are sae-bench's data sets under their real ids.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from abench import Context, LanguageModel, UserError, load_file, load_hub_split, text_in
+from abench import Context, UserError, load_file, load_hub_split, text_in
 from abench.tinyworld import HAZARDOUS, SUBJECTS, World
 
 from .choices import Question
 from .labelled import is_tiny
 from .revisions import AS_THEY_ARE, Revisions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from abench import LanguageModel
 
 WMDP = "wmdp-bio"
 MMLU_SUBJECTS = (
@@ -138,6 +142,9 @@ def packed_rows(
     Documents are drawn and rows shuffled by the seed; rows begin with BOS if the tokenizer has one. Raises
     UserError if the texts do not fill a single row.
     """
+    import numpy as np
+    import torch
+
     random = np.random.default_rng(seed)
     chosen = _drawn(documents, texts, random, what)
     stream = [token for ids in lm.token_ids(chosen) for token in lm.packed(ids)]

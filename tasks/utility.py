@@ -5,6 +5,8 @@ lm-eval as it is, so whatever intervention holds while it is asked is in the ans
 (lm-eval's `use_cache` would give the unsteered ones).
 """
 
+from __future__ import annotations
+
 import json
 import logging
 from collections.abc import Iterator
@@ -14,13 +16,16 @@ from functools import cached_property, lru_cache
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from abench import Context, LanguageModel, read_hub
+from abench import Context, read_hub
 from abench.judges import Share, share
 from abench.tinyworld import World
 
 from .labelled import is_tiny
+
+if TYPE_CHECKING:
+    from abench import LanguageModel
 
 MMLU = "cais/mmlu"
 

@@ -12,7 +12,7 @@ from damage import DAMAGES
 from small_run import data_of, small_plan, weights_of
 
 from abench import Metric, Task
-from abench.plan import Cell, Plan
+from abench.plan import Cell, Plan, Scoring
 from abench.progress import Silent
 from abench.runner import run_plan
 from abench.sealed import read_sealed, write_sealed
@@ -60,7 +60,7 @@ def plan() -> Plan:
     """Four SAEs, so that each can have another of its files damaged in one run."""
     whole = small_plan(variants=("abstopk", "jumprelu"), seeds=(0, 1))
     (group,) = whole.groups
-    asked = tuple(Cell(sae, Asks(), "native", whole.config.evaluation) for sae in group.saes)
+    asked = tuple(Cell(sae, Scoring(Asks(), "native", whole.config.evaluation)) for sae in group.saes)
     return Plan(
         whole.config, whole.model, whole.data, (type(group)(group.site, group.saes, group.cells + asked),)
     )

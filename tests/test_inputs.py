@@ -72,7 +72,7 @@ def test_a_changed_file_is_another_cell_and_the_same_sae(task: str, option: str,
 
 def test_options_that_name_no_file_add_nothing_to_a_key() -> None:
     (cell,) = plan("unlearning").cells[:1]
-    assert cell.inputs == ()
+    assert cell.scoring.inputs == ()
     assert "inputs" not in cell.spec()["task"]
     assert input_hashes(get_task("safety_utility", {"harmful": "me/mine"}, find_tasks())) == {}
 

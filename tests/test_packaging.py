@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import import_module, resources
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -12,6 +13,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from abench.cli.options import plan_of
+from abench.provenance import provenance
+from abench.sealed import manifest_of
+from abench.store import CURVE_FILE, Record, SAERecord, Store
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -136,10 +142,51 @@ def later():
     ]
 
 
-def test_listing_the_tasks_imports_no_library_of_models() -> None:
-    heavy = "{'sae_lens', 'transformers', 'datasets', 'lm_eval', 'sae_bench'}"
-    code = (
-        f"import sys; from abench.plugins import find_tasks; find_tasks(); print({heavy} & set(sys.modules))"
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """The options of a run whose results, made up, are all in its folder."""
+    folder = tmp_path_factory.mktemp("finished") / "results"
+    asked = {
+        "config": None,
+        "options": {"variants": ("topk",), "k": (8,)},
+        "assignments": (),
+        "tasks_dirs": (),
+    }
+    plan, store = plan_of(asked, fetch=False), Store.open(folder, create=True)
+    where = provenance("cpu", 1.0)
+    for cell in plan.cells:
+        metrics = [asdict(metric) for metric in cell.task.metrics]
+        scores = {metric.name: 0.5 for metric in cell.task.metrics}
+        more = {"sae_key": cell.sae.key, "spec": cell.spec(), "provenance": where}
+        store.put(cell, Record(cell.key, "done", cell.labels(), metrics, scores, **more))
+    for sae in plan.saes:
+        draft = store.draft_folder(sae)
+        (draft / CURVE_FILE).write_text("step,mse\n0,1.0\n1,0.5\n", encoding="utf-8")
+        record = SAERecord(
+            sae.key, "done", sae.labels(), sae.spec(), files=manifest_of(draft), provenance=where
+        )
+        store.put_sae(sae, record, draft)
+    return ("--variants", "topk", "--k", "8", "--results", str(folder))
+
+
+@pytest.mark.parametrize("command", ["list tasks", "list variants", "status", "report", "run"])
+def test_what_computes_nothing_imports_nothing_to_compute_with(
+    command: str, finished: tuple[str, ...]
+) -> None:
+    """Not even numpy, unless there are tables to write."""
+    tables = {"pandas", "numpy"} if command in ("report", "run") else set()
+    heavy = {"torch", "sae_lens", "transformers", "datasets", "sklearn", "scipy", "pandas", "numpy"} - tables
+    options = () if command.startswith("list") else finished
+    code = f"""
+import sys
+from abench.cli import main
+try:
+    main()
+finally:
+    print(sorted({heavy} & set(sys.modules)), file=sys.stderr)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", code, *command.split(), *options], capture_output=True, text=True
     )
-    ran = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "set()"
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.splitlines()[-1] == "[]"

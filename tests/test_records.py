@@ -75,7 +75,7 @@ def test_every_part_of_a_record_is_read_back(source: str, tmp_path: Path) -> Non
     assert TrainingSpec.model_validate(found.spec["training"]) == job.training
     variant = dict(found.spec["variant"])
     assert get_variant(variant.pop("name"), variant) == job.variant
-    assert EvaluationSpec.model_validate(record.spec["evaluation"]) == cell.evaluation
+    assert EvaluationSpec.model_validate(record.spec["evaluation"]) == cell.scoring.evaluation
     task = record.spec["task"]
     assert get_task(task["name"], task["options"], find_tasks()) == cell.task
 

@@ -1,6 +1,7 @@
 """What a report puts on disk: figures and the points behind them, the page, the swap of folders."""
 
 import hashlib
+import math
 import random
 import struct
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from abench.errors import UserError
 from abench.report import VariantStyle, variant_style, write_report
-from abench.report.curves import PANELS, reconstruction_points
+from abench.report.curves import PANELS, read_curve, reconstruction_points
 from abench.report.figures import draw, figure_names
 from abench.report.style import VARIANTS
 
@@ -167,6 +168,20 @@ def test_points_are_means_over_all_seeds_or_absent(report: Path) -> None:
     assert step["y"] == pytest.approx(np.mean(mse))
     assert step["y_sd"] == pytest.approx(np.std(mse, ddof=1))
     assert step["n"] == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "steps", "mse"),
+    [("", [], []), ("0,512,0.1,4.0\n1,1024,,4.0\n", [0, 1], [0.1, math.nan])],
+)
+def test_a_curve_is_read_from_its_file(
+    rows: str, steps: list[float], mse: list[float], tmp_path: Path
+) -> None:
+    file = tmp_path / "train.csv"
+    file.write_text(f"step,tokens,mse,l0\n{rows}", encoding="utf-8")
+    curve = read_curve(file)
+    assert curve["step"] == steps
+    np.testing.assert_array_equal(curve["mse"], mse)
 
 
 def test_a_curve_that_lacks_a_seed_is_left_out_and_steps_are_shared() -> None:

@@ -224,7 +224,7 @@ def test_a_limit_cuts_the_texts(name: str, lm: LanguageModel, monkeypatch: pytes
         seen.append(len(texts))
         return pool(lm, texts, ctx, **more)
 
-    monkeypatch.setattr("abench.tasks.ablation.pool", counted)
+    monkeypatch.setattr("abench.codes.pool", counted)
     task_named(name, probe_epochs=20).prepare(lm, context_of(limit=24))
     assert max(seen) <= 24 * 5 // 2
 

@@ -15,6 +15,7 @@ from abench.sealed import (
     fields_of,
     manifest_of,
     read_sealed,
+    rest_of,
     sealed_text,
     write_sealed,
 )
@@ -45,6 +46,20 @@ def test_single_fields_are_read_without_the_rest(content: dict[str, object]) -> 
     assert fields_of(raw, "not there") == [None]
     with pytest.raises(Damaged):
         fields_of(raw[:-1], "last")
+
+
+@given(
+    st.dictionaries(st.text().filter(lambda name: name != "sha256"), plain, min_size=1, max_size=5), st.data()
+)
+def test_fields_are_left_out_and_the_rest_is_read(content: dict[str, object], data: st.DataObject) -> None:
+    raw = sealed_text(content).encode()
+    left_out = data.draw(st.lists(st.sampled_from([*content, "not there"]), unique=True))
+    rest, texts = rest_of(raw, *left_out)
+    assert rest == {name: value for name, value in content.items() if name not in left_out}
+    found = {name: json.loads(text) for name, text in zip(left_out, texts, strict=True) if text is not None}
+    assert found == {name: value for name, value in content.items() if name in left_out}
+    with pytest.raises(Damaged):
+        rest_of(raw[:-1], *left_out)
 
 
 def test_every_bit_and_every_missing_byte_is_noticed() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from abench.config import DataSpec, EvaluationSpec, ModelConfig, RunConfig
 from abench.errors import UserError
 from abench.keys import canonical_json, difference, key_of
-from abench.plan import Cell, Plan, make_plan
+from abench.plan import Cell, Plan, Scoring, make_plan
 from abench.plugins import find_tasks, get_task
 from abench.sealed import write_sealed
 from abench.store import Record, SAERecord, Store
@@ -104,11 +104,13 @@ def test_another_commit_of_the_model_changes_every_key() -> None:
 
 def test_options_and_version_of_a_task_change_its_key(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     found = find_tasks()
-    changed = Cell(cell.sae, get_task("core", {"outlier_norm": None}, found), "native", EvaluationSpec())
-    plain = Cell(cell.sae, get_task("core", {}, found), "native", EvaluationSpec())
+    changed = Cell(
+        cell.sae, Scoring(get_task("core", {"outlier_norm": None}, found), "native", EvaluationSpec())
+    )
+    plain = Cell(cell.sae, Scoring(get_task("core", {}, found), "native", EvaluationSpec()))
     assert plain.key == cell.key != changed.key
     monkeypatch.setattr(type(cell.task), "version", "99")
-    assert Cell(cell.sae, cell.task, "native", EvaluationSpec()).key != plain.key
+    assert Cell(cell.sae, Scoring(cell.task, "native", EvaluationSpec())).key != plain.key
 
 
 def test_k_not_below_the_width_is_refused() -> None:
@@ -161,6 +163,19 @@ def test_what_is_put_is_what_is_got(store: Store, cell: Cell) -> None:
     assert store.get(cell) == record
     assert store.get(plan().cells[1]) is None
     assert [r for _, r in store.all_records()] == [record]
+
+
+def test_a_brief_record_lacks_spec_and_traceback_alone(store: Store, cell: Cell) -> None:
+    record = record_of(cell, spec=cell.spec(), traceback="Traceback", details={"spec": {"metrics": [1]}})
+    store.put(cell, record)
+    brief = store.get_brief(cell)
+    assert brief == replace(record, spec={}, traceback=None)
+    again = store.get_brief(cell)
+    assert brief is not None and again is not None and again.metrics is brief.metrics
+    file = store.cell_file(cell)
+    file.write_bytes(file.read_bytes().replace(b"Traceback", b"Trackback"))
+    assert store.get_brief(cell) is None
+    assert len(store.damaged) == 1
 
 
 def test_file_is_found_by_key_and_by_path(store: Store, cell: Cell) -> None:

@@ -20,12 +20,14 @@ def report(asked: Mapping[str, Any], results: Path) -> int:
     replaced by one without them: give another --name. From a results folder that may only be read, the
     tables are printed and nothing is written.
     """
+    from abench.collecting import collection_paused
     from abench.errors import UserError
     from abench.report_of_plan import write_plan_report
     from abench.store import Store
 
     store = Store.open(results, create=False)
-    written = write_plan_report(plan_of(asked, fetch=False), store)
+    with collection_paused():
+        written = write_plan_report(plan_of(asked, fetch=False), store)
     for sentence in store.damaged:
         click.echo(sentence, err=True)
     if written.refusal is not None:

@@ -74,11 +74,13 @@ def status(asked: Mapping[str, Any], results: Path, as_json: bool) -> int:
 
     Exit status: 0 everything is done, 3 some cells failed, 4 something is missing or damaged.
     """
+    from abench.collecting import collection_paused
     from abench.store import Store
 
-    plan = plan_of(asked, fetch=False)
-    store = Store.open(results, create=False)
-    rows = _rows(plan, store)
+    with collection_paused():
+        plan = plan_of(asked, fetch=False)
+        store = Store.open(results, create=False)
+        rows = _rows(plan, store)
     if as_json:
         echo_json(rows)
     else:

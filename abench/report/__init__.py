@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from abench.printable import visible
 from abench.report.build import build_tables
+from abench.report.curves import Curve
 from abench.report.details import drawn, readable
 from abench.report.figures import write_figures
 from abench.report.frame import COLUMNS, Record, read_tidy, summarise, tidy, write_tidy
@@ -85,7 +86,7 @@ class Prepared:
 
 def write_report(
     records: Iterable[Record],
-    curves: Mapping[str, pd.DataFrame],
+    curves: Mapping[str, Curve],
     folder: Path,
     *,
     title: str,
@@ -94,9 +95,9 @@ def write_report(
 ) -> Report:
     """Write data.csv, table.{md,csv,tex}, figures as {png,pdf,csv} and index.html into `folder`.
 
-    `curves` gives training curves by `sae_key`: frames with the columns step and mse (mean over tokens of
-    ‖x − x̂‖², in the scaled input space). `footnotes` follow the table's own notes. `styles` replaces the
-    title, colour and marker of single variants. A report that is already there is replaced as a whole or
+    `curves` gives training curves by `sae_key`: the columns step and mse (mean over tokens of ‖x − x̂‖², in
+    the scaled input space), as a frame or as a mapping. `footnotes` follow the table's own notes. `styles`
+    replaces the title, colour and marker of single variants. A report that is there is replaced as a whole or
     not at all; files that no report wrote, or that were changed since, are carried over. report.json lists
     what the report wrote. Raises UserError if there are no records, if `folder` holds something other than a
     report, or a report with values that this one lacks; OSError if it cannot be written.
@@ -120,7 +121,7 @@ def prepare_report(
 
 def write_prepared(
     prepared: Prepared,
-    curves: Mapping[str, pd.DataFrame],
+    curves: Mapping[str, Curve],
     folder: Path,
     *,
     spec_of: SpecOf | None = None,
@@ -149,7 +150,7 @@ def write_prepared(
 
 
 def _figures(
-    prepared: Prepared, curves: Mapping[str, pd.DataFrame], folder: Path
+    prepared: Prepared, curves: Mapping[str, Curve], folder: Path
 ) -> tuple[dict[str, list[Path]], list[str]]:
     """The figures by what they show, and a sentence for each that a task's details did not allow."""
     cells, paper, styles = prepared.records, prepared.tables.paper, prepared.styles

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from abench.report.axes import label_axes, set_scales
 from abench.report.csvfile import write_frame
-from abench.report.curves import PANELS, reconstruction_points
+from abench.report.curves import PANELS, Curve, reconstruction_points
 from abench.report.frame import Record
 from abench.report.style import LINE_STYLES, NO_STYLES, Styles, lighten, variant_order, variant_style
 
@@ -42,7 +42,7 @@ Look = dict[str, Any]
 
 def write_figures(
     records: Sequence[Record],
-    curves: Mapping[str, pd.DataFrame],
+    curves: Mapping[str, Curve],
     folder: Path,
     styles: Styles = NO_STYLES,
     summary: pd.DataFrame | None = None,
