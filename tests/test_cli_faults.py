@@ -1,6 +1,7 @@
 """What is outside our hands, and runs that cannot be: a sentence, a documented status, nothing left."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,31 @@ def test_a_run_whose_reader_has_gone_ends_without_a_word(tmp_path: Path) -> None
     run = shell(f"(abench run {options} 2>&1; echo status $? >&3) 3>{tmp_path / 'status'} | head -1")
     assert len(run.stdout.splitlines()) == 1
     assert (tmp_path / "status").read_text() == "status 141\n"
+
+
+INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
+from abench.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
+def test_an_interrupted_run_ends_with_one_sentence_and_gives_its_leases_back(tmp_path: Path) -> None:
+    options = [*SMALL, "--tokens", "40960000", "--variants", "topk", "--k", "4", "--results", tmp_path / "r"]
+    command = [sys.executable, "-P", "-c", INTERRUPTIBLE, "run", *map(str, options)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None and run.stdout is not None
+        first = [run.stderr.readline() for _ in range(3)]  # the last of them is about the training
+        run.send_signal(signal.SIGINT)
+        rest = run.stderr.read().splitlines()
+        assert run.wait(120) == 130
+        assert run.stdout.read() == ""
+    assert first[-1].startswith("training ")
+    (said,) = [line for line in rest if not line.startswith("training ")]
+    assert said == "abench: interrupted; the same command goes on where this one stopped"
+    assert list((tmp_path / "r" / "leases").iterdir()) == []
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])

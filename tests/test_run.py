@@ -4,10 +4,14 @@ import json
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import pytest
 from command import SMALL, Abench, start
+
+from abench.variants import registry
+from abench.variants.relu import ReLU
 
 TWO = ("--variants", "abstopk,batchtopk", "--k", "4", *SMALL)
 
@@ -221,24 +225,25 @@ def test_two_processes_on_one_folder_compute_each_cell_once(finished: Path, tmp_
     assert data(results) == data(finished)
 
 
-def test_a_diverging_sae_is_marked_and_the_others_go_on(abench: Abench, tmp_path: Path) -> None:
-    # A penalty so heavy that the loss overflows.
-    options = [
-        "--variants",
-        "relu,topk",
-        "--k",
-        "4",
-        *SMALL,
-        "--set",
-        "variant_options.relu.coefficient=1e38",
-    ]
+class Heavy(ReLU):
+    """Its penalty is so heavy that the loss overflows; options are kept from such values."""
+
+    name: ClassVar[str] = "heavy"
+    starting_coefficient: ClassVar[float] = 1e38
+
+
+def test_a_diverging_sae_is_marked_and_the_others_go_on(
+    abench: Abench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._variants, "heavy", Heavy)
+    options = ["--variants", "heavy,topk", "--k", "4", *SMALL]
     result = abench("run", *options, "--results", tmp_path)
     assert result.code == 3
-    assert "relu" in result.err
+    assert "heavy" in result.err
     assert "the training loss became" in result.err
     frame = pd.read_csv(tmp_path / "reports" / "default" / "data.csv")
-    assert set(frame[frame.variant == "relu"].status) == {"failed"}
-    assert frame[frame.variant == "relu"].value.isna().all()
+    assert set(frame[frame.variant == "heavy"].status) == {"failed"}
+    assert frame[frame.variant == "heavy"].value.isna().all()
     assert set(frame[frame.variant == "topk"].status) == {"done"}
     assert abench("status", *options, "--results", tmp_path).code == 3
 
