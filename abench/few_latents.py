@@ -4,6 +4,7 @@ Where every latent is by itself (ReLU, JumpReLU, gated), a column of the encoder
 largest of a token are chosen, a latent is surely not among them if k others of a fixed part of the
 dictionary exceed it; only where that leaves a doubt are all others counted that exceed it.
 """
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

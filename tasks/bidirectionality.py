@@ -97,9 +97,7 @@ class Bidirectionality(Task):
             lm,
             held_out_rows(lm, ctx),
             ctx,
-            latents=lambda sae: drawn(sae.W_dec, ctx.evaluation.seed)[
-                : _CANDIDATES * self.latents
-            ],
+            latents=lambda sae: drawn(sae.W_dec, ctx.evaluation.seed)[: _CANDIDATES * self.latents],
             most=self.latents,
             number=self.contexts,
             around=self.around,

@@ -27,9 +27,7 @@ def tinyworld() -> None:
     show_default=True,
     help="Folder for the model, an ordinary Hugging Face folder.",
 )
-@click.option(
-    "--seed", type=SEED, default=0, show_default=True, help="Seed of the weights and texts."
-)
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the weights and texts.")
 @click.option(
     "--steps", type=click.IntRange(1, 10**7), help="Training steps; fewer give a worse model sooner."
 )

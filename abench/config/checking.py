@@ -14,9 +14,7 @@ S = TypeVar("S", bound=BaseModel)
 _MOST_SENTENCES = 10
 
 
-def check(
-    spec: type[S], values: Mapping[str, Any], *, where: str = "", sources: Sources | None = None
-) -> S:
+def check(spec: type[S], values: Mapping[str, Any], *, where: str = "", sources: Sources | None = None) -> S:
     """`spec` built from `values`; a UserError with one sentence per mistake where they do not fit.
 
     The sentences name what `sources` knows of each value's origin, or else `where`.

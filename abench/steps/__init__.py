@@ -5,7 +5,6 @@ forward pass and autograd, up to rounding; benchmarks/train_step.py measures wha
 benchmarks/cuda_step.py on a GPU.
 """
 
-
 from typing import Any, Literal
 
 import torch

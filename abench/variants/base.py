@@ -97,7 +97,7 @@ class Penalised(Variant):
     starting_coefficient: ClassVar[float]
     """Where the adapted coefficient starts: low, because one that starts too high kills latents."""
 
-    coefficient: Factor | None = None
+    coefficient: float | None = Field(default=None, ge=0, le=1e6)
     """Weight of the sparsity penalty beside the squared error summed over d_in; None adapts it to k."""
 
     def initial_coefficient(self) -> float:
