@@ -1,7 +1,8 @@
 """What `abench status`, `abench report` and a cached `abench run` cost on a results folder of many cells.
 
 The folder is made through the store's own writer: SAEs of small files, cells with scores of `core` and of
-tasks made up here. Each command runs in a process of its own; its peak memory is that process's.
+tasks made up here. Importing torch is measured as well, since times belong to a machine. Each command runs in
+a process of its own; its peak memory is that process's.
 """
 
 import os
@@ -113,23 +114,15 @@ def _record(cell: Cell, where: dict[str, object], rng: random.Random) -> Record:
     )
 
 
-def measured(command: str, arguments: list[str]) -> list[str]:
-    """Wall clock, CPU and peak memory of one command."""
+def measured(name: str, arguments: list[str]) -> list[str]:
+    """Wall clock, CPU and peak memory of one Python process."""
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "abench", command, *arguments], stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([sys.executable, "-P", *arguments], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     cpu = used.ru_utime + used.ru_stime
     ended = os.waitstatus_to_exitcode(status)
-    return [
-        f"abench {command}",
-        f"{seconds:.1f} s",
-        f"{cpu:.1f} s",
-        f"{used.ru_maxrss >> 10} MiB",
-        str(ended),
-    ]
+    return [name, f"{seconds:.1f} s", f"{cpu:.1f} s", f"{used.ru_maxrss >> 10} MiB", str(ended)]
 
 
 def main() -> None:
@@ -138,9 +131,14 @@ def main() -> None:
         options = grid(folder)
         whole = plan(options, folder)
         fill(whole, folder)
-        rows = [measured(command, words(options, folder)) for command in ("status", "report", "run")]
+        given = words(options, folder)
+        commands = {f"abench {name}": ["-m", "abench", name, *given] for name in ("status", "report", "run")}
+        commands = {"python -c 'import torch'": ["-c", "import torch"], **commands}
+        rows = [measured(name, arguments) for name, arguments in commands.items()]
         print(table(["command", "wall clock", "CPU", "peak memory", "exit status"], rows))
-        print(f"\n{len(whole.cells):,} cells of {len(whole.saes):,} SAEs. {machine()}")
+        load = " ".join(f"{each:.1f}" for each in os.getloadavg())
+        print(f"\nLoad averages of the machine: {load}.")
+        print(f"{len(whole.cells):,} cells of {len(whole.saes):,} SAEs. {machine()}")
 
 
 if __name__ == "__main__":
