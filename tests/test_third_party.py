@@ -14,7 +14,7 @@ TASK = '''
 
 from typing import Any, ClassVar
 
-from abench import Context, LanguageModel, Metric, Scores, Task, TokenRows, View
+from abench import Context, LanguageModel, Metric, Scores, Task, TokenRows, View, residual_codes
 
 from .helpers import largest
 
@@ -34,7 +34,8 @@ class Largest(Task):
         return lm.residual(tokens, ctx.site).flatten(0, 1)
 
     def score(self, sae: Any, prepared: Any, lm: LanguageModel, ctx: Context) -> Scores:
-        return {"largest": largest(sae.encode(prepared))}
+        size = float(prepared.norm(dim=-1).mean())
+        return {"largest": largest(residual_codes(sae, prepared)) / size}
 '''
 HELPERS = """
 from torch import Tensor
