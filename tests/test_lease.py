@@ -379,6 +379,48 @@ def test_two_never_hold_one_lease_in_ten_thousand_tries(
     assert contenders.taken > 50 and contenders.lost > 2, "too little happened to mean anything"
 
 
+DELAYED = """
+import os, pathlib, random, sys, time
+from abench.lease import Leases
+folder, delays, taken = pathlib.Path(sys.argv[1]), random.Random(int(sys.argv[2])), 0
+for name in ("open", "lstat", "replace", "unlink"):
+    def delayed(self, *args, operation=getattr(pathlib.Path, name), **more):
+        if delays.random() < 0.05:
+            time.sleep(delays.random() * 2e-4)
+        return operation(self, *args, **more)
+    setattr(pathlib.Path, name, delayed)
+leases = Leases(folder / "leases", folder / "lock")
+time.sleep(max(0.0, float(sys.argv[3]) - time.time()))
+for _ in range(5000):
+    with leases.claim("a") as lease:
+        if lease is not None:
+            # Fails if the other process is between these lines, too.
+            os.close(os.open(folder / "held", os.O_CREAT | os.O_EXCL))
+            with lease.commit():
+                taken += 1
+            os.unlink(folder / "held")
+print(taken)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_never_hold_one_lease_in_ten_thousand_tries(tmp_path: Path) -> None:
+    start = str(time.time() + 2.0)
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", DELAYED, tmp_path, str(seed), start],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed in range(2)
+    ]
+    said = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    taken = [int(out) for out, _ in said]
+    assert min(taken) > 0 and sum(taken) > 200, "too little happened to mean anything"
+
+
 RACE = """
 import sys, time, pathlib
 from abench.lease import Leases
