@@ -98,7 +98,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
         run_plan(plan, store, progress=_Interrupting(at=23), checkpoint_seconds=0.0)
     states = [json.loads(file.read_text()) for file in store.root.glob("checkpoints/[!.]*/state.json")]
     assert [state["step"] for state in states] == [22, 22]  # in the sixth block of four batches
-    assert [state["stream"]["position"] for state in states] == [[5, 0], [5, 0]]
+    assert [state["stream"]["position"] for state in states] == [[5, 0, 0], [5, 0, 0]]
     run_plan(plan, store)
     scores = {name: record.scores for name, record in records(plan, store).items()}
     assert scores == {name: record.scores for name, record in records(plan, finished).items()}
