@@ -22,6 +22,8 @@ from abench.kept import FolderKept, MemoryKept
 KEY = "sk-very-secret-0123456789"
 QUESTION = [{"role": "user", "content": "well?"}]
 SECONDS = 0.6
+# For what answers by itself: a busy machine may take longer than SECONDS over it.
+PATIENT = 30.0
 NONSENSE = "gave no chat completion but"
 
 
@@ -32,7 +34,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asker(server: ChatServer, **changes: Any) -> Asker:
-    options: dict[str, Any] = {"timeout": SECONDS, "retries": 0} | changes
+    options: dict[str, Any] = {"timeout": PATIENT, "retries": 0} | changes
     return Asker(Endpoint("m", server.base_url, "JUDGE_KEY", **options), MemoryKept())
 
 
@@ -82,10 +84,12 @@ def nested(depth: int) -> str:
 )
 def test_what_never_ends_ends_in_time(misbehave: Misbehaviour, sentence: str) -> None:
     with chat_server(Says(misbehave=misbehave)) as server:
+        hangs = "did not" in sentence
+        patience = SECONDS if hangs else PATIENT
         began = time.monotonic()
         with pytest.raises(UserError, match=sentence) as raised:
-            asker(server).ask(QUESTION)
-        assert time.monotonic() - began < SECONDS + 3
+            asker(server, timeout=patience).ask(QUESTION)
+        assert time.monotonic() - began < patience + 3
     assert server.base_url in str(raised.value)
     assert len(str(raised.value)) < 600
 
