@@ -1,6 +1,6 @@
 """A small model with small trained SAEs, on which any task can be tried."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from abench.activations import ActivationSource, ActivationStream
+from abench.amounts import Amount
 from abench.catalogue import find_model, weights_folder
 from abench.config import DataSpec, EvaluationSpec, TrainingSpec
 from abench.library import train
@@ -94,9 +95,16 @@ class Bench:
             self.site, self._evaluation, self.data, self._config.context, view=view, device="cpu", saes=saes
         )
 
-    def scores(self, task: Task, saes: Mapping[str, Any], views: Mapping[str, View]) -> dict[str, Scored]:
+    def scores(
+        self,
+        task: Task,
+        saes: Mapping[str, Any],
+        views: Mapping[str, View],
+        *,
+        used: Callable[[Amount], None] = lambda _amount: None,
+    ) -> dict[str, Scored]:
         """Checked scores of several SAEs from one `prepare`; `views` names the view of each."""
-        ctx = self.context(tuple(saes.values()))
+        ctx = replace(self.context(tuple(saes.values())), used=used)
         with torch.no_grad():
             prepared = task.prepare(self.lm, ctx)
             return {

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
+from abench.amounts import Amount
 from abench.bench import LARGER, Bench, Scored
 from abench.declaration import declaration_problems
 from abench.plugins import FoundTask
 from abench.rewritten import InOtherUnits, Wide, flipped, permuted
-from abench.task import Skip, Task, View
+from abench.task import Skip, Task, View, reason_to_skip
 
 TOLERANCE = 1e-6
 """Largest difference of scores that counts as none, as a share of scores above 1."""
@@ -95,10 +96,10 @@ def _checked(task: Task, bench: Bench) -> Verdict:
     declared = [Finding("declaration", problem) for problem in _declaration(task)] or [
         Finding("declaration", None)
     ]
-    reason = task.skip(bench.lm, bench.context(()))
-    if reason is not None:
-        return Verdict(task.name, tuple(declared), reason)
     try:
+        reason = reason_to_skip(task, bench.lm, bench.context(()))
+        if reason is not None:
+            return Verdict(task.name, tuple(declared), reason)
         return Verdict(task.name, (*declared, *_behaviour(task, bench)))
     except Skip as skipped:
         return Verdict(task.name, tuple(declared), str(skipped))
@@ -119,8 +120,11 @@ def _declaration(task: Task) -> Iterator[str]:
 def _behaviour(task: Task, bench: Bench) -> Iterator[Finding]:
     before = {name: _weights(sae) for name, sae in bench.saes.items()}
     written = _written(task, bench)
-    scores = bench.scores(task, {name: each[0] for name, each in written.items()}, _views(written))
+    amounts: list[Amount] = []
+    saes = {name: each[0] for name, each in written.items()}
+    scores = bench.scores(task, saes, _views(written), used=amounts.append)
     yield Finding("runs", None)
+    yield Finding("amounts", None if amounts else _NO_AMOUNTS)
     for rule, first, second in _PAIRS:
         if second in scores:
             yield _same(rule, scores[first], scores[second])
@@ -139,6 +143,7 @@ def _behaviour(task: Task, bench: Bench) -> Iterator[Finding]:
 Written = Mapping[str, tuple[Any, View]]
 """SAEs and the view in which each is scored."""
 
+_NO_AMOUNTS = "it does not record how much data it used: call ctx.used in prepare or in score"
 _UNITS = "codes in other units change nothing"
 _PAIRS = (
     ("flipping the sign of latents changes nothing", "signed", "flipped"),

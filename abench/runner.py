@@ -23,7 +23,7 @@ from abench.progress import Progress, Silent, duration
 from abench.provenance import provenance
 from abench.storage import StorageError
 from abench.store import Record, SAERecord, Status, Store
-from abench.task import Context, Skip, Task, checked, parted, wrong_kind
+from abench.task import Context, Skip, Task, checked, parted, reason_to_skip, wrong_kind
 
 if TYPE_CHECKING:
     from abench.activations import ActivationSource
@@ -77,6 +77,8 @@ class _Runner:
         """Keys that this run has failed on; they are not tried twice."""
         self._reasons: dict[tuple[int, str, str], _Once] = {}
         """By task, site and view, why the task cannot run there; asked once for all SAEs."""
+        self._memories: dict[tuple[int, str], dict[Any, Any]] = {}
+        """By task and site, what the task remembers from asking until its SAEs are scored."""
 
     def run(self) -> Outcome:
         outcome = Outcome()
@@ -99,7 +101,7 @@ class _Runner:
         self._train({sae.key: sae for sae in group.saes if self._store.sae_standing(sae) == "damaged"})
         while pending := [cell for cell in group.cells if self._is_pending(cell)]:
             before = len(pending)
-            self._skip_early(pending)
+            self._settle_early(pending)
             pending = [cell for cell in pending if self._is_pending(cell)]
             self._train({cell.sae.key: cell.sae for cell in pending})
             # By identity: options such as mappings have no hash.
@@ -110,24 +112,30 @@ class _Runner:
                 announced = announced or self._announce_wait(pending)
                 time.sleep(WAIT_SECONDS)
 
-    def _skip_early(self, cells: Sequence[Cell]) -> None:
+    def _settle_early(self, cells: Sequence[Cell]) -> None:
         """Settle the cells that can have no score before anything is trained for them."""
+        if any(wrong_kind(cell.task, self._plan.model.config.kind) is None for cell in cells):
+            self._model()  # a model that cannot be opened ends the run; it is no cell's failure
         for cell in cells:
-            try:
-                reason = self._reason_to_skip(cell)
-            except Exception:
-                continue  # it is kept, and raised again where the cell is scored
-            if reason is None:
+            if self._can_be_scored(cell):
                 continue
             with self._store.claim(cell.key) as lease:
                 if lease and self._is_pending(cell):
-                    record = self._record(cell, "skipped", reason=reason)
-                    self._put(cell, replace(record, provenance=provenance(self._device, 0.0)), lease)
+                    self._settle(cell, partial(self._refused, cell), lease)
+
+    def _can_be_scored(self, cell: Cell) -> bool:
+        try:
+            return self._reason_to_skip(cell) is None
+        except (Exception, SystemExit):
+            return False  # it is kept, and raised again where the cell is settled
+
+    def _refused(self, cell: Cell) -> Record:
+        return self._record(cell, "skipped", reason=self._reason_to_skip(cell))
 
     def _reason_to_skip(self, cell: Cell) -> str | None:
         def ask() -> str | None:
-            kind = self._plan.model.config.kind
-            return wrong_kind(cell.task, kind) or cell.task.skip(self._model(), self._context(cell))
+            wrong = wrong_kind(cell.task, self._plan.model.config.kind)
+            return wrong or reason_to_skip(cell.task, self._model(), self._context(cell))
 
         reason: str | None = self._reasons.setdefault((id(cell.task), cell.sae.site, cell.view), _Once(ask))()
         return reason
@@ -182,15 +190,16 @@ class _Runner:
             for number, cell in enumerate(cells, 1):
                 with self._store.claim(cell.key) as lease:
                     if lease and self._is_pending(cell) and (sae := self._sae(cell.sae)) is not None:
-                        self._settle(cell, sae, saes, prepare, lease)
+                        self._settle(cell, partial(self._score, cell, sae, saes, prepare), lease)
                         self._report_damage()
                 steps.advance_to(number, cell.sae.label)
+        del self._memories[id(task), cells[0].sae.site]
 
-    def _settle(self, cell: Cell, sae: SAERecord, saes: _Loaded, prepare: _Once, lease: Lease) -> None:
+    def _settle(self, cell: Cell, compute: Callable[[], Record], lease: Lease) -> None:
         """Compute one cell and keep whatever came of it."""
         started = time.perf_counter()
         try:
-            record = self._score(cell, sae, saes, prepare)
+            record = compute()
         except Skip as reason:
             record = self._record(cell, "skipped", reason=str(reason))
         except StorageError:
@@ -260,6 +269,7 @@ class _Runner:
             inputs=dict(cell.scoring.inputs),
             kept=self._store.kept(),
             say=self._progress.say,
+            memory=self._memories.setdefault((id(cell.task), cell.sae.site), {}),
         )
 
     @cached_property

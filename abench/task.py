@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict
 
@@ -22,6 +22,8 @@ ModelKind = Literal["language", "synthetic"]
 """`language`: reads texts and predicts. `synthetic`: activations made of known features, nothing else."""
 
 Scores = Mapping[str, float]
+
+Made = TypeVar("Made")
 
 Details = Mapping[str, Any]
 """What a figure needs beside the scores, as plain JSON; kept in the cell and small (some kilobytes)."""
@@ -79,6 +81,20 @@ class Context:
     """Records how much data the task used, of how much was requested: call it in `prepare` (for all SAEs) or
     in `score` (for one), once for each kind of data. Amounts of the same name add up. They are kept in the
     cell, and what is less than requested is a note under the tables."""
+    memory: dict[Any, Any] | None = field(default=None, compare=False, repr=False)
+    """What `once` remembers, from `skip` to the last `score` of a task at a site; None remembers nothing."""
+
+    def once(self, name: Any, make: Callable[[], Made]) -> Made:
+        """What `make` returns; it is called only once for each (hashable) `name`.
+
+        For data that `skip` reads to see whether there is enough, and that `prepare` needs again.
+        """
+        if self.memory is None:
+            return make()
+        if name not in self.memory:
+            self.memory[name] = make()
+        made: Made = self.memory[name]
+        return made
 
 
 class Task(Spec, ABC):
@@ -114,8 +130,11 @@ class Task(Spec, ABC):
     def skip(self, lm: Any, ctx: Context) -> str | None:
         """The reason why this task cannot run on this model and data, as one sentence; None if it can.
 
-        Called before any SAE is trained, so it must be cheap: it can find that there is too little text for a
-        score to mean something. A model of another kind than `kinds` names need not be looked for here.
+        Called before any SAE is trained. It reads the task's data (with `ctx.once`, so that `prepare` need
+        not read them again) and says if there are too few for a score to mean something; raising Skip does
+        the same. An exception, such as a UserError for a file that cannot be read, makes the cells fail
+        before anything is trained for them. The model may be run, too, if `prepare` gets the result from
+        `ctx.once`. A model of another kind than `kinds` names need not be looked for.
         """
         del lm, ctx
         return None
@@ -142,10 +161,22 @@ def wrong_kind(task: type[Task] | Task, kind: ModelKind) -> str | None:
     return "it needs a synthetic model: the true features of a language model are not known"
 
 
-class Skip(Exception):  # noqa: N818 - not an error: what a task finds out only while it works
-    """Raised by `prepare` or `score` where a score would mean nothing for this model, or for this SAE alone.
+def reason_to_skip(task: Task, lm: Any, ctx: Context) -> str | None:
+    """What `task.skip` returns, or the message of the Skip that it raises; without gradients."""
+    import torch  # here, since commands that list tasks need none
 
-    The message is the reason, one sentence. A reason known beforehand belongs in `Task.skip`.
+    try:
+        with torch.no_grad():
+            return task.skip(lm, ctx)
+    except Skip as skip:
+        return str(skip)
+
+
+class Skip(Exception):  # noqa: N818 - not an error: what a task finds out only while it works
+    """Raised where a score would mean nothing for this model and data, or for one SAE alone.
+
+    The message is the reason, one sentence. What does not take the model belongs in `Task.skip`, where it is
+    found before SAEs are trained.
     """
 
 

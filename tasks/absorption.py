@@ -115,6 +115,10 @@ class Absorption(Task):
     full_cosine: float = Field(Thresholds.full_cosine, ge=-1, le=1)
     """The least cosine of the pole that absorbs a letter alone."""
 
+    def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
+        self._words(lm, ctx, random.Random(ctx.evaluation.seed))
+        return None
+
     def prepare(self, lm: LanguageModel, ctx: Context) -> Spelled:
         """Residual stream at all words, the letters' probe, and the words whose letter it knows.
 
@@ -187,10 +191,14 @@ class Absorption(Task):
     def _words(
         self, lm: LanguageModel, ctx: Context, dice: random.Random
     ) -> tuple[Sequence[Any], Sequence[Any], int]:
-        """Words to learn from, words to judge by, and how many were left out."""
-        every = candidates(lm, ctx)
-        words = usable(lm, every, style_of(ctx))
-        left_out = len(every) - len(words)
+        """Words to learn from, words to judge by, and how many were left out; Skip for too few."""
+
+        def find() -> tuple[list[Any], list[Any]]:
+            every = candidates(lm, ctx)
+            return every, usable(lm, every, style_of(ctx))
+
+        every, found = ctx.once("words", find)
+        words, left_out = list(found), len(every) - len(found)
         dice.shuffle(words)
         words = words[: ctx.evaluation.limit]
         cut = int(len(words) * self.train_share)

@@ -45,7 +45,10 @@ class Truth:
         if len(poles.unit) == 0:
             raise Skip("no feature fires in the held-out activations")
         mean = x.mean(0)
-        return cls(batches, threshold, directions, poles, mean, float((x - mean).square().sum()))
+        variance = float((x - mean).square().sum())
+        if variance == 0:
+            raise Skip("all held-out activations are equal, so there is no variance to explain")
+        return cls(batches, threshold, directions, poles, mean, variance)
 
     @property
     def tokens(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from abench import UserError, load_hub_split
+from abench import Skip, UserError, load_hub_split
 
 Texts = tuple[str, ...]
 
@@ -37,13 +37,13 @@ class LabelledSplit:
         return self._checked(self._where(number, where)[:number])
 
     def _where(self, number: int, where: Mapping[str, str]) -> Any:
-        """The texts with the given labels, at least `number`."""
+        """The texts with the given labels; Skip if they are fewer than `number`."""
         found = self._texts
         for column, value in where.items():
             found = found[self._labels[column].loc[found.index] == value]
         if len(found) < number:
             what = " and ".join(f"{column} {value}" for column, value in where.items())
-            raise UserError(f"{self.name} has {len(found)} texts with {what}, but {number} are needed")
+            raise Skip(f"{self.name} has {len(found)} texts with {what}, but {number} are needed")
         return found
 
     def _checked(self, texts: Any) -> Texts:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from abench import Amount, Context, UserError
@@ -95,23 +96,26 @@ def labelled(
 
     Where there is a second attribute, its values are balanced within each class. A limited evaluation gets
     fewer texts, but some of each class. `revisions` holds repositories of the hub at a commit, tag or
-    branch. Raises UserError for an unknown name, a data set that cannot be read, or too few texts.
+    branch. Raises Skip for too few texts, UserError for an unknown name or a data set that cannot be read.
     """
     train, test = _limited(train, ctx), _limited(test, ctx)
+    read = partial(_labelled, name, ctx, train, test, revisions)
+    return _recorded(ctx.once(("labelled", name, train, test), read), ctx)
+
+
+def _labelled(name: str, ctx: Context, train: int, test: int, revisions: Revisions) -> Labelled:
     if name in labelled_hub.names():
         seed = ctx.evaluation.seed
-        halves = labelled_hub.texts_by_class(name, train, test, seed=seed, revisions=revisions)
-        return _recorded(Labelled(name, *halves), ctx)
+        return Labelled(name, *labelled_hub.texts_by_class(name, train, test, seed=seed, revisions=revisions))
     if name not in TINY_CLASSES:
         known = ", ".join([*TINY_CLASSES, *labelled_hub.names()])
         raise UserError(f"there is no labelled data set '{name}'; known: {known}")
     kind, attribute, classes = TINY_CLASSES[name]
-    found = Labelled(
+    return Labelled(
         name,
         {c: _tiny_texts(kind, {attribute: c}, "train", train // 2, ctx) for c in classes},
         {c: _tiny_texts(kind, {attribute: c}, "test", test // 2, ctx) for c in classes},
     )
-    return _recorded(found, ctx)
 
 
 def quadrants(
@@ -132,9 +136,15 @@ def quadrants(
     Raises UserError as `labelled` does, and for a data set without a second attribute.
     """
     train, test = _limited(train, ctx), _limited(test, ctx)
+    read = partial(_quadrants, name, pair, ctx, train, test, revisions)
+    return _recorded(ctx.once(("quadrants", name, pair, train, test), read), ctx)
+
+
+def _quadrants(
+    name: str, pair: tuple[str, str], ctx: Context, train: int, test: int, revisions: Revisions
+) -> Quadrants:
     if name in labelled_hub.names():
-        found = labelled_hub.corners(name, pair, train, test, revisions=revisions)
-        return _recorded(Quadrants(name, pair, *found), ctx)
+        return Quadrants(name, pair, *labelled_hub.corners(name, pair, train, test, revisions=revisions))
     if name not in TINY_PAIRS:
         raise UserError(f"the data set '{name}' has no second attribute to correlate with its classes")
     kind = TINY_CLASSES[name][0]
@@ -149,12 +159,11 @@ def quadrants(
             for j in (0, 1)
         }
 
-    made = Quadrants(name, pair, values, corners("train", train // 4), corners("test", test // 4))
-    return _recorded(made, ctx)
+    return Quadrants(name, pair, values, corners("train", train // 4), corners("test", test // 4))
 
 
 def _recorded(found: _Data, ctx: Context) -> _Data:
-    """The same, with the texts recorded; where there are fewer than requested, reading them has failed."""
+    """The same, with the texts recorded; where there are fewer than requested, there was a Skip."""
     number = sum(len(texts) for part in (found.train, found.test) for texts in part.values())
     ctx.used(Amount("texts", number, number))
     return found

@@ -9,7 +9,7 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from abench import UserError, load_hub_split
+from abench import Skip, UserError, load_hub_split
 
 from .hub_splits import LabelledSplit, Texts, check_columns, without_empty
 from .revisions import AS_THEY_ARE, Revisions
@@ -52,7 +52,7 @@ def texts_by_class(
     """Texts of each class to train and to test with: `train // 2` and `test // 2` a class.
 
     `revisions` gives the commit, tag or branch of a repository by its id; others are read as they are now.
-    Raises UserError if the hub cannot be reached, or a column, a class or enough texts are missing.
+    Raises Skip for too few texts, UserError if the hub cannot be reached or a column is missing.
     """
     classes = tuple(_info().chosen_classes_per_dataset[name])
     each, at = (train // 2, test // 2), revisions.get(name)
@@ -137,7 +137,7 @@ def _parted(
     halves: tuple[dict[str, Texts], dict[str, Texts]] = ({}, {})
     for label, texts in found.items():
         if len(texts) < train + test:
-            raise UserError(f"{name} has {len(texts)} texts of class {label}, but {train + test} are needed")
+            raise Skip(f"{name} has {len(texts)} texts of class {label}, but {train + test} are needed")
         random.shuffle(texts)
         halves[0][label] = without_empty(name, texts[:train])
         halves[1][label] = without_empty(name, texts[train : train + test])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -82,7 +83,25 @@ class Ravel(HubData, Task):
     generated_tokens: int = Field(6, ge=1, le=1000)
     """Length of completions, by which answers are judged."""
 
+    def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
+        self._experiments(lm, ctx)
+        return None
+
     def prepare(self, lm: LanguageModel, ctx: Context) -> Prepared:
+        known, made = self._experiments(lm, ctx)
+        # `pairs` is an upper bound: there can be no more pairs than prompts that the model completes right.
+        pairs = sum(len(each.train) + len(each.test) for each in made)
+        ctx.used(Amount("pairs", pairs, pairs))
+        bank, made = _banked(lm, ctx.site, known, made)
+        return Prepared(
+            bank, tuple((each, self._ceiling(each, bank, lm, ctx.site)) for each in made)
+        ).checked(ctx.site)
+
+    def _experiments(self, lm: LanguageModel, ctx: Context) -> tuple[list[Known], list[Experiment]]:
+        """Prompts that the model completes right, and pairs of them; Skip for too few."""
+        return ctx.once("experiments", partial(self._asked, lm, ctx))
+
+    def _asked(self, lm: LanguageModel, ctx: Context) -> tuple[list[Known], list[Experiment]]:
         attributes = self.attributes or (TINY_ATTRIBUTES if is_tiny(ctx) else HUB_ATTRIBUTES)
         known: list[Known] = []
         revision = self.revisions.get(REPOSITORY)
@@ -96,13 +115,7 @@ class Ravel(HubData, Task):
             known, attributes, pairs=self.pairs, train_share=self.train_share, seed=ctx.evaluation.seed
         )
         _check_tests(made)
-        # `pairs` is an upper bound: there can be no more pairs than prompts that the model completes right.
-        pairs = sum(len(each.train) + len(each.test) for each in made)
-        ctx.used(Amount("pairs", pairs, pairs))
-        bank, made = _banked(lm, ctx.site, known, made)
-        return Prepared(
-            bank, tuple((each, self._ceiling(each, bank, lm, ctx.site)) for each in made)
-        ).checked(ctx.site)
+        return known, made
 
     def _ceiling(self, each: Experiment, bank: Bank, lm: LanguageModel, site: str) -> float:
         """The cause score of putting all of the source in the place of the base: no SAE, no mask."""

@@ -7,6 +7,7 @@ can both score 1; `latents_per_axis` tells them apart. No score changes when lat
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -101,15 +102,26 @@ class Recovery(Task):
     epsilon: float = Field(0.1, ge=0, le=1e6)
     """Coefficients up to this share of the mean true one do not count as firings, neither true nor found."""
 
+    def skip(self, lm: SyntheticModel, ctx: Context) -> str | None:
+        self._truth(lm, ctx)
+        return None
+
     def prepare(self, lm: SyntheticModel, ctx: Context) -> Truth:
         """Held-out activations and what they are made of."""
+        truth = self._truth(lm, ctx)
+        ctx.used(Amount("activations", truth.tokens, truth.tokens))
+        return truth
+
+    def _truth(self, lm: SyntheticModel, ctx: Context) -> Truth:
+        return ctx.once("truth", partial(self._sampled, lm, ctx))
+
+    def _sampled(self, lm: SyntheticModel, ctx: Context) -> Truth:
         size = ctx.evaluation.batch_size * ctx.context_size
         total = min(ctx.evaluation.tokens, ctx.evaluation.limit or ctx.evaluation.tokens)
         batches = [
             lm.sample(min(size, total - start), "held_out", seed=ctx.evaluation.seed, index=start // size)
             for start in range(0, total, size)
         ]
-        ctx.used(Amount("activations", total, total))
         return Truth.of(batches, lm.directions.to(lm.device), self.epsilon * lm.spec.mean)
 
     def score(

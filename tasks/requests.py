@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
-from abench import FILE_ENDINGS, Amount, Context, UserError, load_file, load_hub_split, text_in
+from abench import FILE_ENDINGS, Amount, Context, Skip, UserError, load_file, load_hub_split, text_in
 from abench.tinyworld import World
 
 from .choices import has_chat
@@ -51,6 +51,11 @@ class Requests:
     harmful: tuple[Ask, ...]
     harmless: tuple[Ask, ...]
 
+    def amount(self, part: Part, number: int, ctx: Context) -> Amount:
+        """How many there are of the `number` of each kind that was asked for."""
+        found = len(self.harmful) + len(self.harmless)
+        return Amount(f"{part} requests", found, 2 * _limited(number, ctx))
+
 
 def requests(
     ctx: Context,
@@ -64,10 +69,9 @@ def requests(
     """Up to `number` harmful and as many harmless requests of a part.
 
     `harmful` and `harmless` are files or hub ids; None takes the tiny world's own, HarmBench and Alpaca's.
-    Raises UserError where they cannot be read, or a part has fewer than two of a kind.
+    Raises Skip where a part has fewer than two of a kind, UserError where they cannot be read.
     """
-    if ctx.evaluation.limit is not None:
-        number = min(number, max(2, ctx.evaluation.limit))
+    number = _limited(number, ctx)
     if is_tiny(ctx):
         seed = ctx.evaluation.seed
         each = [
@@ -80,8 +84,13 @@ def requests(
             _of_part(_read(option, source, revisions), part, number, source)
             for option, source in sources.items()
         ]
-    ctx.used(Amount(f"{part} requests", sum(map(len, each)), 2 * number))
     return Requests(*each)
+
+
+def _limited(number: int, ctx: Context) -> int:
+    """A limited evaluation's number of requests, never fewer than two."""
+    limit = ctx.evaluation.limit
+    return number if limit is None else min(number, max(2, limit))
 
 
 def prompts(lm: LanguageModel, ctx: Context, asks: Sequence[Ask]) -> list[str]:
@@ -106,9 +115,8 @@ def _of_part(asks: Sequence[Ask], part: Part, number: int, source: str) -> tuple
     low, high = _SHARES[part]
     found = [ask for ask in dict.fromkeys(asks) if low <= crc32(ask.text.encode()) % 100 < high]
     if len(found) < 2:
-        raise UserError(
-            f"safety_utility: the {part} part of {source} has {len(found)} of its {len(asks)} requests, "
-            "too few: give more"
+        raise Skip(
+            f"the {part} part of {source} has {len(found)} of its {len(asks)} requests, too few: give more"
         )
     return tuple(found[:number])
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -36,7 +36,7 @@ from abench.judges import (
 )
 
 from .labelled import is_tiny
-from .requests import HARMBENCH, INSTRUCTIONS, is_file, prompts, requests
+from .requests import HARMBENCH, INSTRUCTIONS, Requests, is_file, prompts, requests
 from .revisions import HubData, is_hub_id
 from .steering_measure import Bench
 from .steering_methods import Candidate, Contrast, directions, latents, settings
@@ -116,8 +116,15 @@ class SafetyUtility(HubData, Task):
             own.append(self.judge_model or HARMBENCH_CLASSIFIER)
         return (*self.repositories, *filter(is_hub_id, own))
 
-    def prepare(self, lm: LanguageModel, ctx: Context) -> Prepared:
-        """Prompts and questions, and the unsteered model and DiM, measured if they are not kept."""
+    def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
+        self._given(lm, ctx)
+        return None
+
+    def _given(self, lm: LanguageModel, ctx: Context) -> Given:
+        """The judge, requests and questions; Skip for too few of them, UserError if they cannot be used."""
+        return ctx.once("given", partial(self._read, lm, ctx))
+
+    def _read(self, lm: LanguageModel, ctx: Context) -> Given:
         judge = self._judge(ctx)
         asked = {
             part: requests(
@@ -130,8 +137,6 @@ class SafetyUtility(HubData, Task):
             )
             for part, number in self._numbers().items()
         }
-        train = asked["train"]
-        contrast = Contrast(prompts(lm, ctx, train.harmful), prompts(lm, ctx, train.harmless))
         length = min(self.max_new_tokens, 24) if is_tiny(ctx) else self.max_new_tokens
         validation, test = (
             Bench(lm, ctx, self._utility(lm, ctx, part), asked[part], judge, length, examples)
@@ -139,6 +144,18 @@ class SafetyUtility(HubData, Task):
         )
         for bench in (validation, test):
             bench.check()
+        return Given(asked["train"], validation, test)
+
+    def prepare(self, lm: LanguageModel, ctx: Context) -> Prepared:
+        """Prompts and questions, and the unsteered model and DiM, measured if they are not kept."""
+        train, validation, test = self._given(lm, ctx)
+        for part, number in self._numbers().items():
+            of_part = {"train": train, "validation": validation.requests, "test": test.requests}[part]
+            ctx.used(of_part.amount(part, number, ctx))
+        for bench in (validation, test):
+            ctx.used(bench.utility.amount())
+        judge = test.judge
+        contrast = Contrast(prompts(lm, ctx, train.harmful), prompts(lm, ctx, train.harmless))
         found = directions(lm, contrast, ctx.site)
         shared = self._spec(ctx, judge)
         original = {
@@ -252,6 +269,14 @@ class SafetyUtility(HubData, Task):
             "data": ctx.data.model_dump(mode="json"),
             "evaluation": ctx.evaluation.model_dump(mode="json"),
         }
+
+
+class Given(NamedTuple):
+    """What is read before the model does anything."""
+
+    train: Requests
+    validation: Bench
+    test: Bench
 
 
 @dataclass(frozen=True, eq=False)

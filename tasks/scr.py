@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from abench import Context, Metric, Scores, Skip, Task, UserError, View
 
@@ -30,6 +30,9 @@ LEAST_GAP = 1e-3
 
 FIRST, SECOND, BIASED = range(3)
 """The probes of a pair: of the two classes, of the second attribute, of both perfectly correlated."""
+
+Correlated: TypeAlias = "tuple[list[str], list[Question]]"
+"""Texts, and the questions about them."""
 
 _TITLES = {
     "metric": "in the direction in which the correlation costs more accuracy",
@@ -77,19 +80,19 @@ class SCR(HubData, ProbeSettings, Task):
     datasets: tuple[str, ...] | None = None
     """Data sets with a second attribute; None takes sae-bench's, or the two of the tiny world."""
 
+    def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
+        for name, pair in self._pairs(ctx):
+            self._texts(name, pair, ctx)
+        return None
+
     def prepare(self, lm: LanguageModel, ctx: Context) -> Mapping[str, Pair]:
         """By data set and pair of classes: probes and the pooled codes of all SAEs.
 
         Raises Skip if there is a direction in which the correlation costs no pair any accuracy.
         """
-        pairs = _pairs(ctx)
-        unknown = [name for name in self.datasets or () if name not in pairs]
-        if unknown:
-            raise UserError(f"scr: there are no pairs of classes for the data set '{unknown[0]}'")
         prepared = {
             f"{name} {pair[0]}/{pair[1]}": self._prepared(name, pair, lm, ctx)
-            for name in self.datasets or pairs
-            for pair in pairs[name]
+            for name, pair in self._pairs(ctx)
         }
         if not _all_mean_something(prepared.values()):
             raise Skip(
@@ -98,12 +101,22 @@ class SCR(HubData, ProbeSettings, Task):
             )
         return prepared
 
+    def _pairs(self, ctx: Context) -> list[tuple[str, tuple[str, str]]]:
+        """Data sets and pairs of their classes; UserError for a data set without any."""
+        pairs = _known_pairs(ctx)
+        unknown = [name for name in self.datasets or () if name not in pairs]
+        if unknown:
+            raise UserError(f"scr: there are no pairs of classes for the data set '{unknown[0]}'")
+        return [(name, pair) for name in self.datasets or pairs for pair in pairs[name]]
+
+    def _texts(self, name: str, pair: tuple[str, str], ctx: Context) -> tuple[Correlated, Correlated]:
+        """Texts and questions to train and to test with."""
+        data = quadrants(name, pair, ctx, **self.sizes(tiny=is_tiny(ctx)), revisions=self.revisions)
+        return correlated(data, data.train), correlated(data, data.test)
+
     def _prepared(self, name: str, pair: tuple[str, str], lm: LanguageModel, ctx: Context) -> Pair:
-        sizes = self.sizes(tiny=is_tiny(ctx))
-        data = quadrants(name, pair, ctx, **sizes, revisions=self.revisions)
         seeds = [seed_of(ctx.evaluation.seed, name, *pair, number) for number in (FIRST, SECOND, BIASED)]
-        train, test = (correlated(data, corners) for corners in (data.train, data.test))
-        return Pair.of(probed(lm, ctx, train, test, self, seeds))
+        return Pair.of(probed(lm, ctx, *self._texts(name, pair, ctx), self, seeds))
 
     def score(
         self, sae: Any, prepared: Mapping[str, Pair], lm: LanguageModel, ctx: Context
@@ -200,13 +213,11 @@ def scr_effects(contrasts: Contrasts, directions: Tensor) -> Tensor:
     return ((contrasts.positive - contrasts.negative) * directions).abs()
 
 
-def correlated(
-    data: Quadrants, corners: Mapping[tuple[int, int], Sequence[str]]
-) -> tuple[list[str], list[Question]]:
+def correlated(data: Quadrants, corners: Mapping[tuple[int, int], Sequence[str]]) -> Correlated:
     """All texts, corner by corner, and the questions FIRST, SECOND and BIASED about them.
 
     The biased question takes all texts of the corners (0, 0) and (1, 1), the others as many of each corner
-    as the smallest has. Raises UserError for a corner without texts.
+    as the smallest has. Raises Skip for a corner without texts.
     """
     import torch
 
@@ -215,7 +226,7 @@ def correlated(
     for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
         if not corners.get(corner):
             who = f"'{data.classes[corner[0]]}' with '{data.values[corner[1]]}'"
-            raise UserError(f"scr: the data set '{data.name}' has no texts of {who}")
+            raise Skip(f"the data set '{data.name}' has no texts of {who}")
         rows[corner] = torch.arange(len(texts), len(texts) + len(corners[corner]))
         texts += corners[corner]
     each = min(map(len, rows.values()))
@@ -228,7 +239,7 @@ def correlated(
     ]
 
 
-def _pairs(ctx: Context) -> Mapping[str, Sequence[tuple[str, str]]]:
+def _known_pairs(ctx: Context) -> Mapping[str, Sequence[tuple[str, str]]]:
     """Data set -> pairs of classes, of the run's data source."""
     if is_tiny(ctx):
         return TINY_PAIRS

@@ -81,19 +81,34 @@ class SparseProbing(HubData, Task):
     context: int = Field(128, ge=2, le=10**7)
     """Tokens of a text that are read, BOS included."""
 
+    def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
+        for name in self._names(ctx):
+            self._texts(name, ctx)
+        return None
+
     def prepare(self, lm: LanguageModel, ctx: Context) -> list[Probed]:
         """Texts, draws and the model's own accuracies; of each SAE's codes the columns that probes read.
 
         Raises UserError for a data set that is unknown or cannot be read.
         """
-        train, test = _TINY_TEXTS if is_tiny(ctx) else _HUB_TEXTS
-        train, test = self.train_texts or train, self.test_texts or test
         found = []
-        for name in self.datasets or probing_data_sets(ctx):
+        for name in self._names(ctx):
             ctx.say(f"sparse_probing: texts of {name}")
-            data = labelled(name, ctx, train=train, test=test, revisions=self.revisions)
-            found.append(self._probed(data, lm, ctx))
+            found.append(self._probed(self._texts(name, ctx), lm, ctx))
         return found
+
+    def _names(self, ctx: Context) -> tuple[str, ...]:
+        return self.datasets or probing_data_sets(ctx)
+
+    def _texts(self, name: str, ctx: Context) -> Labelled:
+        train, test = _TINY_TEXTS if is_tiny(ctx) else _HUB_TEXTS
+        return labelled(
+            name,
+            ctx,
+            train=self.train_texts or train,
+            test=self.test_texts or test,
+            revisions=self.revisions,
+        )
 
     def _probed(self, data: Labelled, lm: LanguageModel, ctx: Context) -> Probed:
         from abench import pool

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from abench import Context, Metric, Scores, Task, UserError, View
+from abench import Context, Metric, Scores, Skip, Task, View
 
 from .ablation import NUMBERS, Contrasts, Probed, probed, strongest
-from .labelled import TINY_CLASSES, is_tiny, labelled
+from .labelled import TINY_CLASSES, Labelled, is_tiny, labelled
 from .labelled_hub import REPOSITORIES
 from .linear_probes import ProbeSettings, Question, seed_of
 from .revisions import HubData
@@ -69,13 +69,25 @@ class TPP(HubData, ProbeSettings, Task):
     datasets: tuple[str, ...] | None = None
     """Labelled data sets; None takes sae-bench's, or the two of the tiny world."""
 
+    def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
+        for name in self._names(ctx):
+            data = self._texts(name, ctx)
+            for texts in (data.train, data.test):
+                check_classes(name, texts)
+        return None
+
     def prepare(self, lm: LanguageModel, ctx: Context) -> Mapping[str, Prepared]:
         """By data set: probes, their clean accuracies, and the pooled codes of all SAEs."""
-        return {name: self._prepared(name, lm, ctx) for name in self.datasets or _default_datasets(ctx)}
+        return {name: self._prepared(name, lm, ctx) for name in self._names(ctx)}
+
+    def _names(self, ctx: Context) -> tuple[str, ...]:
+        return self.datasets or _default_datasets(ctx)
+
+    def _texts(self, name: str, ctx: Context) -> Labelled:
+        return labelled(name, ctx, **self.sizes(tiny=is_tiny(ctx)), revisions=self.revisions)
 
     def _prepared(self, name: str, lm: LanguageModel, ctx: Context) -> Prepared:
-        data = labelled(name, ctx, **self.sizes(tiny=is_tiny(ctx)), revisions=self.revisions)
-        seed = ctx.evaluation.seed
+        data, seed = self._texts(name, ctx), ctx.evaluation.seed
         probes = probed(
             lm,
             ctx,
@@ -152,22 +164,25 @@ def one_against_others(
 ) -> tuple[list[str], list[Question]]:
     """All texts, class by class, and for each class the question which of them are of it.
 
-    Negatives are equally many, drawn evenly from the other classes. Raises UserError for fewer than two
-    classes or a class without texts.
+    Negatives are equally many, drawn evenly from the other classes. Raises Skip as `check_classes` does.
     """
     import torch
 
-    size = min((len(each) for each in texts.values()), default=0)
-    if len(texts) < 2 or size == 0:
-        raise UserError(
-            f"tpp: the data set '{name}' needs texts of two classes or more, it has {_counts(texts)}"
-        )
+    size = check_classes(name, texts)
     generator = torch.Generator().manual_seed(seed)
     rows = [torch.arange(size) + number * size for number in range(len(texts))]
     return (
         [text for each in texts.values() for text in each[:size]],
         [Question(own, _drawn([r for r in rows if r is not own], size, generator)) for own in rows],
     )
+
+
+def check_classes(name: str, texts: Mapping[str, Sequence[str]]) -> int:
+    """The number of texts that every class has; Skip for fewer than two classes or a class without texts."""
+    size = min((len(each) for each in texts.values()), default=0)
+    if len(texts) < 2 or size == 0:
+        raise Skip(f"the data set '{name}' needs texts of two classes or more, it has {_counts(texts)}")
+    return size
 
 
 def _drawn(others: Sequence[Tensor], size: int, generator: torch.Generator) -> Tensor:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
@@ -31,7 +32,6 @@ from .revisions import HubData
 from .unlearning_clamp import KnownBatch, Latents, accuracies, select
 from .unlearning_data import (
     REPOSITORIES,
-    Documents,
     forget_documents,
     packed_rows,
     questions,
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from abench import LanguageModel, PoleRates
 
 Rates: TypeAlias = "Callable[[Any], PoleRates]"
+Text: TypeAlias = Literal["text to forget", "text to retain"]
+_TEXTS: tuple[Text, ...] = ("text to forget", "text to retain")
 
 
 class Unlearning(HubData, Task):
@@ -112,31 +114,38 @@ class Unlearning(HubData, Task):
     min_questions: int = Field(10, ge=1, le=10**7)
     """Known questions without which a score would mean nothing, of the subject to forget and of the rest."""
 
+    def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
+        for text in _TEXTS:
+            self._rows(text, lm, ctx)
+        self._known_questions(lm, ctx)
+        return None
+
     def prepare(self, lm: LanguageModel, ctx: Context) -> Prepared:
         """Known questions as far as the site, and the rates at which all SAEs' latents fire on both texts."""
-        form = self._form(lm, ctx)
-        found = questions(ctx, self.retain_subjects, self.revisions)
+        form, (forgotten, retained) = self._form(lm, ctx), self._known_questions(lm, ctx)
+        every = [*forgotten, *retained]
+        ctx.used(Amount("known questions", len(every), len(every)))
+        return Prepared(
+            batches=_batches(lm, ctx.site, every, form, len(forgotten)),
+            letters=letter_tokens(lm, form, form.write(every[0])),
+            forget=self._rates("text to forget", lm, ctx),
+            retain=self._rates("text to retain", lm, ctx),
+            forget_questions=len(forgotten),
+            retain_questions=len(retained),
+        )
+
+    def _known_questions(self, lm: LanguageModel, ctx: Context) -> tuple[list[Question], list[Question]]:
+        """Questions that the model knows, on the subject to forget and on the others; Skip for too few."""
+        return ctx.once("known", partial(self._asked, lm, ctx))
+
+    def _asked(self, lm: LanguageModel, ctx: Context) -> tuple[list[Question], list[Question]]:
+        form, found = self._form(lm, ctx), questions(ctx, self.retain_subjects, self.revisions)
         subjects = {subject: _only_known(lm, each, form, self.orders) for subject, each in found.items()}
         ctx.say(_told(lm, found, subjects))
         forget = next(iter(found))
         retained = [question for subject in subjects for question in subjects[subject] if subject != forget]
         self._check_enough(lm, ctx, forget, len(subjects[forget]), len(retained))
-        every, others = [*subjects[forget], *retained], retain_documents(ctx, self.revisions)
-        ctx.used(Amount("known questions", len(every), len(every)))
-        return Prepared(
-            batches=_batches(lm, ctx.site, every, form, len(subjects[forget])),
-            letters=letter_tokens(lm, form, form.write(every[0])),
-            forget=self._rates(
-                lm,
-                ctx,
-                forget_documents(ctx, self.forget_text, self.revisions),
-                texts=self.dataset_size,
-                what="text to forget",
-            ),
-            retain=self._rates(lm, ctx, others, texts=len(others), what="text to retain"),
-            forget_questions=len(subjects[forget]),
-            retain_questions=len(retained),
-        )
+        return subjects[forget], retained
 
     def score(
         self, sae: Any, prepared: Prepared, lm: LanguageModel, ctx: Context
@@ -170,24 +179,38 @@ class Unlearning(HubData, Task):
             raise UserError(f"unlearning: the tokenizer of {lm.name} has no chat template; set prompt=plain")
         return chat_form(lm) if self.prompt != "plain" and has_chat(lm) else PLAIN
 
-    def _rates(
-        self, lm: LanguageModel, ctx: Context, documents: Documents, *, texts: int, what: str
-    ) -> Rates:
+    def _rates(self, text: Text, lm: LanguageModel, ctx: Context) -> Rates:
         from abench import firing_rates
 
-        limit = ctx.evaluation.limit
-        wanted = self.dataset_size if limit is None else min(self.dataset_size, limit)
-        rows = packed_rows(
-            lm,
-            documents,
-            texts=texts,
-            rows=wanted,
-            context=self._context(lm, ctx),
-            seed=ctx.evaluation.seed,
-            what=what,
-        )
-        ctx.used(Amount(f"rows of the {what}", len(rows), wanted))
+        rows = self._rows(text, lm, ctx)
+        ctx.used(Amount(f"rows of the {text}", len(rows), self._wanted(ctx)))
         return firing_rates(lm, rows, ctx)
+
+    def _wanted(self, ctx: Context) -> int:
+        limit = ctx.evaluation.limit
+        return self.dataset_size if limit is None else min(self.dataset_size, limit)
+
+    def _rows(self, text: Text, lm: LanguageModel, ctx: Context) -> Tensor:
+        """Rows of tokens [rows, context] of one of the texts; Skip if it does not fill one."""
+
+        def read() -> Tensor:
+            if text == "text to forget":
+                documents = forget_documents(ctx, self.forget_text, self.revisions)
+                texts = self.dataset_size
+            else:
+                documents = retain_documents(ctx, self.revisions)
+                texts = len(documents)
+            return packed_rows(
+                lm,
+                documents,
+                texts=texts,
+                rows=self._wanted(ctx),
+                context=self._context(lm, ctx),
+                seed=ctx.evaluation.seed,
+                what=text,
+            )
+
+        return ctx.once(text, read)
 
     def _context(self, lm: LanguageModel, ctx: Context) -> int:
         # Past the rows it was trained on, the tiny world's model is not itself.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abench import Context, UserError, load_file, load_hub_split, text_in
+from abench import Context, Skip, UserError, load_file, load_hub_split, text_in
 from abench.tinyworld import HAZARDOUS, SUBJECTS, World
 
 from .choices import Question
@@ -140,7 +140,7 @@ def packed_rows(
     """At most `rows` rows of tokens [rows, context] (int64), drawn from `texts` of the documents.
 
     Documents are drawn and rows shuffled by the seed; rows begin with BOS if the tokenizer has one. Raises
-    UserError if the texts do not fill a single row.
+    Skip if the texts do not fill a single row.
     """
     import numpy as np
     import torch
@@ -152,8 +152,8 @@ def packed_rows(
     size = context - len(start)
     whole = len(stream) // size
     if whole == 0:
-        raise UserError(
-            f"unlearning: the {what} ({len(chosen)} texts, {len(stream)} tokens) does not fill one row of "
+        raise Skip(
+            f"the {what} ({len(chosen)} texts, {len(stream)} tokens) does not fill one row of "
             f"{context} tokens; give more text or lower seq_len"
         )
     packed = torch.tensor(stream[: whole * size]).reshape(whole, size)
@@ -171,5 +171,5 @@ def _drawn(documents: Documents, texts: int, random: np.random.Generator, what: 
         if len(text) > SHORTEST:
             chosen.append(text)
     if not chosen:
-        raise UserError(f"unlearning: the {what} holds no text of more than {SHORTEST} characters")
+        raise Skip(f"the {what} holds no text of more than {SHORTEST} characters")
     return chosen

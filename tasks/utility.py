@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from abench import Context, read_hub
+from abench import Amount, Context, read_hub
 from abench.judges import Share, share
 from abench.tinyworld import World
 
@@ -67,6 +67,17 @@ class Utility:
         counts = {name: n["effective"] for name, n in found["n-samples"].items()}
         right = sum(round(found["results"][name]["acc,none"] * n) for name, n in counts.items())
         return share(right, sum(counts.values()))
+
+    def amount(self) -> Amount:
+        """How many questions there are of those asked for."""
+        if is_tiny(self.ctx):
+            [task] = self._tiny_tasks["tasks"].values()
+            sizes = [len(task.dataset["test"])]
+        else:
+            sizes = [len(task.dataset[self.part]) for task in self._mmlu()["tasks"].values()]
+        wanted = self.questions
+        used = sum(size if wanted is None else min(size, wanted) for size in sizes)
+        return Amount(f"{self.part} questions", used, used if wanted is None else wanted * len(sizes))
 
     @cached_property
     def _lm_eval(self) -> Any:

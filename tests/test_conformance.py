@@ -10,7 +10,7 @@ import torch
 from command import Abench
 from signed import WideSAE, random_sae
 
-from abench import Context, Metric, Scores, Skip, Task, View, residual_codes
+from abench import Amount, Context, Metric, Scores, Skip, Task, View, residual_codes
 from abench.bench import Bench
 from abench.conformance import check_found, check_task
 from abench.plugins import FoundTask, find_tasks
@@ -46,6 +46,7 @@ class _Broken(Task):
     views: ClassVar[tuple[View, ...]] = ("native", "split")
 
     def score(self, sae: Any, prepared: Any, lm: Any, ctx: Context) -> Scores:
+        ctx.used(Amount("tokens", 20, 20))
         return {"score": self.value(sae.encode(_x()), sae)}
 
     def value(self, codes: torch.Tensor, sae: Any) -> float:
@@ -81,6 +82,7 @@ class _UnitsOfTheStream(_Broken):
     """Asks at which tokens a latent moves the residual stream by a length that is written down."""
 
     def prepare(self, lm: Any, ctx: Context) -> Any:
+        ctx.used(Amount("tokens", 100, 100))
         return lm.residual(torch.arange(5, 105)[None], ctx.site)[0]
 
     def score(self, sae: Any, prepared: Any, lm: Any, ctx: Context) -> Scores:
@@ -127,6 +129,7 @@ class _LooksAtTheOthers(_Broken):
     """An SAE's score depends on which others are scored."""
 
     def prepare(self, lm: Any, ctx: Context) -> Any:
+        ctx.used(Amount("SAEs", len(ctx.saes), len(ctx.saes)))
         return len(ctx.saes)
 
     def score(self, sae: Any, prepared: Any, lm: Any, ctx: Context) -> Scores:
@@ -138,6 +141,13 @@ class _Skips(_Broken):
 
     def prepare(self, lm: Any, ctx: Context) -> Any:
         raise Skip("the model knows too little")
+
+
+class _SaysNoAmount(_Broken):
+    """Does not say how much data it used."""
+
+    def score(self, sae: Any, prepared: Any, lm: Any, ctx: Context) -> Scores:
+        return {"score": 1.0}
 
 
 class _NoHeadline(_Broken):
@@ -159,6 +169,7 @@ class _NoHeadline(_Broken):
         (_GlobalRandom, "own random numbers"),
         (_ChangesTheSAE, "SAEs stay as they are"),
         (_NotANumber, "runs: ScoreError"),
+        (_SaysNoAmount, "amounts: it does not record how much data it used"),
         (_LooksAtTheOthers, "scores do not depend on the other SAEs"),
         (_NoHeadline, "declaration: none of its metrics is a headline"),
     ],

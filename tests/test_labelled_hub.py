@@ -15,7 +15,7 @@ from abench.tasks.labelled import labelled, probing_data_sets, quadrants
 from hub import labelled as stand_ins
 from hub.files import write_card, write_parquet
 
-from abench import Context, UserError, loading
+from abench import Context, Skip, UserError, loading
 from abench.config import DataSpec, EvaluationSpec
 
 BIOS, NEWS, AMAZON = "LabHC/bias_in_bios", "fancyzhx/ag_news", "canrager/amazon_reviews_mcauley_1and5"
@@ -179,8 +179,9 @@ def test_splits_that_differ_are_named_with_their_cause(
 def test_bad_splits(train: Rows, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_news(tmp_path / NEWS, train, train)
     serve(tmp_path, monkeypatch)
-    with pytest.raises(UserError, match=f"the train split of fancyzhx/ag_news {message}"):
+    with pytest.raises((Skip, UserError), match=f"the train split of fancyzhx/ag_news {message}") as raised:
         labelled(NEWS, context_of(), train=8, test=4)
+    assert isinstance(raised.value, Skip) == ("are needed" in message)
 
 
 @pytest.mark.parametrize(
@@ -199,8 +200,9 @@ def test_bad_streams(rows: Rows, message: str, tmp_path: Path, monkeypatch: pyte
     stand_ins.europarl(tmp_path / EUROPARL)
     write_parquet(tmp_path / EUROPARL / "en-fr" / "train-00000-of-00001.parquet", rows)
     serve(tmp_path, monkeypatch)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises((Skip, UserError), match=message) as raised:
         labelled(EUROPARL, context_of(), train=8, test=4)
+    assert isinstance(raised.value, Skip) == ("are needed" in message)
 
 
 @pytest.mark.parametrize(
@@ -215,8 +217,9 @@ def test_bad_code(
 ) -> None:
     write_parquet(tmp_path / CODE / "data" / "train-00000-of-01126.parquet", [row] * 9)
     serve(tmp_path, monkeypatch)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises((Skip, UserError), match=message) as raised:
         labelled(CODE, context_of(), train=8, test=4)
+    assert isinstance(raised.value, Skip) == ("are needed" in message)
 
 
 @pytest.mark.parametrize("name", [NEWS, EUROPARL, CODE])

@@ -156,8 +156,6 @@ OWN = ("--model", "mine", "--set", "data.source=file", "--set", "data.dataset=te
             [f"do good {n} " + "again " * 250 for n in range(60)],
             "safety_utility, harmless requests: prompt 1 of 4 has ",
         ),
-        (["only one"], [f"do good {n}" for n in range(60)], "too few: give more"),
-        ([f"do harm {n}" for n in range(60)], ["only one"], "part of harmless.csv has "),
     ],
 )
 def test_requests_that_will_not_do(

@@ -15,7 +15,7 @@ from abench.tasks.steering_methods import Contrast, directions, latents
 from abench.tasks.utility import Utility
 from signed import random_sae
 
-from abench import AddDirection, Context, LanguageModel, UserError, steered
+from abench import AddDirection, Context, LanguageModel, Skip, UserError, steered
 from abench.config import DataSpec, EvaluationSpec
 from abench.judges import Exchange, TinyWorldOracle
 from abench.kept import MemoryKept
@@ -182,16 +182,20 @@ def test_what_is_no_text_is_one_sentence(tmp_path: Path, row: dict[str, Any], se
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "sentence", "error"),
     [
-        ("Nothing,Else\n1,2\n", "has none of the columns Behavior, prompt, instruction, request; it has"),
-        ("Behavior\nonly one\n", "too few"),
+        (
+            "Nothing,Else\n1,2\n",
+            "has none of the columns Behavior, prompt, instruction, request; it has",
+            UserError,
+        ),
+        ("Behavior\nonly one\n", "too few", Skip),
     ],
 )
-def test_files_that_will_not_do(tmp_path: Path, content: str, sentence: str) -> None:
+def test_files_that_will_not_do(tmp_path: Path, content: str, sentence: str, error: type[Exception]) -> None:
     file = tmp_path / "bad.csv"
     file.write_text(content)
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(error, match=sentence):
         requests(real(), "train", 10, harmful=str(file), harmless=str(file))
 
 

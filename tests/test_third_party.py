@@ -14,7 +14,7 @@ TASK = '''
 
 from typing import Any, ClassVar
 
-from abench import Context, LanguageModel, Metric, Scores, Task, TokenRows, View, residual_codes
+from abench import Amount, Context, LanguageModel, Metric, Scores, Task, TokenRows, View, residual_codes
 
 from .helpers import largest
 
@@ -31,6 +31,7 @@ class Largest(Task):
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> Any:
         tokens = TokenRows(lm, ctx.data, "held_out", ctx.context_size).batch(self.rows)
+        ctx.used(Amount("rows", len(tokens), self.rows))
         return lm.residual(tokens, ctx.site).flatten(0, 1)
 
     def score(self, sae: Any, prepared: Any, lm: LanguageModel, ctx: Context) -> Scores:

@@ -286,7 +286,8 @@ def test_text_to_forget_that_will_not_do(
 ) -> None:
     file = tmp_path / "forget.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    with pytest.raises(UserError, match=f"unlearning: the text to forget .*{sentence}|{sentence}"):
+    raised = UserError if "column" in sentence else Skip
+    with pytest.raises(raised, match=f"the text to forget .*{sentence}"):
         task_of(forget_text=str(file), min_questions=1, orders=1).prepare(lm, context_of())
 
 
