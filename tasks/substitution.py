@@ -235,7 +235,9 @@ class Sums:
 
 def _check_spread(x: Tensor, site: str) -> None:
     """Raise Skip if all residuals [positions, d] are one: no variance is left that could be explained."""
-    if len(x) == 0 or bool((x == x[0]).all()):
+    if len(x) == 0:
+        raise Skip(f"at {site} all positions of the held-out text are outliers: set outlier_norm")
+    if bool((x == x[0]).all()):
         raise Skip(
             f"the residual stream at {site} is the same at all {len(x):,} positions of the held-out text, so "
             "that it has no variance to be explained"
@@ -248,8 +250,8 @@ def _check_ablations(baselines: dict[str, float], site: str) -> None:
     for name, what in (("ce_zero", "to 0"), ("ce_mean", "to its mean")):
         if abs(baselines[name] - clean) <= _ROUNDING * abs(clean):
             raise Skip(
-                f"setting the residual stream at {site} {what} leaves the model's cross-entropy at {clean:.6g} "
-                "nats per token, so that there is no loss to be recovered"
+                f"setting the residual stream at {site} {what} leaves the model's cross-entropy at "
+                f"{clean:.6g} nats per token, so that there is no loss to be recovered"
             )
 
 

@@ -320,7 +320,7 @@ def test_a_model_that_predicts_without_the_residual_stream_is_skipped(lm: Langua
     output = model.get_output_embeddings()
     output.weight = torch.nn.Parameter(torch.zeros_like(output.weight))
     deaf = LanguageModel(model, lm.tokenizer, name=lm.name, eos_after_documents=lm.eos_after_documents)
-    with pytest.raises(Skip, match="to 0 leaves the model's cross-entropy at .* no loss to be recovered"):
+    with pytest.raises(Skip, match=r"to 0 leaves the model's cross-entropy at .* no loss to be recovered"):
         get_task("core", {}, find_tasks()).prepare(deaf, CONTEXT)
 
 
@@ -328,3 +328,9 @@ def test_a_context_without_predictions_is_skipped(lm: LanguageModel) -> None:
     """After BOS there is one token, and nothing that it could predict."""
     with torch.no_grad(), pytest.raises(Skip, match="both read at the site and followed by another"):
         get_task("core", {}, find_tasks()).prepare(lm, replace(CONTEXT, context_size=2))
+
+
+def test_outliers_alone_are_skipped(lm: LanguageModel) -> None:
+    task = get_task("core", {"outlier_norm": 0.01}, find_tasks())
+    with torch.no_grad(), pytest.raises(Skip, match="all positions .* are outliers: set outlier_norm"):
+        task.prepare(lm, CONTEXT)

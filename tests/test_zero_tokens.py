@@ -122,6 +122,6 @@ class Rescaled(TopK):
 def test_a_variant_that_normalises_by_itself_is_refused() -> None:
     """What is saved would be another function: only the training's normalisation is undone there."""
     shape = SAEShape(D_IN, 32, 4)
-    with pytest.raises(ValueError, match=r"by itself \(constant_norm_rescale\): leave that to the training"):
+    with pytest.raises(ValueError, match=r"by itself \(constant_norm_rescale\): leave that to the option"):
         Rescaled().build(shape, seed=0)
     get_variant("topk").build(shape, seed=0)

@@ -85,8 +85,8 @@ class Variant(Spec, ABC):
 
         if (kind := input_normalisation(sae)) != "none":
             raise ValueError(
-                f"the variant {self.name} normalises its input by itself ({kind}): leave that to the training's "
-                "option normalisation"
+                f"the variant {self.name} normalises its input by itself ({kind}): leave that to the option "
+                "training.normalisation"
             )
         return sae.to(shape.device)
 

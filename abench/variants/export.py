@@ -46,7 +46,7 @@ def save_sae(
 def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
     """The inference SAE in folder, on device, with frozen weights.
 
-    Unlike what sae-lens itself opens, an SAE that rescales tokens (`constant_norm_rescale`) is finite at zero.
+    One that rescales tokens (`constant_norm_rescale`) is finite at tokens of norm 0, unlike in sae-lens.
     Raises UserError if the folder is not a complete sae-lens SAE or its architecture is not registered.
     """
     for name in (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME):
