@@ -332,5 +332,5 @@ def test_a_context_without_predictions_is_skipped(lm: LanguageModel) -> None:
 
 def test_outliers_alone_are_skipped(lm: LanguageModel) -> None:
     task = get_task("core", {"outlier_norm": 0.01}, find_tasks())
-    with torch.no_grad(), pytest.raises(Skip, match="all positions .* are outliers: set outlier_norm"):
+    with torch.no_grad(), pytest.raises(Skip, match=r"all positions .* are outliers: set outlier_norm"):
         task.prepare(lm, CONTEXT)
