@@ -1,4 +1,4 @@
-"""Opening the model that keys or a record name: it is what they stand for, or a sentence says that it is not."""
+"""Opening the model that keys or a record name: it is the one they stand for, or a sentence says so."""
 
 from __future__ import annotations
 
