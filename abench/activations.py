@@ -353,6 +353,11 @@ def statistics_of(activations: Tensor, training: TrainingSpec) -> InputStatistic
         raise UserError(f"{first} are so large that their norms overflow float32; divide them by a factor")
     if not bool(norms.any()):
         raise UserError(f"{first} are zero everywhere: there is nothing to learn from")
+    if training.normalisation == "layer_norm" and bool((activations == activations[:, :1]).all()):
+        raise UserError(
+            f"each of {first} has the same value in all its dimensions ({activations.shape[1]}): the "
+            "normalisation layer_norm leaves nothing of it to learn from"
+        )
     if limit == 0:
         raise UserError(
             f"of {first} more than half are zero, so that all others count as outliers; leave the zeros out, "

@@ -179,12 +179,6 @@ def folder_hash(folder: Path) -> str:
     return _FORMER.get(digest, digest)
 
 
-def check_commit(config: ModelConfig, folder: Path, commit: str | None) -> None:
-    """Raise UserError unless a folder that has been opened still is the one that the plan's keys name."""
-    if commit_of(config, folder) != commit:
-        raise UserError(f"{folder} has changed since this run was planned: run the same command again")
-
-
 def _from_folder(folder: Path, weights: str) -> ModelConfig:
     """Defaults for an unknown model: the middle layer, and the paper's k = floor(d_model / 10)."""
     sizes = examine(folder)

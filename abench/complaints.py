@@ -46,7 +46,9 @@ def complaint(subject: str, problem: Mapping[str, Any]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not subject:
         return str(message)
-    return f"{subject}: {message}{given}"
+    # A sentence of our own may have the value in it already.
+    told = short(problem["input"]) in message
+    return f"{subject}: {message}{'' if told else given}"
 
 
 def option_complaint(owner: str, known: Iterable[str], problem: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ _ALL = slice(None)
 
 def normalises_tokens(sae: Any) -> bool:
     """Whether an SAE standardises or rescales each token before it encodes."""
-    return _kind(sae) in ("layer_norm", "constant_norm_rescale")
+    return input_normalisation(sae) in ("layer_norm", "constant_norm_rescale")
 
 
 def output_gain(sae: Any, x: Tensor) -> Tensor | None:
@@ -32,13 +32,49 @@ def output_gain(sae: Any, x: Tensor) -> Tensor | None:
 
     An SAE that standardises or rescales each token undoes that when it decodes. 0 for a token without spread.
     """
-    kind = _kind(sae)
+    kind = input_normalisation(sae)
     if kind == "layer_norm":
         return x.std(dim=-1, keepdim=True)
     if kind == "constant_norm_rescale":
         norm: Tensor = x.norm(dim=-1, keepdim=True)
         return norm * float(x.shape[-1] ** -0.5)
     return None
+
+
+def input_normalisation(sae: Any) -> str:
+    """What an SAE does to activations before it encodes, in sae-lens's word: `none` for nothing."""
+    kind: str = getattr(sae.cfg, "normalize_activations", "none")
+    return kind
+
+
+def defined_at_zero(sae: Any) -> Any:
+    """The SAE, which from now on is finite at a token of norm 0: the token is encoded as it is, decoded to 0.
+
+    That is where `output_gain` is 0, too. Of an SAE that brings every token to one norm sae-lens divides by
+    the token's norm, which gives codes that are not a number. Nothing changes for any other token or SAE.
+    """
+    if input_normalisation(sae) == "constant_norm_rescale":
+        rescaling = _Rescaling()
+        sae.run_time_activation_norm_fn_in = rescaling.before_encoding
+        sae.run_time_activation_norm_fn_out = rescaling.after_decoding
+    return sae
+
+
+class _Rescaling:
+    """Brings tokens to the norm √d_in and back, as sae-lens does, with the same rounding."""
+
+    _factor: Tensor
+
+    def before_encoding(self, x: Tensor) -> Tensor:
+        """Activations [..., d_in] with the norm √d_in; those of norm 0 stay 0."""
+        self._factor = x.shape[-1] ** 0.5 / x.norm(dim=-1, keepdim=True)
+        return x * torch.where(self._factor.isinf(), 0.0, self._factor)
+
+    def after_decoding(self, x: Tensor) -> Tensor:
+        """Reconstructions [..., d_in] of what was encoded last, with its norm; 0 for a norm of 0."""
+        factor = self._factor
+        del self._factor  # what is decoded without having been encoded is an error, as in sae-lens
+        return x / factor  # by infinity for a norm of 0
 
 
 def code_unit(sae: Any, x: Tensor, latents: Latents = _ALL) -> Tensor | None:
@@ -124,8 +160,3 @@ def _rows(sae: Any, latents: Latents) -> Tensor:
         latents = slice(places[0], places[0] + 1) if len(places) == 1 else places  # one row is a view
     chosen: Tensor = sae.W_dec[latents]
     return chosen
-
-
-def _kind(sae: Any) -> str:
-    kind: str = getattr(sae.cfg, "normalize_activations", "none")
-    return kind

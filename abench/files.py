@@ -19,16 +19,27 @@ def write_whole(file: Path, text: str, *, lease: Lease | None = None) -> None:
     is made (`without_secrets`).
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = lease.draft_of(file) if lease else file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    temporary = lease.draft_of(file) if lease else hidden_name(file)
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(hidden(text))
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_text(temporary, text)
+        flush(temporary)
         with lease.commit() if lease else nullcontext():
             temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def hidden_name(path: Path) -> Path:
+    """A name next to a file or folder that nobody else uses; what dies under it is cleared (leftovers.py)."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text as UTF-8 with the lines' ends as they are, without what is secret; raises OSError.
+
+    For files that nobody else reads meanwhile: `write_whole` is for those that others may.
+    """
+    file.write_text(hidden(text), encoding="utf-8", newline="")
 
 
 def file_hash(file: Path) -> str:
@@ -43,9 +54,12 @@ def flush(file: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def remove(path: Path) -> None:
-    """Remove whatever has this name: a file, a link or a folder with its content; nothing is fine as well."""
+def remove(path: Path, *, all_or_error: bool = True) -> None:
+    """Remove whatever has this name: a file, a link or a folder with its content; nothing is fine as well.
+
+    Raises OSError; unless `all_or_error`, what is refused within a folder stays, and the rest is removed.
+    """
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=not all_or_error)
     else:
         path.unlink(missing_ok=True)

@@ -7,21 +7,19 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
+from abench import opening
 from abench.activations import TokenRows
-from abench.catalogue import find_model, local_commit, weights_folder
+from abench.catalogue import find_model, local_commit
 from abench.config import DataSpec, EvaluationSpec, ModelConfig
 from abench.contexts import LatentContexts, TopContexts, top_contexts
 from abench.decoding import latent_directions
 from abench.errors import UserError
 from abench.few_latents import check_latents
-from abench.models import LanguageModel
+from abench.models import LanguageModel, site_name
 from abench.store import SAERecord
 from abench.task import Context
-
-_FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm")
-"""What architectures call the norm before the unembedding."""
 
 Ranked = tuple[tuple[Any, float], ...]
 """Things with their numbers, most remarkable first."""
@@ -89,27 +87,21 @@ def neighbours(decoder: Tensor, latent: int, number: int) -> tuple[Ranked, Ranke
 def said(lm: LanguageModel, direction: Tensor, number: int) -> tuple[Ranked, Ranked]:
     """The tokens whose logits a direction [d_model] raises and lowers most by itself, and by how much.
 
-    The direction goes through the weights of the final norm and the unembedding; what blocks in between make
-    of it is left out. Changes are against the mean over all tokens, up to the scale that the norm gives.
+    The direction goes through what comes after the last block, which is a norm and the unembedding; what
+    blocks in between make of it is left out. Changes are against the mean over all tokens, up to the scale
+    that the norm gives.
     """
-    unembedding = lm.model.get_output_embeddings()
-    row = direction.to(lm.device, unembedding.weight.dtype)
-    norm = _final_norm(lm)
-    if norm is not None:
-        # What the norm gives for nothing is its bias, which is not the direction's doing.
-        row = norm(row[None])[0] - norm(torch.zeros_like(row)[None])[0]
-    logits = (unembedding.weight @ row).float()
+    nothing = torch.zeros_like(direction)
+    residual = torch.stack([direction, nothing])[:, None].to(lm.device)
+    tokens = torch.zeros(2, 1, dtype=torch.int64)
+    moved, unmoved = lm.logits_from(residual, tokens, site_name(lm.n_layers - 1))[:, 0].float()
+    # What comes out for nothing is the biases of norm and unembedding, which are not the direction's doing.
+    logits = moved - unmoved
     logits = logits - logits.mean()
     order = logits.argsort(descending=True).tolist()
     ranked = [(lm.tokenizer.decode([token]), float(logits[token])) for token in order[:number]]
     lowest = [(lm.tokenizer.decode([token]), float(logits[token])) for token in reversed(order[-number:])]
     return tuple(ranked), tuple(lowest)
-
-
-def _final_norm(lm: LanguageModel) -> nn.Module | None:
-    decoder = lm.model.get_decoder()
-    found = (getattr(decoder, name, None) for name in _FINAL_NORMS)
-    return next((module for module in found if isinstance(module, nn.Module)), None)
 
 
 def open_model(record: SAERecord, device: str, model: str | None = None) -> LanguageModel:
@@ -121,20 +113,30 @@ def open_model(record: SAERecord, device: str, model: str | None = None) -> Lang
     name = str(record.labels["model"])
     if "synthetic" in spec:
         raise UserError(f"the SAE was trained on the synthetic model {name}, which reads no text")
-    config = _config_of(record, model)
-    commit = local_commit(config)
-    if commit is not None and commit != spec["commit"]:
-        raise UserError(
+    config, wanted = _config_of(record, model), str(spec["commit"])
+
+    def other(found: str) -> str:
+        return (
             f"the weights of {model or name} are not those that the SAE was trained on (commit "
-            f"{spec['commit'][:12]}, here {commit[:12]})"
+            f"{wanted[:12]}, here {found[:12]})"
         )
-    return LanguageModel.load(
-        weights_folder(config),
+
+    # Before anything is loaded, which can take minutes.
+    commit = local_commit(config)
+    if commit is not None and commit != wanted:
+        raise UserError(other(commit))
+    lm = opening.open_model(
+        config,
         name=name,
+        commit=wanted,
         dtype=spec["dtype"],
-        device=device,
         eos_after_documents=spec["eos_after_documents"],
+        device=device,
+        otherwise=lambda _, found: other(found),
     )
+    if not isinstance(lm, LanguageModel):
+        raise UserError(f"{model or name} is a synthetic model, which reads no text")
+    return lm
 
 
 def _config_of(record: SAERecord, model: str | None) -> ModelConfig:

@@ -7,12 +7,12 @@ hidden files, which are written within moments and without a lease, are removed 
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from abench.files import remove
 from abench.lease import LeaseLost, Leases
 from abench.storage import StorageError
 
@@ -33,10 +33,10 @@ def clear_leftovers(root: Path, leases: Leases, is_saved: Callable[[str], bool])
         living = leases.clear()
         for draft in drafts:
             if living is not None and _token(draft) not in living:
-                _remove(draft)
+                remove(draft, all_or_error=False)
         for draft in [*_drafts(root / "kept"), *_drafts(root, deep=False)]:
             if time.time() - draft.lstat().st_mtime > _DAY_SECONDS:
-                _remove(draft)
+                remove(draft, all_or_error=False)
         for key in [path.name for path in _entries(root / "checkpoints") if _KEY.fullmatch(path.name)]:
             if is_saved(key):
                 _clear_checkpoint(root / "checkpoints", key, leases)
@@ -48,7 +48,7 @@ def _clear_checkpoint(folder: Path, key: str, leases: Leases) -> None:
             with lease.commit():
                 for path in _entries(folder):
                     if path.name == key or path.name.startswith(f".{key}."):
-                        _remove(path)
+                        remove(path, all_or_error=False)
 
 
 def _drafts(folder: Path, *, deep: bool = True) -> Iterator[Path]:
@@ -68,10 +68,3 @@ def _entries(folder: Path) -> list[Path]:
 
 def _token(draft: Path) -> str:
     return draft.name.rpartition(".")[2]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Training as a library: SAEs on any activations, without a store, a model or a file."""
 
+import inspect
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from abench.activations import all_the_same, normalised, statistics_of
 from abench.config import TrainingSpec, check
-from abench.errors import UserError
+from abench.errors import UserError, did_you_mean, short
 from abench.training import CurvePoint, SAETrainer, run_lockstep
 from abench.variants import SAEShape, get_variant, load_sae, save_sae
 
@@ -135,10 +136,22 @@ def _spec(steps: int, batch_size: int, more: Mapping[str, Any]) -> TrainingSpec:
     for name, reason in _NOT_FOR_TRAIN.items():
         if name in more:
             raise UserError(f"train(): {name} cannot be set, as {reason}")
+    known = _keywords()
+    for name in more:
+        if name not in known:
+            raise UserError(f"train(): unknown key {short(name)}{did_you_mean(name, known)}")
     steps, batch_size = _number("steps", steps, 1), _number("batch_size", batch_size, 1)
     sizes = {"tokens": steps * batch_size, "batch_size": batch_size, "buffer_tokens": batch_size}
     defaults = {"calibration_tokens": 8 * batch_size, "outlier_norm": None}
     return check(TrainingSpec, {**sizes, **defaults, **more}, where="train()")
+
+
+def _keywords() -> set[str]:
+    """What `train` can be given by name."""
+    own = {
+        each.name for each in inspect.signature(train).parameters.values() if each.kind != each.VAR_KEYWORD
+    }
+    return own | set(TrainingSpec.model_fields) - set(_NOT_FOR_TRAIN)
 
 
 def _check_sizes(

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-PACKAGES = ("abench", "torch", "transformers", "sae-lens", "sae-bench", "lm-eval", "numpy", "scikit-learn")
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 
 def provenance(device: str, seconds: float) -> dict[str, Any]:
@@ -40,15 +41,31 @@ def device_name(device: str) -> str:
     return f"{device} ({torch.get_num_threads()} threads)"
 
 
+NOT_INSTALLED = "not installed"
+"""In place of a version."""
+
+
+@cache
+def requirements() -> tuple["Requirement", ...]:
+    """What abench needs on this machine, extras left out; empty where abench itself is not installed."""
+    from packaging.requirements import Requirement
+
+    try:
+        every = [Requirement(line) for line in requires("abench") or ()]
+    except PackageNotFoundError:
+        return ()
+    return tuple(each for each in every if each.marker is None or each.marker.evaluate({"extra": ""}))
+
+
 @cache
 def package_versions() -> dict[str, str]:
-    """Versions of the installed packages that numbers come from, and of Python."""
+    """Versions of Python, of abench and of all packages that it needs: numbers come from any of them."""
     versions = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in ("abench", *(each.name for each in requirements())):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
-            versions[name] = "not installed"
+            versions[name] = NOT_INSTALLED
     return versions
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from abench.activations import ActivationSource
-from abench.decoding import output_gain
+from abench.decoding import defined_at_zero, output_gain
 from abench.models import LanguageModel
 
 
@@ -34,7 +34,7 @@ def normalising(sae: Any, kind: str) -> Any:
     """An SAE with the same weights that normalises its input in sae-lens's way `kind`: another function."""
     other = type(sae)(replace(sae.cfg, normalize_activations=kind))
     other.load_state_dict(sae.state_dict())
-    return other.to(sae.device).eval().requires_grad_(False)
+    return defined_at_zero(other.to(sae.device).eval().requires_grad_(False))
 
 
 def _copied(sae: Any) -> Any:
@@ -102,7 +102,8 @@ class InOtherUnits:
         return codes
 
     def decode(self, codes: Tensor) -> Tensor:
-        decoded: Tensor = self._sae.decode(codes / self._unit)
+        # Where a unit is 0, whatever the codes are, nothing is added.
+        decoded: Tensor = self._sae.decode(torch.where(self._unit > 0, codes / self._unit, 0.0))
         return decoded
 
 

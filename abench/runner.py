@@ -15,9 +15,9 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from abench.amounts import Amount, summed
-from abench.catalogue import check_commit, weights_folder
 from abench.errors import UserError, outside_cause
 from abench.lease import Lease, LeaseLost
+from abench.opening import open_model
 from abench.plan import Cell, Group, ModelRef, Plan, SAEJob
 from abench.progress import Progress, Silent, duration
 from abench.provenance import provenance
@@ -294,23 +294,17 @@ class _Runner:
 
 
 def _open_model(ref: ModelRef, device: str) -> LanguageModel | ActivationSource:
-    config = ref.config
-    if config.synthetic is not None:
-        from abench.synthetic import SyntheticModel
-
-        return SyntheticModel(config.synthetic, config.d_model, name=ref.name, device=device)
-    from abench.models import LanguageModel
-
-    folder = weights_folder(config)
-    lm = LanguageModel.load(
-        folder,
+    return open_model(
+        ref.config,
         name=ref.name,
+        commit=ref.commit,
         dtype=ref.dtype,
+        eos_after_documents=ref.config.eos_after_documents,
         device=device,
-        eos_after_documents=config.eos_after_documents,
+        otherwise=lambda folder, _: (
+            f"{folder} has changed since this run was planned: run the same command again"
+        ),
     )
-    check_commit(config, folder, ref.commit)
-    return lm
 
 
 class _Loaded:

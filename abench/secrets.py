@@ -1,7 +1,8 @@
 """Keys and passwords: none of them leaves the process in a text.
 
 Secrets are all values passed to `keep_secret` (code that reads a key calls it), the values of environment
-variables that are named like secrets, and what looks like a key in the options of a run (`notice`). `hidden`
+variables that are named like secrets, the hub's tokens that a login has left in a file, and what looks like a
+key in the options of a run (`notice`). `hidden`
 takes them out of a text, also where they are quoted, encoded or cut. It is applied where texts of strangers
 enter, which are the answers of endpoints, and where all texts leave, so that no caller has to remember it:
 in `abench.files.write_whole` and, on the command line, by `hide_in_output`.
@@ -11,6 +12,8 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, TextIO, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -35,6 +38,9 @@ _IN_ADDRESS = re.compile(
     r"://[^/\s:@]*:([^/\s@]+)@|[?&](?:api[_-]?key|key|(?:access_|auth_)?token|secret|password)=([^&\s#'\"]+)",
     re.I,
 )
+
+_STORED = re.compile(r"^\s*(?:hf|refresh)_token\s*=\s*(\S+)", re.M)
+"""In the file in which huggingface_hub keeps the tokens of several logins."""
 
 Value = TypeVar("Value")
 
@@ -110,7 +116,7 @@ def _without(value: Any, found: Scanner) -> Any:
 
 
 def _scanner() -> Scanner | None:
-    known = _kept | set(_in_environment())
+    known = _kept | set(_in_environment()) | _in_hub_files()
     return scanner(frozenset(known)) if known else None
 
 
@@ -128,6 +134,26 @@ def _in_environment() -> Iterable[str]:
             and not value.startswith(("/", "~", "."))
         ):
             yield value.strip()
+
+
+def _in_hub_files() -> frozenset[str]:
+    from huggingface_hub import constants
+
+    return _in_files(Path(constants.HF_TOKEN_PATH), Path(constants.HF_STORED_TOKENS_PATH))
+
+
+@lru_cache(maxsize=8)
+def _in_files(token: Path, stored: Path) -> frozenset[str]:
+    """The hub's token in use, and those of stored logins; read once, since every text asks for them."""
+    found = {_content(token).strip(), *_STORED.findall(_content(stored))}
+    return frozenset(each for each in found if len(each) >= SHORTEST)
+
+
+def _content(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""  # what cannot be read here, huggingface_hub cannot use either
 
 
 def _password(address: str) -> str | None:

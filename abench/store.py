@@ -18,7 +18,6 @@ in `damaged`.
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from abench.errors import UserError
-from abench.files import flush, remove
+from abench.files import flush, hidden_name, remove
 from abench.kept import FolderKept
 from abench.lease import Lease, LeaseLost, Leases
 from abench.leftovers import clear_leftovers
@@ -148,7 +147,7 @@ class Store:
     def draft_folder(self, job: SAEJob, lease: Lease | None = None) -> Path:
         """An empty folder next to the SAE's own, for its files before `put_sae`. Raises StorageError."""
         folder = self.sae_folder(job)
-        draft = lease.draft_of(folder) if lease else _hidden(folder)
+        draft = lease.draft_of(folder) if lease else hidden_name(folder)
         with writing(draft):
             remove(draft)
             draft.mkdir(parents=True)
@@ -304,14 +303,10 @@ def _check_key(found: object, key: str | None) -> None:
         raise Damaged("it holds the result of another key")
 
 
-def _hidden(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-
-
 def _moved_away(path: Path) -> Path | None:
     """Free a name in one step, since removing a folder takes longer; where its content is now."""
     if not os.path.lexists(path):
         return None
-    away = _hidden(path)
+    away = hidden_name(path)
     path.rename(away)
     return away

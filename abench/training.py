@@ -127,7 +127,8 @@ class SAETrainer:
 
     def _check(self, mse: float, batch: Tensor) -> None:
         power = float(batch.square().sum(-1).mean())
-        if mse > 100 * power:
+        # A batch of zeros has no size that an error could be compared with.
+        if power and mse > 100 * power:
             raise Diverged(
                 f"training diverged: at step {self.step} the squared error is {mse / power:.0f} times "
                 "the squared norm of the inputs"

@@ -95,6 +95,8 @@ class Document:
     values: Mapping[str, Any]
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     """Line (from 1) of each key and item; empty for what has no lines."""
+    says: KeyPath = ()
+    """The one key that `where` names itself, such as that of `--set training.tokens`; empty for a file."""
 
     def place(self, path: KeyPath) -> str | None:
         """`file:line` of the key or item at `path`; None if the document does not hold it."""

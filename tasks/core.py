@@ -29,7 +29,7 @@ class Core(Task):
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("l0", None, "L0", headline=True, description="mean number of latents different from zero"),
         Metric("mse", False, "MSE", description="mean squared error per token, summed over dimensions"),
-        Metric("nmse", False, "nMSE", headline=True, description="mean of ||x − x̂||² / ||x||²"),
+        Metric("nmse", False, "nMSE", headline=True, description="mean of ||x − x̂||² / ||x||², where x ≠ 0"),
         Metric(
             "explained_variance",
             True,

@@ -11,13 +11,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_PARALLEL = 1e-6
+"""Share of a direction across another below which rounding is all that is across."""
+
+
 def plane_of(directions: Tensor) -> Tensor:
-    """An orthonormal basis [d_model, 2] of the plane of the first two directions [features, d_model]."""
+    """An orthonormal basis [d_model, 2] of the plane of the first two directions [features, d_model].
+
+    Where these lie on one line, there is no plane: the second vector is zero, and all is drawn on that line.
+    """
     import torch
 
     first = directions[0] / directions[0].norm()
     rest = directions[1] - (directions[1] @ first) * first
-    return torch.stack([first, rest / rest.norm()], -1)
+    parallel = rest.norm() <= _PARALLEL * directions[1].norm()
+    second = torch.zeros_like(rest) if parallel else rest / rest.norm()
+    return torch.stack([first, second], -1)
 
 
 def plane_details(truth: Truth, use: LatentUse, pole_names: list[tuple[str, str]]) -> dict[str, Any]:

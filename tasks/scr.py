@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from abench import LanguageModel
 
 HEADLINE = 20
-LEAST_GAP = 1e-3
-"""Smallest accuracy the spurious correlation must cost for its removal to mean anything; sae-bench's."""
+LEAST_GAP = Fraction(1, 1000)
+"""Smallest accuracy the spurious correlation must cost for its removal to mean anything.
+
+sae-bench's. It compares floats, by which one text in 1,000 is enough at some accuracies and not at others.
+"""
 
 FIRST, SECOND, BIASED = range(3)
 """The probes of a pair: of the two classes, of the second attribute, of both perfectly correlated."""
@@ -70,7 +74,7 @@ class SCR(HubData, ProbeSettings, Task):
     """
 
     name: ClassVar[str] = "scr"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
     # Probes learn from the residual stream at the rate and with the penalty that sae-bench fixes.
@@ -159,8 +163,13 @@ class Pair:
 
         Without a gap there is nothing to give back; sae-bench counts such a pair as 0.
         """
-        gaps = {d: self.unbiased[d] - self.biased[d] for d in (1, 2)}
-        return {d: gap for d, gap in gaps.items() if gap >= LEAST_GAP}
+        return {d: self.unbiased[d] - self.biased[d] for d in (1, 2) if self._cost(d) >= LEAST_GAP}
+
+    def _cost(self, direction: int) -> Fraction:
+        """The same as a fraction of the texts, from how many of them are on the right side."""
+        texts = len(self.probed.test[_tested(direction)].rows)
+        unbiased, biased = (round(each[direction] * texts) for each in (self.unbiased, self.biased))
+        return Fraction(unbiased - biased, texts)
 
     @property
     def chosen(self) -> tuple[int, ...]:

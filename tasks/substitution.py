@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from abench import Context
+from abench import Context, Skip
 
 from .held_out import held_out_rows
 
@@ -20,11 +20,18 @@ if TYPE_CHECKING:
     from abench import LanguageModel, Reconstruction
 
 
+_ROUNDING = 1e-6
+"""Relative difference of cross-entropies, computed in float32, that counts as none."""
+
+
 class Substitution:
     """The pass over the text, and what came of it."""
 
     def __init__(self, lm: LanguageModel, ctx: Context, outlier_norm: float | None) -> None:
-        """Positions whose norm is above `outlier_norm` times the median stay clean."""
+        """Positions whose norm is above `outlier_norm` times the median stay clean.
+
+        Raises Skip where the text or the residual stream leaves a score undefined for every SAE.
+        """
         import torch
 
         from abench import site_name
@@ -39,11 +46,14 @@ class Substitution:
         self.masks = self._replaced(outlier_norm)
         """The positions, [rows, context] a batch, at which the residual stream is replaced and scored."""
         inputs = zip(self._residuals, self.masks, strict=True)
-        self._mean = torch.cat([residual[mask] for residual, mask in inputs]).double().mean(0)
+        replaced = torch.cat([residual[mask] for residual, mask in inputs])
+        _check_spread(replaced, ctx.site)
+        self._mean = replaced.double().mean(0)
         self._sums: dict[Any, Sums] = {}
         self._errors: dict[Any, Exception] = {}
         self.baselines = self._measure(tuple(dict.fromkeys(ctx.saes)))
         """Cross-entropies without any SAE, nats per token."""
+        _check_ablations(self.baselines, ctx.site)
 
     def of(self, sae: Any) -> Sums:
         """What came of an SAE, or its error; one that was not among the context's gets a pass of its own."""
@@ -83,6 +93,8 @@ class Substitution:
             count += len(clean.targets)
             for sae in saes:
                 self._try(sae, batch)
+        if not count:
+            raise Skip("no token of the held-out text is both read at the site and followed by another")
         return {name: total / count for name, total in totals.items()}
 
     def _try(self, sae: Any, batch: Batch) -> None:
@@ -180,7 +192,7 @@ class Sums:
     def __init__(self, width: int, device: torch.device) -> None:
         import torch
 
-        self.positions = self.predictions = 0
+        self.positions = self.predictions = self.different_from_zero = 0
         self.error = self.relative_error = self.variance = self.ce = self.kl = 0.0
         self.positive = torch.zeros(width, dtype=torch.int64, device=device)
         self.negative = torch.zeros(width, dtype=torch.int64, device=device)
@@ -188,9 +200,12 @@ class Sums:
     def add_reconstruction(self, x: Tensor, found: Reconstruction, mean: Tensor) -> None:
         """Of inputs [positions, d]."""
         error = (x - found.x_hat).double().square().sum(-1)
+        squares = x.double().square().sum(-1)
+        is_some = squares > 0
         self.positions += len(x)
+        self.different_from_zero += int(is_some.sum())
         self.error += float(error.sum())
-        self.relative_error += float((error / x.double().square().sum(-1)).sum())
+        self.relative_error += float((error[is_some] / squares[is_some]).sum())
         self.variance += float((x.double() - mean).square().sum())
         self.positive += found.positive
         self.negative += found.negative
@@ -209,13 +224,35 @@ class Sums:
         return baselines | {
             "l0": firings / self.positions,
             "mse": self.error / self.positions,
-            "nmse": self.relative_error / self.positions,
+            "nmse": self.relative_error / self.different_from_zero,
             "explained_variance": 1 - self.error / self.variance,
             "ce_sae": ce,
             "loss_recovered_zero": _recovered(ce, baselines["ce_zero"], baselines["ce_clean"]),
             "loss_recovered_mean": _recovered(ce, baselines["ce_mean"], baselines["ce_clean"]),
             "kl": self.kl / self.predictions,
         }
+
+
+def _check_spread(x: Tensor, site: str) -> None:
+    """Raise Skip if all residuals [positions, d] are one: no variance is left that could be explained."""
+    if len(x) == 0:
+        raise Skip(f"at {site} all positions of the held-out text are outliers: set outlier_norm")
+    if bool((x == x[0]).all()):
+        raise Skip(
+            f"the residual stream at {site} is the same at all {len(x):,} positions of the held-out text, so "
+            "that it has no variance to be explained"
+        )
+
+
+def _check_ablations(baselines: dict[str, float], site: str) -> None:
+    """Raise Skip where ablating the residual stream costs nothing, so that nothing can be recovered."""
+    clean = baselines["ce_clean"]
+    for name, what in (("ce_zero", "to 0"), ("ce_mean", "to its mean")):
+        if abs(baselines[name] - clean) <= _ROUNDING * abs(clean):
+            raise Skip(
+                f"setting the residual stream at {site} {what} leaves the model's cross-entropy at "
+                f"{clean:.6g} nats per token, so that there is no loss to be recovered"
+            )
 
 
 def _recovered(ce: float, ablated: float, clean: float) -> float:

@@ -10,7 +10,8 @@ from architectures import OTHERS, UNFIT, VOCABULARY, build_model, build_other, b
 
 from abench import AddDirection, LanguageModel, UserError, site_name, steered
 from abench.behaviour import check_behaviour
-from abench.blocks import blocks_of
+from abench.blocks import blocks_of, hidden_of, with_hidden
+from abench.latent_card import said
 from abench.model_folder import examine
 
 Write = Callable[[str], Path]
@@ -122,3 +123,24 @@ def test_a_model_without_a_list_of_blocks() -> None:
     model.config.n_layer = 5
     with pytest.raises(UserError, match=r"no list of 5 blocks is found in gpt2 \(GPT2LMHeadModel\)"):
         blocks_of(model, "gpt2")
+
+
+def test_what_a_direction_promotes_is_read_off_behind_the_last_block(lm: LanguageModel) -> None:
+    """Whatever the norm and what else comes between the blocks and the logits is called."""
+    direction = torch.randn(lm.d_model, generator=torch.Generator().manual_seed(0))
+
+    def logits(residual: torch.Tensor) -> torch.Tensor:
+        def replaced(_module: Any, _inputs: Any, output: Any) -> Any:
+            return with_hidden(output, residual.expand_as(hidden_of(output)))
+
+        handle = blocks_of(lm.model, lm.name)[-1].register_forward_hook(replaced)
+        with torch.no_grad():
+            found: torch.Tensor = lm.model(input_ids=torch.tensor([[7]]), use_cache=False).logits[0, 0]
+        handle.remove()
+        return found
+
+    change = logits(direction) - logits(torch.zeros_like(direction))
+    change -= change.mean()
+    promoted, suppressed = said(lm, direction, 5)
+    torch.testing.assert_close(torch.tensor([value for _, value in promoted]), change.topk(5).values)
+    torch.testing.assert_close(torch.tensor([value for _, value in suppressed]), -(-change).topk(5).values)

@@ -100,17 +100,17 @@ def test_progress_that_cannot_be_written_costs_no_cell() -> None:
 
 
 BAD_RUNS = [
-    (["--width", "1000000000000"], "--width: item 1 of width must be at most 1,000,000,000"),
+    (["--width", "1000000000000"], "item 1 of --width must be at most 1,000,000,000"),
     (["--width", "100000000"], "this machine has"),
     (["--set", "training.learning_rate=.inf"], "must be a finite number"),
-    (["--set", "training.betas=[1,1]"], "item 1 of training.betas must be below 1"),
-    (["--name", "x" * 300], "it has 300 characters, more than 100"),
-    (["--limit", str(10**20)], "evaluation.limit"),
+    (["--set", "training.betas=[1,1]"], "item 1 of --set training.betas must be below 1"),
+    (["--name", "x" * 300], ": --name: it has 300 characters, more than 100"),
+    (["--limit", str(10**20)], "--limit: 100000000000000000000 is too large a number\n"),
     (["--checkpoint-every", "nan"], "not a number of seconds"),
-    (["--set", "a=2020-13-45"], "--set a: unknown key 'a'"),
+    (["--set", "a=2020-13-45"], "--set a: unknown key; known: "),
     (["--set", "training.batch_size=true"], "a number is needed, not true or false"),
     (["--set", "training.buffer_tokens=10000000000000"], "--set training.buffer_tokens"),
-    (["--set", "context=2"], "--set context: context must be at least 3 (got 2)"),
+    (["--set", "context=2"], "--set context must be at least 3 (got 2)"),
     (["--set", "seeds=" + "x" * 2_000_000], "--set seeds"),
     (["--preset", ""], "--preset is empty"),
     (["--preset="], "--preset is empty"),

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from abench.catalogue import find_model
-from abench.config import RunConfig, config_names, load_run, model_config
+from abench.config import RunConfig, config_names, describe_run, load_run, model_config
 from abench.errors import UserError, did_you_mean
 
 
@@ -141,3 +141,28 @@ def test_specs_are_frozen() -> None:
 def test_did_you_mean_lists_what_is_known_when_nothing_is_near() -> None:
     assert did_you_mean("zzz", ["b", "a"]) == "; known: a, b"
     assert did_you_mean("zzz", []) == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("name", "x" * 300, "--name: it has 300 characters, more than 100"),
+        ("context", 2, "--context must be at least 3 (got 2)"),
+        ("k", [4, 0], "item 2 of --k must be at least 1 (got 0)"),
+        ("variants", ["topk", "topk"], "--variants: given more than once: topk"),
+        ("unheard_of", 3, "--unheard_of: unknown key"),
+        ("training", {"tokens": 0}, "--training: training.tokens must be at least 1 (got 0)"),
+    ],
+)
+def test_an_option_s_name_is_not_followed_by_its_key(option: str, value: object, sentence: str) -> None:
+    """Of a file the key is named: its line may hold several."""
+    with pytest.raises(UserError) as caught:
+        describe_run(None, {option: value}, named={option: f"--{option}"})
+    assert str(caught.value).startswith(sentence)
+
+
+def test_a_file_s_line_is_followed_by_the_key(tmp_path: Path) -> None:
+    assert mistake(tmp_path, "name: a b").endswith(
+        "run.yaml:1: name: 'a b' must consist of letters, digits, '.', '_' and '-', begin with a letter, a "
+        "digit or '_', and not end with a dot"
+    )

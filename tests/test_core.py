@@ -264,3 +264,73 @@ def test_outlying_positions_stay_clean(lm: LanguageModel) -> None:
     prepared = get_task("core", {"outlier_norm": 1.2}, find_tasks()).prepare(lm, CONTEXT)
     every = get_task("core", {"outlier_norm": None}, find_tasks()).prepare(lm, CONTEXT)
     assert 0 < sum(int(m.sum()) for m in prepared.masks) < sum(int(m.sum()) for m in every.masks)
+
+
+class _Altered(LanguageModel):
+    """The model with something else in place of its residual stream at SITE, wherever it is read."""
+
+    alter: Callable[[Tensor], Tensor]
+
+    def residuals(self, tokens: Tensor, sites: Any) -> dict[str, Tensor]:
+        found = dict(super().residuals(tokens, sites))
+        return found | {SITE: self.alter(found[SITE])}
+
+
+def _altered(lm: LanguageModel, alter: Callable[[Tensor], Tensor]) -> LanguageModel:
+    other = _Altered(lm.model, lm.tokenizer, name=lm.name, eos_after_documents=lm.eos_after_documents)
+    other.alter = alter
+    return other
+
+
+@torch.no_grad()
+def test_positions_without_a_norm_have_no_relative_error(lm: LanguageModel, trained: dict[str, Any]) -> None:
+    """All others count as before."""
+
+    def without_tenths(residual: Tensor) -> Tensor:
+        residual = residual.clone()
+        residual[:, 10] = 0
+        return residual
+
+    task, sae = get_task("core", {}, find_tasks()), trained["abstopk"]
+    altered = _altered(lm, without_tenths)
+    prepared = task.prepare(altered, CONTEXT)
+    found = checked(task, task.score(sae, prepared, altered, CONTEXT))
+    pairs = zip(prepared.tokens, prepared.masks, strict=True)
+    x = torch.cat([without_tenths(lm.residual(rows, SITE))[mask] for rows, mask in pairs])
+    some = x[x.any(-1)]
+    assert 0 < len(some) < len(x)
+    error = (some - sae.decode(sae.encode(some))).double().square().sum(-1)
+    assert found["nmse"] == pytest.approx(float((error / some.double().square().sum(-1)).mean()), rel=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_a_constant_residual_stream_is_skipped(lm: LanguageModel, value: float) -> None:
+    task = get_task("core", {}, find_tasks())
+    with pytest.raises(Skip, match=r"the same at all .* positions .* no variance to be explained"):
+        task.prepare(_altered(lm, lambda residual: torch.full_like(residual, value)), CONTEXT)
+
+
+@torch.no_grad()
+def test_a_model_that_predicts_without_the_residual_stream_is_skipped(lm: LanguageModel) -> None:
+    """With an unembedding of zeros every token is as likely whatever stands at the site."""
+    from copy import deepcopy
+
+    model = deepcopy(lm.model)
+    output = model.get_output_embeddings()
+    output.weight = torch.nn.Parameter(torch.zeros_like(output.weight))
+    deaf = LanguageModel(model, lm.tokenizer, name=lm.name, eos_after_documents=lm.eos_after_documents)
+    with pytest.raises(Skip, match=r"to 0 leaves the model's cross-entropy at .* no loss to be recovered"):
+        get_task("core", {}, find_tasks()).prepare(deaf, CONTEXT)
+
+
+def test_a_context_without_predictions_is_skipped(lm: LanguageModel) -> None:
+    """After BOS there is one token, and nothing that it could predict."""
+    with torch.no_grad(), pytest.raises(Skip, match="both read at the site and followed by another"):
+        get_task("core", {}, find_tasks()).prepare(lm, replace(CONTEXT, context_size=2))
+
+
+def test_outliers_alone_are_skipped(lm: LanguageModel) -> None:
+    task = get_task("core", {"outlier_norm": 0.01}, find_tasks())
+    with torch.no_grad(), pytest.raises(Skip, match=r"all positions .* are outliers: set outlier_norm"):
+        task.prepare(lm, CONTEXT)

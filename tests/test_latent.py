@@ -179,3 +179,30 @@ def test_a_model_whose_weights_changed_is_refused() -> None:
     record = SimpleNamespace(spec={"model": spec}, labels={"model": "tiny"}, provenance={})
     with pytest.raises(UserError, match="not those that the SAE was trained on"):
         open_model(record, "cpu")  # type: ignore[arg-type]
+
+
+def test_weights_that_change_while_they_are_opened_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At first the folder is the one that the SAE was trained on."""
+    from abench import LanguageModel
+    from abench.catalogue import folder_hash
+    from abench.errors import UserError
+    from abench.latent_card import open_model
+
+    folder = tmp_path / "mine"
+    shutil.copytree(MODEL_DIR, folder)
+    spec = {"commit": folder_hash(folder), "dtype": "float32", "eos_after_documents": True}
+    record = SimpleNamespace(spec={"model": spec}, labels={"model": "mine"}, provenance={})
+    assert open_model(record, "cpu", str(folder)).name == "mine"  # type: ignore[arg-type]
+    load = LanguageModel.load
+
+    def changed(where: Path, **more: object) -> LanguageModel:
+        lm = load(where, **more)  # type: ignore[arg-type]
+        config = where / "config.json"
+        config.write_text(config.read_text() + "\n")
+        return lm
+
+    monkeypatch.setattr(LanguageModel, "load", changed)
+    with pytest.raises(UserError, match="not those that the SAE was trained on"):
+        open_model(record, "cpu", str(folder))  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from abench.cli.options import plan_of
-from abench.provenance import provenance
+from abench.provenance import package_versions, provenance
 from abench.sealed import manifest_of
 from abench.store import CURVE_FILE, Record, SAERecord, Store
 
@@ -35,6 +35,12 @@ def test_every_folder_with_code_is_a_listed_package() -> None:
     ]
     names = {mapped.get(str(folder), ".".join(folder.parts)) for folder in folders}
     assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(names)
+
+
+def test_the_versions_of_all_requirements_are_recorded() -> None:
+    names = {Requirement(line).name for line in PROJECT["project"]["dependencies"]}
+    assert set(package_versions()) == names | {"python", "abench"}
+    assert all(package_versions().values())
 
 
 @pytest.mark.parametrize("requirement", PROJECT["project"]["dependencies"])

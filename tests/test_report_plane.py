@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from abench.tasks.plane import plane_of
 from command import Abench
 
 SMALL = ("--tokens", "25600", "--seeds", "0,1", "--set", "evaluation.tokens=2048")
@@ -51,3 +53,21 @@ def test_other_runs_have_no_such_figure(abench: Abench, tmp_path: Path) -> None:
         abench("run", "--model", "synthetic", "--tasks", "recovery", *small, "--results", results).code == 0
     )
     assert not list((results / "reports" / "default").glob("toy*"))
+
+
+@pytest.mark.parametrize(
+    "directions", [[[1.0], [-1.0]], [[0.6, 0.8], [-0.6, -0.8]], [[3.0, 4.0], [6.0, 8.0]]]
+)
+def test_directions_on_one_line_span_no_plane(directions: list[list[float]]) -> None:
+    """Such as those of a group of features that overlap entirely, or of a single dimension."""
+    plane = plane_of(torch.tensor(directions))
+    assert bool(plane.isfinite().all())
+    torch.testing.assert_close(plane[:, 0].norm(), torch.tensor(1.0))
+    assert not plane[:, 1].any()
+
+
+def test_two_directions_span_their_plane() -> None:
+    directions = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+    plane = plane_of(directions)
+    torch.testing.assert_close(plane.T @ plane, torch.eye(2))
+    torch.testing.assert_close(directions @ plane @ plane.T, directions)

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
+from abench.tasks.ablation import Probed
 from abench.tasks.labelled import TINY_PAIRS, Labelled, Quadrants, labelled, quadrants
-from abench.tasks.scr import SCR, correlated
+from abench.tasks.linear_probes import Probes, Question
+from abench.tasks.scr import SCR, Pair, correlated
 from abench.tasks.tpp import TPP, one_against_others
 from signed import WideSAE, flipped, permuted, random_sae
 from torch import Tensor
@@ -297,10 +300,20 @@ def test_an_empty_text_is_a_sentence(lm: LanguageModel, monkeypatch: pytest.Monk
 
 def test_where_the_correlation_costs_nothing_there_is_nothing_to_score(lm: LanguageModel) -> None:
     """One text a corner: every probe is right about all or the biased one no worse than the others."""
-    from abench.tasks.scr import Pair
-
     with pytest.raises(Skip, match="costs probes of 4 pairs of classes too little"):
         _with_gaps_of(lm, Pair, 0.0)
+
+
+def test_one_text_in_a_thousand_is_enough_at_every_accuracy() -> None:
+    """The difference of two accuracies is 0.001 up to rounding, and rounding must not decide."""
+    rows = torch.arange(500)
+    question = Question(rows, rows + 500)
+    probes = Probes(torch.zeros(3, 4), torch.zeros(3))
+    probed = Probed(probes, (question, question), torch.zeros(1000, 4), {}, {})
+    accuracies = [right / 1000 for right in range(1000)]
+    assert len({after - before >= 1e-3 for before, after in pairwise(accuracies)}) == 2
+    for before, after in pairwise(accuracies):
+        assert set(Pair(probed, {1: before, 2: before}, {1: after, 2: before}).gaps) == {1}
 
 
 def _with_gaps_of(lm: LanguageModel, pair: type, gap: float) -> None:

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+import pandas as pd
 import pytest
 from chat_server import Says, chat_server, without_proxies
 from command import SMALL, Abench
@@ -19,12 +21,14 @@ from pydantic import ValidationError
 
 from abench import secrets
 from abench.errors import UserError
-from abench.files import write_whole
+from abench.files import write_text, write_whole
 from abench.judges import Endpoint
 from abench.kept import FolderKept
 from abench.plugins import find_tasks
 from abench.printable import printable
 from abench.progress import Bars, Lines
+from abench.report.csvfile import write_frame
+from abench.report.manifest import Manifest, write_manifest
 from abench.secrets import hidden, keep_secret, notice, without_secrets
 
 KEY = "sk-very-secret-0123456789-ABCDEF"
@@ -161,6 +165,46 @@ def test_files_hold_no_secret_whoever_writes_them(tmp_path: Path) -> None:
     keep_secret(KEY)
     write_whole(tmp_path / "a.json", json.dumps({"x": KEY}))
     assert (tmp_path / "a.json").read_text() == '{"x": "[key]"}'
+
+
+def test_the_hub_s_tokens_are_secrets_though_they_stand_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "stored_tokens"))
+    first, second, third = (f"hf_{letter * 30}" for letter in "abc")
+    (tmp_path / "token").write_text(f"{first}\n")
+    (tmp_path / "stored_tokens").write_text(f"[two]\nhf_token = {second}\nrefresh_token = {third}\n\n")
+    assert hidden(f"{first} {second} {third} two") == "[key] [key] [key] two"
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path))  # a folder
+    monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "nowhere"))
+    assert hidden(first) == first
+
+
+def test_reports_and_pages_hold_no_secret_though_records_do(tmp_path: Path) -> None:
+    """A key may become known after a record was written."""
+    keep_secret(KEY)
+    write_frame(pd.DataFrame({"variant": ["topk", f"it is {KEY}"], "value": [1.0, 2.0]}), tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text() == "variant,value\ntopk,1.0\nit is [key],2.0\n"
+    write_manifest(Manifest({f"{KEY}.csv": "0"}, {}, {}), tmp_path)
+    write_text(tmp_path / "page.html", f"<p>{KEY}</p>\r\n")
+    assert (tmp_path / "page.html").read_bytes() == b"<p>[key]</p>\r\n"
+    assert not any(leaks(file.read_text()) for file in tmp_path.iterdir())
+
+
+def test_every_text_is_written_by_what_hides_secrets() -> None:
+    """Others have no text of strangers in them: leases, the bundled model's, curves, a new task's."""
+    folder = Path(secrets.__file__).parent
+    writes = re.compile(r"\.write_text\(|\.open\(\"w|\.to_csv\(")
+    found = {
+        file.relative_to(folder).as_posix()
+        for file in folder.rglob("*.py")
+        if writes.search(file.read_text(encoding="utf-8"))
+    }
+    own = {"cli/new.py", "group_training.py", "lease.py", "tinyworld/training.py"}
+    assert found == {"files.py", "report/csvfile.py"} | own
 
 
 def test_kept_values_hold_no_secret_and_are_found_again(tmp_path: Path) -> None:

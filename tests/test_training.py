@@ -448,6 +448,14 @@ def test_bad_options_of_train_are_a_sentence(options: dict[str, object], sentenc
         abench.train([torch.ones(300, 16)], **arguments)  # type: ignore[arg-type]
 
 
+def test_unlike_any_keyword_those_that_can_be_given_are_listed() -> None:
+    with pytest.raises(UserError, match="unknown key 'zzz'; known: ") as caught:
+        train_one(zzz=1)
+    listed = str(caught.value).partition("known: ")[2].split(", ")
+    assert {"activations", "steps", "k", "learning_rate", "outlier_norm"} <= set(listed)
+    assert not {"tokens", "buffer_tokens"} & set(listed)
+
+
 def train_one(variant: str = "topk", **options: Any) -> abench.TrainedSAE:
     arguments: dict[str, Any] = {"k": [4], "width": 64, "steps": 20, "batch_size": 64} | options
     source = [batch * (1 + 9 * (torch.arange(64) % 16 == 0))[:, None] for batch in batches()]

@@ -62,20 +62,13 @@ def _packages(_results: Path) -> Finding:
 
 
 def _unmet_requirements() -> Iterator[str]:
-    from importlib.metadata import PackageNotFoundError, requires, version
+    from abench.provenance import NOT_INSTALLED, package_versions, requirements
 
-    from packaging.requirements import Requirement
-
-    for line in requires("abench") or ():
-        requirement = Requirement(line)
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            installed = version(requirement.name)
-        except PackageNotFoundError:
+    for requirement in requirements():
+        installed = package_versions()[requirement.name]
+        if installed == NOT_INSTALLED:
             yield f"{requirement.name} is not installed"
-            continue
-        if not requirement.specifier.contains(installed, prereleases=True):
+        elif not requirement.specifier.contains(installed, prereleases=True):
             yield f"{requirement.name} {installed} is not {requirement.specifier}"
 
 

@@ -42,9 +42,10 @@ def show_latent(
         tokens=tokens,
     )
     if html is not None:
+        from abench.files import write_text
         from abench.report.latent_page import latent_page
 
-        html.write_text(latent_page(_title(record, latent), card), encoding="utf-8", newline="\n")
+        write_text(html, latent_page(_title(record, latent), card))
     if as_json:
         echo_json({"sae_key": record.key, "labels": record.labels, "latent": latent, **card.plain()})
         return

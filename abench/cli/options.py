@@ -215,4 +215,5 @@ def _check_names(key: str, given: "Iterable[str]", known: "Iterable[str]", sourc
     for name in given:
         if name not in known:
             place = sources.place((key, name))
-            raise UserError(f"{place}: {key}: there is no {short(name)}{did_you_mean(name, known)}")
+            where = place if sources.subject((key,)) == place else f"{place}: {key}"
+            raise UserError(f"{where}: there is no {short(name)}{did_you_mean(name, known)}")

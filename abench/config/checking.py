@@ -54,11 +54,13 @@ def _known_part(problem: Any, values: Any) -> KeyPath:
 
 def _sentence(spec: type[BaseModel], problem: Any, sources: Sources) -> str:
     path: tuple[str | int, ...] = tuple(problem["loc"])
-    place = sources.place(path)
     if problem["type"] == "extra_forbidden":
-        key = short(named(path))
-        return f"{place}: unknown key {key}{did_you_mean(str(path[-1]), _keys_at(spec, path[:-1]))}"
-    return f"{place}: {complaint(named(path), problem)}"
+        place, near = sources.place(path), did_you_mean(str(path[-1]), _keys_at(spec, path[:-1]))
+        key = "" if sources.subject(path) == place else f" {short(named(path))}"
+        return f"{place}: unknown key{key}{near}"
+    if not path:
+        return f"{sources.place(path)}: {complaint('', problem)}"
+    return complaint(sources.subject(path), problem)
 
 
 def _keys_at(spec: type[BaseModel], path: Sequence[str | int]) -> list[str]:

@@ -108,7 +108,7 @@ def _assigned(where: str, key: str, value: Any, below: Sequence[Document]) -> Do
         tree = dict(child)
     for step in reversed(steps):
         value = {step: value}
-    return Document(where, value)
+    return Document(where, value, says=tuple(steps))
 
 
 def _preset_of(sources: Sources) -> list[Document]:

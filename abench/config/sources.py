@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from abench.complaints import named
 from abench.errors import OptionError, UserError
 from abench.yamlfile import Document, KeyPath
 
@@ -26,7 +27,18 @@ class Sources:
 
     def place(self, path: KeyPath) -> str:
         """`file:line` or the option that gave the value at a key path, or what is nearest above it."""
-        return _place(self.documents, path)
+        return _found(self.documents, path)[1]
+
+    def subject(self, path: KeyPath) -> str:
+        """Place and key, with which a sentence begins: `run.yaml:3: item 2 of k`.
+
+        An option that stands for the key is a name for it, so the key is not repeated: `item 2 of --k`.
+        """
+        document, place = _found(self.documents, path)
+        of = len(document.says)
+        if of and path[:of] == document.says and all(isinstance(step, int) for step in path[of:]):
+            return named((place, *path[of:]))
+        return f"{place}: {named(path)}"
 
     def asked_place(self, path: KeyPath) -> str | None:
         """The same for what this run asks itself; None for a value that it does not mention."""
@@ -43,13 +55,14 @@ class Sources:
             raise UserError(f"{self.place(exact)}: {error}") from error
 
 
-def _place(documents: Sequence[Document], path: KeyPath) -> str:
+def _found(documents: Sequence[Document], path: KeyPath) -> tuple[Document, str]:
+    """The document that gave the value at a key path, or what is nearest above it, and the place in it."""
     for length in range(len(path), 0, -1):
         for document in reversed(documents):
             place = document.place(path[:length])
             if place is not None:
-                return place
-    return documents[-1].where
+                return document, place
+    return documents[-1], documents[-1].where
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from abench.files import write_text
 from abench.printable import visible
 from abench.report.build import build_tables
 from abench.report.curves import Curve
@@ -26,7 +27,6 @@ from abench.report.swap import replaced
 from abench.report.tables import Tables
 from abench.report.task_figure import write_task_figures
 from abench.report.tradeoff import write_tradeoffs
-from abench.secrets import hidden
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,10 +140,10 @@ def write_prepared(
         figures, problems = _figures(prepared, curves, draft.folder)
         tables = replace(tables, general=(*tables.general, *problems))
         write_tidy(prepared.frame, draft.folder / "data.csv")
-        _write(draft.folder / "table.md", markdown(tables))
-        _write(draft.folder / "table.csv", numbers_csv(tables.wide))
-        _write(draft.folder / "table.tex", latex(tables))
-        _write(draft.folder / "index.html", render_page(tables, cells, figures, styles))
+        write_text(draft.folder / "table.md", markdown(tables))
+        write_text(draft.folder / "table.csv", numbers_csv(tables.wide))
+        write_text(draft.folder / "table.tex", latex(tables))
+        write_text(draft.folder / "index.html", render_page(tables, cells, figures, styles))
         write_manifest(manifest_of(draft.folder, cells, specs), draft.folder)
         names = sorted(path.name for path in draft.folder.iterdir())
     return Report(folder, tuple(folder / name for name in names), tables, tuple(draft.kept))
@@ -171,7 +171,3 @@ _OF_DETAILS = {
     "tradeoffs": ("The figure of safety and utility", write_tradeoffs),
 }
 """Figures of what tasks keep beside their scores, by the name that the page knows them under."""
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(hidden(text), encoding="utf-8", newline="\n")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from abench.secrets import hidden
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,13 +38,19 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as CSV; equal frames give equal bytes, and floats are written in full."""
     safe = with_text(frame, as_text)
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(safe.columns)
+        stream.write(_lines([tuple(safe.columns)]))
         # What DataFrame.to_csv writes, much faster; in parts, as Python objects take much memory.
         for start in range(0, len(safe), _PART):
             part = safe.iloc[start : start + _PART]
             columns = [part[name].astype(object).where(part[name].notna(), None).tolist() for name in part]
-            writer.writerows(zip(*columns, strict=True))
+            stream.write(_lines(zip(*columns, strict=True)))
+
+
+def _lines(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as lines of CSV, without what is secret."""
+    lines = StringIO(newline="")
+    csv.writer(lines, lineterminator="\n").writerows(rows)
+    return hidden(lines.getvalue())
 
 
 def with_text(frame: pd.DataFrame, change: Callable[[object], object]) -> pd.DataFrame:

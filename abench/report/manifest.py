@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from abench.errors import UserError
-from abench.files import file_hash
+from abench.files import file_hash, write_text
 from abench.report.frame import Record, read_tidy
 
 MANIFEST = "report.json"
@@ -83,7 +83,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
         "specs": dict(manifest.specs),
     }
     text = json.dumps(content, sort_keys=True, allow_nan=False) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
+    write_text(folder / MANIFEST, text)
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -65,7 +65,8 @@ class Variant(Spec, ABC):
     def build(self, shape: SAEShape, seed: int) -> TrainingSAE[Any]:
         """A freshly initialised training SAE; the same seed gives the same weights on every device.
 
-        Raises ValueError if k is not between 1 and the width.
+        Raises ValueError if k is not between 1 and the width, or if the SAE normalises its input by itself:
+        training normalises it, and what is saved undoes only that.
         """
         if not 0 < shape.k < shape.width:
             raise ValueError(f"k must be between 1 and the width {shape.width} (exclusive), got {shape.k}")
@@ -80,6 +81,13 @@ class Variant(Spec, ABC):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             sae = sae_class(config)
+        from abench.decoding import input_normalisation
+
+        if (kind := input_normalisation(sae)) != "none":
+            raise ValueError(
+                f"the variant {self.name} normalises its input by itself ({kind}): leave that to the option "
+                "training.normalisation"
+            )
         return sae.to(shape.device)
 
     def calibrate(self, sae: TrainingSAE[Any], activations: Tensor, k: int) -> None:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 import abench.variants.saes  # noqa: F401 - registers abench's own architectures with sae-lens
 from abench import __version__
+from abench.decoding import defined_at_zero
 from abench.errors import UserError, did_you_mean
 
 
@@ -45,6 +46,7 @@ def save_sae(
 def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
     """The inference SAE in folder, on device, with frozen weights.
 
+    One that rescales tokens (`constant_norm_rescale`) is finite at tokens of norm 0, unlike in sae-lens.
     Raises UserError if the folder is not a complete sae-lens SAE or its architecture is not registered.
     """
     for name in (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME):
@@ -52,7 +54,8 @@ def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
             raise UserError(f"no SAE in {folder}: {name} is missing")
     _check_config(folder / SAE_CFG_FILENAME)
     try:
-        return SAE.load_from_disk(folder, device=device).requires_grad_(False)
+        sae: SAE[Any] = defined_at_zero(SAE.load_from_disk(folder, device=device).requires_grad_(False))
+        return sae
     except SafetensorError as error:
         raise UserError(
             f"{folder / SAE_WEIGHTS_FILENAME} is damaged or incomplete ({error}); save or download it again"
