@@ -108,7 +108,7 @@ def _rows(plan: "Plan", store: "Store") -> list[dict[str, Any]]:
             "status": (status := store.standing(cell)),
             "key": cell.key,
             "reason": _reason(cell, status, store),
-            "file": str(store.cell_file(cell)),
+            "file": store.cell_path(cell),
             "sae": saes[cell.sae.key],
             "sae_key": cell.sae.key,
         }
