@@ -33,6 +33,8 @@ _LOOK: dict[str, Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
+    # The font that matplotlib brings along, and none of the machine's own in place of it.
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.0,
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,

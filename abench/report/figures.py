@@ -86,10 +86,12 @@ def _draw_panel(axes: Axes, points: pd.DataFrame, looks: dict[tuple[str, int], L
 
 
 def _draw_curve(axes: Axes, line: pd.DataFrame, look: Look) -> None:
-    axes.plot(line["x"], line["y"], markevery=max(1, len(line) // 6), **look)
-    band = line.dropna(subset="y_sd")
-    low, high = band["y"] - band["y_sd"], band["y"] + band["y_sd"]
-    axes.fill_between(band["x"], low, high, color=look["color"], alpha=0.15, linewidth=0)
+    # Arrays: on frames of a few hundred rows each operation costs more than all the numbers.
+    x, y, sd = (line[name].to_numpy() for name in ("x", "y", "y_sd"))
+    axes.plot(x, y, markevery=max(1, len(x) // 6), **look)
+    band = sd == sd  # false for NaN
+    low, high = (y - sd)[band], (y + sd)[band]
+    axes.fill_between(x[band], low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def _draw_metric(axes: Axes, line: pd.DataFrame, look: Look) -> None:
