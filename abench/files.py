@@ -10,6 +10,9 @@ from pathlib import Path
 from abench.lease import Lease
 from abench.secrets import hidden
 
+_PART = 1 << 16
+"""Bytes that are read and hashed at once."""
+
 
 def write_whole(file: Path, text: str, *, lease: Lease | None = None) -> None:
     """Write a text under another name, flush it to disk, rename it while `lease`, if given, is held.
@@ -44,8 +47,12 @@ def write_text(file: Path, text: str) -> None:
 
 def file_hash(file: Path) -> str:
     """sha256 of a file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    # hashlib.file_digest makes a buffer of 256 KiB for each file: hashing a small one takes less than that.
+    with file.open("rb", buffering=0) as stream:
+        while part := stream.read(_PART):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def flush(file: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from abench.config import DataSpec, EvaluationSpec, ModelConfig, RunConfig, Trai
 from abench.config.sources import Sources
 from abench.errors import UserError
 from abench.inputs import TEXT
-from abench.keys import canonical_json, canonical_of_parts, canonical_value, digest_of
+from abench.keys import canonical_of_parts, canonical_value, digest_of
 from abench.recorded import RecordedData
 from abench.task import Task, View
 from abench.yamlfile import Document
@@ -91,6 +91,9 @@ class SAEJob:
 
     def spec(self) -> dict[str, Any]:
         """Everything that can change the trained weights."""
+        return self._spec_but_data() | {"data": RecordedData.of(self.data, self.text).plain()}
+
+    def _spec_but_data(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
             "training_version": TRAINING_VERSIONS[self.training.precision],
@@ -101,17 +104,26 @@ class SAEJob:
             "width": self.width,
             "seed": self.seed,
             "training": self.training.model_dump(mode="json"),
-            "data": RecordedData.of(self.data, self.text).plain(),
         }
 
     @cached_property
     def canonical(self) -> str:
         """The canonical JSON of the spec, which is part of that of each of its cells."""
-        return canonical_json(self.spec())
+        parts = {name: canonical_value(value) for name, value in self._spec_but_data().items()}
+        return canonical_of_parts(parts | {"data": _canonical_data(self.data, self.text)})
 
     @cached_property
     def key(self) -> str:
         return digest_of(self.canonical)
+
+
+@lru_cache(maxsize=16)
+def _canonical_data(data: DataSpec, text: str | None) -> str:
+    """The canonical JSON of what an SAE's record holds of its data; the SAEs of a run have it in common.
+
+    Equal data are written alike, since no field is a number with a fraction.
+    """
+    return canonical_value(RecordedData.of(data, text).plain())
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ by a manifest: the sealed record beside them holds the sha256 of each.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,9 +36,9 @@ class Stamp(NamedTuple):
     modified_ns: int
 
     @classmethod
-    def of(cls, file: Path) -> "Stamp":
+    def of(cls, file: Path | str) -> "Stamp":
         """The stamp of a file; raises OSError."""
-        stat = file.stat()
+        stat = os.stat(file)  # noqa: PTH116 - a Path made for each of very many files takes longer than this
         return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
@@ -71,10 +73,12 @@ def read_sealed(file: Path) -> dict[str, Any]:
     return content_of(raw_of(file))
 
 
-def raw_of(file: Path) -> bytes:
+def raw_of(file: Path | str) -> bytes:
     """The bytes of a file; raises FileNotFoundError, and Damaged where they cannot be read."""
     try:
-        return file.read_bytes()
+        # Read whole at once: a buffer in between takes as long as a small file.
+        with FileIO(file) as stream:
+            return stream.readall()
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -99,7 +103,9 @@ def fields_of(raw: bytes, *names: str) -> list[Any]:
     Raises Damaged as `content_of` does.
     """
     _check(raw)
-    return [_parsed(cut_out(raw, name)[0] or b"null") for name in names]
+    texts = (cut_out(raw, name)[0] or b"null" for name in names)
+    found: list[Any] = _parsed(b"[%b]" % b",".join(texts))
+    return found
 
 
 def rest_of(raw: bytes, *names: str) -> tuple[dict[str, Any], list[bytes | None]]:
@@ -134,7 +140,8 @@ def _name_line(name: str) -> bytes:
 
 def _parsed(text: bytes) -> Any:
     try:
-        return json.loads(text)
+        # What a checksum vouches for is UTF-8; looking for the encoding takes a third of the time.
+        return json.loads(text.decode())
     except ValueError as error:
         raise Damaged(f"it is not JSON: {error}") from error
 

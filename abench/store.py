@@ -49,13 +49,13 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._cells = str(root / "cells")
         self.leases = Leases(root / "leases", root / "lock")
         self.damaged: list[str] = []
         """Sentences about files that were found damaged and are treated as missing, each once."""
         self._named: set[tuple[Path, Stamp | None]] = set()
         self._verified = Verified()
-        self._standings: dict[Path, tuple[Stamp, Status]] = {}
-        self._cell_files: dict[str, Path] = {}
+        self._standings: dict[str, tuple[Stamp, Status]] = {}
         self._places: dict[str, str] = {}
         self._metrics: dict[bytes, Any] = {}
 
@@ -159,22 +159,23 @@ class Store:
     # Cells
 
     def cell_file(self, cell: Cell) -> Path:
-        file = self._cell_files.get(cell.key)
-        if file is None:
-            name = path_part(f"{cell.label}-{cell.key[:KEY_DIGITS]}.json")
-            file = self._cell_files[cell.key] = self.root / f"cells/{self._place(cell.sae)}/{name}"
-        return file
+        return Path(self.cell_path(cell))
+
+    def cell_path(self, cell: Cell) -> str:
+        """`cell_file` as text: making path objects is a fifth of the time that reading 20,000 cells takes."""
+        name = path_part(f"{cell.label}-{cell.key[:KEY_DIGITS]}.json")
+        return f"{self._cells}/{self._place(cell.sae)}/{name}"
 
     def get(self, cell: Cell) -> Record | None:
         """The record of a cell; None if there is none, or none that is whole."""
-        return self._read(self.cell_file(cell), cell.key)
+        return self._read(self.cell_path(cell), cell.key)
 
     def get_brief(self, cell: Cell) -> Record | None:
         """The record without its spec and its traceback, which are most of it; else as `get`.
 
         Metrics that are the same in several records are one object.
         """
-        return self._read(self.cell_file(cell), cell.key, self._brief)
+        return self._read(self.cell_path(cell), cell.key, self._brief)
 
     def _brief(self, raw: bytes) -> dict[str, Any]:
         content, (metrics, _, _) = rest_of(raw, "metrics", "spec", "traceback")
@@ -186,7 +187,7 @@ class Store:
 
     def standing(self, cell: Cell) -> Status:
         """The status of what `get` would find; a file is read once as long as it stays the same."""
-        file = self.cell_file(cell)
+        file = self.cell_path(cell)
         try:
             stamp = Stamp.of(file)
         except OSError:
@@ -196,12 +197,12 @@ class Store:
             known = self._standings[file] = (stamp, self._status_in(file, cell.key))
         return known[1]
 
-    def _status_in(self, file: Path, key: str) -> Status:
+    def _status_in(self, file: str, key: str) -> Status:
         try:
             found, status = fields_of(raw_of(file), "key", "status")
             _check_key(found, key)
         except (FileNotFoundError, Damaged) as error:
-            self._name_damage(file, f"{file} is damaged ({error}); it is computed again")
+            self._name_damage(Path(file), f"{file} is damaged ({error}); it is computed again")
             return "damaged"
         known: Status = status
         return known
@@ -273,7 +274,7 @@ class Store:
         return self.root / "reports" / path_part(name)
 
     def _read(
-        self, file: Path, key: str | None, content_in: Callable[[bytes], dict[str, Any]] = content_of
+        self, file: Path | str, key: str | None, content_in: Callable[[bytes], dict[str, Any]] = content_of
     ) -> Record | None:
         try:
             content = content_in(raw_of(file))
@@ -282,9 +283,10 @@ class Store:
         except FileNotFoundError:
             return None
         except Damaged as error:
-            self._name_damage(file, f"{file} is damaged ({error}); it is computed again")
+            self._name_damage(Path(file), f"{file} is damaged ({error}); it is computed again")
         except TypeError as error:
-            self._name_damage(file, f"{file} is not a record of this version ({error}); it is computed again")
+            sentence = f"{file} is not a record of this version ({error}); it is computed again"
+            self._name_damage(Path(file), sentence)
         return None
 
     def _name_damage(self, file: Path, sentence: str) -> None:

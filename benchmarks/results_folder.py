@@ -1,8 +1,8 @@
 """What `abench status`, `abench report` and a cached `abench run` cost on a results folder of many cells.
 
 The folder is made through the store's own writer: SAEs of small files, cells with scores of `core` and of
-tasks made up here. Importing torch is measured as well, since times belong to a machine. Each command runs in
-a process of its own; its peak memory is that process's.
+tasks made up here. Importing torch is measured before each command, since the speed of a machine changes: the
+ratio of the two is what counts. Each command runs in a process of its own; its peak memory is that process's.
 """
 
 import os
@@ -11,8 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 from common import machine, table
 
@@ -29,6 +32,7 @@ SEEDS = 20
 """Per variant, k and width."""
 ROWS = 200
 """Of a training curve."""
+TURNS = 3
 
 TASK_FILE = '''
 from typing import Any, ClassVar
@@ -114,15 +118,37 @@ def _record(cell: Cell, where: dict[str, object], rng: random.Random) -> Record:
     )
 
 
-def measured(name: str, arguments: list[str]) -> list[str]:
-    """Wall clock, CPU and peak memory of one Python process."""
+class Cost(NamedTuple):
+    """Wall clock and CPU seconds of a Python process, and its peak memory in MiB."""
+
+    wall: float
+    cpu: float
+    memory: int
+
+
+def measured(arguments: list[str]) -> Cost:
+    """What one Python process costs; raises CalledProcessError if it fails."""
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-P", *arguments], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
-    cpu = used.ru_utime + used.ru_stime
-    ended = os.waitstatus_to_exitcode(status)
-    return [name, f"{seconds:.1f} s", f"{cpu:.1f} s", f"{used.ru_maxrss >> 10} MiB", str(ended)]
+    if code := os.waitstatus_to_exitcode(status):
+        raise subprocess.CalledProcessError(code, arguments)
+    return Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss >> 10)
+
+
+def row(name: str, costs: Sequence[tuple[Cost, Cost]]) -> list[str]:
+    """A command's medians; `costs` are those of importing torch and of the command, turn by turn."""
+    ratios = [command.wall / torch.wall for torch, command in costs]
+    cpu_ratios = [command.cpu / torch.cpu for torch, command in costs]
+    return [
+        name,
+        f"{median(command.wall for _, command in costs):.1f} s",
+        f"{median(torch.wall for torch, _ in costs):.1f} s",
+        f"{median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})",
+        f"{median(cpu_ratios):.1f}",
+        f"{max(command.memory for _, command in costs)} MiB",
+    ]
 
 
 def main() -> None:
@@ -132,10 +158,20 @@ def main() -> None:
         whole = plan(options, folder)
         fill(whole, folder)
         given = words(options, folder)
-        commands = {f"abench {name}": ["-m", "abench", name, *given] for name in ("status", "report", "run")}
-        commands = {"python -c 'import torch'": ["-c", "import torch"], **commands}
-        rows = [measured(name, arguments) for name, arguments in commands.items()]
-        print(table(["command", "wall clock", "CPU", "peak memory", "exit status"], rows))
+        commands = {
+            "status": "status",
+            "report, the first of its name": "report",
+            "report, of the same cells again": "report",
+            "run, all cells cached, report included": "run",
+        }
+        costs: dict[str, list[tuple[Cost, Cost]]] = {name: [] for name in commands}
+        for turn in range(TURNS):
+            for name, command in commands.items():
+                torch = measured(["-c", "import torch"])
+                arguments = ["-m", "abench", command, *given, "--name", f"report-{turn}"]
+                costs[name].append((torch, measured(arguments)))
+        header = ["abench", "wall clock", "import torch", "ratio", "CPU ratio", "peak memory"]
+        print(table(header, [row(name, each) for name, each in costs.items()]))
         load = " ".join(f"{each:.1f}" for each in os.getloadavg())
         print(f"\nLoad averages of the machine: {load}.")
         print(f"{len(whole.cells):,} cells of {len(whole.saes):,} SAEs. {machine()}")

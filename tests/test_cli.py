@@ -10,6 +10,7 @@ import pytest
 from command import SMALL, Abench
 
 from abench.cli import cli
+from abench.cli.text import columns
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
@@ -164,6 +165,16 @@ def test_status_of_nothing(abench: Abench, tmp_path: Path) -> None:
     result = abench("status", "--results", tmp_path)
     assert result.code == 2
     assert "is not a results folder" in result.err
+
+
+def test_columns_are_aligned_and_what_acts_in_them_is_made_visible() -> None:
+    rows = [["a", 10, "x"], ["bb\x1b[2J", None, ""]]
+    assert columns(rows, ["name", "n", "rest"]).splitlines() == [
+        "name    n     rest",
+        "a       10    x",
+        "bb␛[2J  None",
+    ]
+    assert columns([], ["name", "n"]) == "name  n"
 
 
 def test_tinyworld_show(abench: Abench) -> None:

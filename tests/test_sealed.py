@@ -1,5 +1,6 @@
 """Sealed files: what is read is what was written, or it is damage."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -102,6 +103,13 @@ def test_a_folder_in_the_place_of_a_file_is_damage_and_makes_way(tmp_path: Path)
     write_sealed(file, CONTENT)
     assert read_sealed(file) == CONTENT
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 16) - 1, 1 << 16, (1 << 16) + 1, 3 << 16])
+def test_a_file_is_hashed_whole_whatever_its_size(size: int, tmp_path: Path) -> None:
+    content = bytes(place % 251 for place in range(size))
+    (tmp_path / "file").write_bytes(content)
+    assert manifest_of(tmp_path) == {"file": hashlib.sha256(content).hexdigest()}
 
 
 def test_a_manifest_tells_changed_files_and_hashes_none_twice(

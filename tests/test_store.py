@@ -142,6 +142,16 @@ def test_a_cell_s_key_is_that_of_its_whole_spec() -> None:
         assert cell.sae.key == key_of(cell.sae.spec())
 
 
+def test_the_key_of_an_sae_is_that_of_its_whole_spec_whatever_its_text() -> None:
+    job = plan().saes[0]
+    file = DataSpec(source="file", dataset="texts.jsonl")
+    others = [
+        replace(job, data=data, text=text) for data in (job.data, file) for text in (None, "c0ffee", "decaf")
+    ]
+    assert [other.key for other in others] == [key_of(other.spec()) for other in others]
+    assert len({other.key for other in others}) == len(others)
+
+
 def test_nan_has_no_key() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         key_of({"x": float("nan")})

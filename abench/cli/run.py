@@ -46,6 +46,7 @@ def run(
     """
     if dry_run:
         return _dry_run(asked, results)
+    from abench.collecting import collection_paused
     from abench.devices import usable_device
     from abench.progress import duration, for_stderr
     from abench.report_of_plan import write_plan_report
@@ -60,7 +61,9 @@ def run(
     store = Store.open(results, create=True)
     progress.say(_summary(plan))
     outcome = run_plan(plan, store, progress=progress, device=device, checkpoint_seconds=checkpoint_every)
-    code = echo_report(write_plan_report(plan, store))
+    with collection_paused():
+        written = write_plan_report(plan, store)
+    code = echo_report(written)
     click.echo(f"{_counts(outcome)}, {duration(time.monotonic() - started)}")
     return _explain_failures(outcome) or code
 
@@ -108,7 +111,7 @@ def _rows(plan: "Plan", store: "Store") -> list[dict[str, Any]]:
             "status": (status := store.standing(cell)),
             "key": cell.key,
             "reason": _reason(cell, status, store),
-            "file": str(store.cell_file(cell)),
+            "file": store.cell_path(cell),
             "sae": saes[cell.sae.key],
             "sae_key": cell.sae.key,
         }

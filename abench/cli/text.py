@@ -11,10 +11,17 @@ from abench.printable import visible
 
 def columns(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
     """Rows aligned under their header, columns two spaces apart; characters that act are made visible."""
-    table = [[visible(str(value)) for value in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join(lines)
+    padded = [_padded([str(value) for value in column]) for column in zip(header, *rows, strict=True)]
+    return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
+
+
+def _padded(texts: list[str]) -> list[str]:
+    # A column is searched as one text first: there may be very many rows, and hardly any has such characters.
+    joined = "\n".join(texts)
+    if visible(joined) != joined:
+        texts = [visible(text) for text in texts]
+    width = max(map(len, texts))
+    return [text.ljust(width) for text in texts]
 
 
 def echo_json(value: Any) -> None:

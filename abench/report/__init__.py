@@ -12,6 +12,7 @@ from abench.printable import visible
 from abench.report.build import build_tables
 from abench.report.curves import Curve
 from abench.report.details import drawn, readable
+from abench.report.drawings import Drawings
 from abench.report.figures import write_figures
 from abench.report.frame import COLUMNS, Record, read_tidy, summarise, tidy, write_tidy
 from abench.report.latex import latex
@@ -137,30 +138,31 @@ def write_prepared(
         check_losses(folder, old, cells, specs)
 
     with replaced(folder, check) as draft:
-        figures, problems = _figures(prepared, curves, draft.folder)
+        drawings = Drawings(draft.folder, folder, draft.old)
+        figures, problems = _figures(prepared, curves, drawings)
         tables = replace(tables, general=(*tables.general, *problems))
         write_tidy(prepared.frame, draft.folder / "data.csv")
         write_text(draft.folder / "table.md", markdown(tables))
         write_text(draft.folder / "table.csv", numbers_csv(tables.wide))
         write_text(draft.folder / "table.tex", latex(tables))
         write_text(draft.folder / "index.html", render_page(tables, cells, figures, styles))
-        write_manifest(manifest_of(draft.folder, cells, specs), draft.folder)
+        write_manifest(manifest_of(draft.folder, cells, specs, drawings.inputs), draft.folder)
         names = sorted(path.name for path in draft.folder.iterdir())
     return Report(folder, tuple(folder / name for name in names), tables, tuple(draft.kept))
 
 
 def _figures(
-    prepared: Prepared, curves: Mapping[str, Curve], folder: Path
+    prepared: Prepared, curves: Mapping[str, Curve], drawings: Drawings
 ) -> tuple[dict[str, list[Path]], list[str]]:
     """The figures by what they show, and a sentence for each that a task's details did not allow."""
     cells, paper, styles = prepared.records, prepared.tables.paper, prepared.styles
     figures = {
-        "tasks": write_task_figures(paper, folder, styles) if paper else [],
-        "reconstruction": write_figures(cells, curves, folder, styles, prepared.summary),
+        "tasks": write_task_figures(paper, drawings, styles) if paper else [],
+        "reconstruction": write_figures(cells, curves, drawings, styles, prepared.summary),
     }
     problems = []
     for kind, (what, write) in _OF_DETAILS.items():
-        figures[kind], problem = drawn(what, write, cells, folder, styles)
+        figures[kind], problem = drawn(what, write, cells, drawings, styles)
         problems += [problem] if problem else []
     return figures, problems
 

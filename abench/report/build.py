@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from abench.errors import UserError
@@ -82,7 +83,10 @@ def _any_without_value(cells: Iterable[Record], task: str) -> bool:
 
 def row_key(record: Record) -> RowKey:
     """The row of a table to which a record's cell belongs."""
-    return RowKey(*(record["labels"][label] for label in RowKey._fields))
+    return RowKey._make(_row_labels(record["labels"]))
+
+
+_row_labels = itemgetter(*RowKey._fields)
 
 
 def _ordered(keys: Iterable[RowKey]) -> list[RowKey]:

@@ -53,10 +53,15 @@ def by_task(columns: Iterable[Column]) -> list[tuple[Column, ...]]:
 
 def _metrics(records: Iterable[Record], wanted: Callable[[Metric], bool]) -> dict[ColumnKey, Metric]:
     found: dict[ColumnKey, Metric] = {}
+    # Cells of one task mostly share one list of metrics, which is looked at once.
+    seen: set[tuple[str, str, int]] = set()
     for record in records:
         labels = record["labels"]
-        for metric in filter(wanted, record["metrics"]):
-            found.setdefault(ColumnKey(labels["task"], labels["task_version"], metric["name"]), metric)
+        place = (labels["task"], labels["task_version"], id(record["metrics"]))
+        if place not in seen:
+            seen.add(place)
+            for metric in filter(wanted, record["metrics"]):
+                found.setdefault(ColumnKey(*place[:2], metric["name"]), metric)
     return found
 
 

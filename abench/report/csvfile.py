@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from abench.secrets import hidden
 
@@ -35,22 +35,53 @@ def from_text(value: object) -> object:
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame as CSV; equal frames give equal bytes, and floats are written in full."""
-    safe = with_text(frame, as_text)
+    """Write a frame of two columns or more as CSV; equal frames give equal bytes, floats are whole."""
+    texts = _Fields(keep=str)
     with path.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(_lines([tuple(safe.columns)]))
+        header = StringIO(newline="")
+        csv.writer(header, lineterminator="\n").writerow(frame.columns)
+        stream.write(hidden(header.getvalue()))
         # What DataFrame.to_csv writes, much faster; in parts, as Python objects take much memory.
-        for start in range(0, len(safe), _PART):
-            part = safe.iloc[start : start + _PART]
-            columns = [part[name].astype(object).where(part[name].notna(), None).tolist() for name in part]
-            stream.write(_lines(zip(*columns, strict=True)))
+        for start in range(0, len(frame), _PART):
+            part = frame.iloc[start : start + _PART]
+            lines = map(",".join, zip(*(_column(part[name], texts) for name in part), strict=True))
+            stream.write(hidden("\n".join([*lines, ""])))
 
 
-def _lines(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as lines of CSV, without what is secret."""
-    lines = StringIO(newline="")
-    csv.writer(lines, lineterminator="\n").writerows(rows)
-    return hidden(lines.getvalue())
+def _column(column: pd.Series[Any], texts: _Fields) -> list[str]:
+    """What stands for each value; nothing for one that is absent."""
+    values = column.tolist()
+    if column.dtype == "float64":
+        return ["" if value != value else repr(value) for value in values]
+    fields = texts if column.dtype == "object" else _Fields(keep=object)
+    return [fields[value] for value in values]
+
+
+class _Fields(dict[object, str]):
+    """By value, what the csv module writes for it; those of the type `keep` are looked at once each.
+
+    Values of several types must not all be kept: 1, 1.0 and True would be one key.
+    """
+
+    def __init__(self, keep: type) -> None:
+        self._keep = keep
+
+    def __missing__(self, value: object) -> str:
+        field = _field(value)
+        if isinstance(value, self._keep):
+            self[value] = field
+        return field
+
+
+def _field(value: object) -> str:
+    import pandas as pd
+
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return ""
+    out = StringIO()
+    # Alone in its line, an empty text would be quoted.
+    csv.writer(out, lineterminator="\n").writerow((as_text(value), ""))
+    return out.getvalue().removesuffix(",\n")
 
 
 def with_text(frame: pd.DataFrame, change: Callable[[object], object]) -> pd.DataFrame:

@@ -1,11 +1,13 @@
 """What tasks keep for tables and figures of their own: a payload that cannot be read costs these only."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from abench.report.bidirectionality import bidirectionality_table
+from abench.report.drawings import Drawings
 from abench.report.frame import Record
 from abench.report.plane import plane_arrows
 from abench.report.pole_bars import pole_parts
@@ -64,16 +66,16 @@ def attempt(what: str, make: Callable[[], T], instead: T) -> tuple[T, str | None
 
 def drawn(
     what: str,
-    write: Callable[[Sequence[Record], Path, Styles], list[Path]],
+    write: Callable[[Sequence[Record], Drawings, Styles], list[Path]],
     records: Sequence[Record],
-    folder: Path,
+    drawings: Drawings,
     styles: Styles,
 ) -> tuple[list[Path], str | None]:
     """The figures that `write` makes, or none of their files and a sentence."""
-    apart = folder / "figure"
+    folder, apart = drawings.folder, drawings.folder / "figure"
     apart.mkdir()
     none: list[Path] = []
-    files, problem = attempt(what, lambda: write(records, apart, styles), none)
+    files, problem = attempt(what, lambda: write(records, replace(drawings, folder=apart), styles), none)
     for file in sorted(apart.iterdir()):
         if problem is None:
             file.rename(folder / file.name)

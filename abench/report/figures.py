@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abench.report.axes import label_axes, set_scales
-from abench.report.csvfile import write_frame
 from abench.report.curves import PANELS, Curve, reconstruction_points
+from abench.report.drawings import Drawings
 from abench.report.frame import Record
 from abench.report.style import LINE_STYLES, NO_STYLES, Styles, lighten, variant_order, variant_style
 
@@ -21,21 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-_LOOK: dict[str, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": "#666666",
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.size": 9.0,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 5.0,
-    "pdf.fonttype": 42,
-}
-
 Look = dict[str, Any]
 """What one series passes to matplotlib: colour, marker, line style, fill."""
 
@@ -43,7 +26,7 @@ Look = dict[str, Any]
 def write_figures(
     records: Sequence[Record],
     curves: Mapping[str, Curve],
-    folder: Path,
+    drawings: Drawings,
     styles: Styles = NO_STYLES,
     summary: pd.DataFrame | None = None,
 ) -> list[Path]:
@@ -54,10 +37,10 @@ def write_figures(
     points = reconstruction_points(records, curves, summary)
     groups = list(points.groupby(["model", "site"], sort=True))
     names = figure_names([place for place, _ in groups])
-    for name, (place, group) in zip(names, groups, strict=True):
-        write_frame(group, folder / f"{name}.csv")
-        save(partial(draw, group, ", ".join(place), styles), folder / name)
-    return [folder / f"{name}.png" for name in names]
+    return [
+        drawings.add(name, draw, group, ", ".join(place), styles)
+        for name, (place, group) in zip(names, groups, strict=True)
+    ]
 
 
 def figure_names(places: Sequence[tuple[str, str]], stem: str = "reconstruction") -> list[str]:
@@ -89,19 +72,6 @@ def draw(points: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -> Figu
     return figure
 
 
-def save(make: Callable[[], Figure], stem: Path) -> None:
-    """Write the figure that `make` draws as PNG and PDF, in the look that all figures share."""
-    import matplotlib.style
-
-    # The user's own settings must not show in the figure, nor these stay behind.
-    with matplotlib.style.context(["default", _LOOK]), warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; there is nothing to be done about it.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure = make()
-        figure.savefig(f"{stem}.png", dpi=160, metadata={"Software": None})
-        figure.savefig(f"{stem}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
-
-
 def _draw_panel(axes: Axes, points: pd.DataFrame, looks: dict[tuple[str, int], Look], *, curve: bool) -> None:
     ks = sorted(points["k"].unique(), reverse=True)
     for (variant, width), group in points.groupby(["variant", "width"], sort=False):
@@ -116,10 +86,12 @@ def _draw_panel(axes: Axes, points: pd.DataFrame, looks: dict[tuple[str, int], L
 
 
 def _draw_curve(axes: Axes, line: pd.DataFrame, look: Look) -> None:
-    axes.plot(line["x"], line["y"], markevery=max(1, len(line) // 6), **look)
-    band = line.dropna(subset="y_sd")
-    low, high = band["y"] - band["y_sd"], band["y"] + band["y_sd"]
-    axes.fill_between(band["x"], low, high, color=look["color"], alpha=0.15, linewidth=0)
+    # Arrays: on frames of a few hundred rows each operation costs more than all the numbers.
+    x, y, sd = (line[name].to_numpy() for name in ("x", "y", "y_sd"))
+    axes.plot(x, y, markevery=max(1, len(x) // 6), **look)
+    band = sd == sd  # false for NaN
+    low, high = (y - sd)[band], (y + sd)[band]
+    axes.fill_between(x[band], low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def _draw_metric(axes: Axes, line: pd.DataFrame, look: Look) -> None:

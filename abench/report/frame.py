@@ -45,7 +45,9 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for record in records:
         _add_rows(columns, record)
-    frame = pd.DataFrame(columns, columns=list(COLUMNS)).astype(_DTYPES)
+    # Without its type, pandas would look at every value of a column to find it.
+    typed = {name: pd.Series(values, dtype=_DTYPES[name]) for name, values in columns.items()}
+    frame = pd.DataFrame(typed, columns=list(COLUMNS))
     _check_unique(frame)
     return frame.sort_values([*LABELS, "metric"], kind="stable", ignore_index=True)
 

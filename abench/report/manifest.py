@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class Manifest:
     """Keys of the cells with values."""
     specs: Mapping[str, Spec] = field(default_factory=dict)
     """By key, the specs of some of them: one for each model, variant and task."""
+    figures: Mapping[str, str] = field(default_factory=dict)
+    """By name without an ending, a hash of everything that a figure was drawn from."""
     listed: bool = True
     """Whether the report wrote the list; False where it is guessed from the names of earlier versions."""
 
@@ -56,13 +59,19 @@ class Manifest:
         return file.name in self.files and file_hash(file) == self.files[file.name]
 
 
+_in_order = itemgetter(*CELL)
+
+
 def labels_of(record: Record) -> Labels:
     """A record's labels in the order of `CELL`."""
-    return tuple(record["labels"][name] for name in CELL)
+    labels: Labels = _in_order(record["labels"])
+    return labels
 
 
-def manifest_of(folder: Path, records: Iterable[Record], spec_of: SpecOf) -> Manifest:
-    """The manifest of a report that has been written into `folder`."""
+def manifest_of(
+    folder: Path, records: Iterable[Record], spec_of: SpecOf, figures: Mapping[str, str]
+) -> Manifest:
+    """The manifest of a report that has been written into `folder`; `figures` without a file do not count."""
     files = {file.name: file_hash(file) for file in sorted(folder.iterdir())}
     done = sorted((record for record in records if record["status"] == "done"), key=lambda r: str(r["key"]))
     samples: dict[tuple[Any, ...], str] = {}
@@ -70,7 +79,9 @@ def manifest_of(folder: Path, records: Iterable[Record], spec_of: SpecOf) -> Man
         place = tuple(record["labels"][name] for name in ("model", "variant", "task"))
         samples.setdefault(place, str(record["key"]))
     specs = {key: spec for key in samples.values() if (spec := spec_of(key))}
-    return Manifest(files, {labels_of(record): str(record["key"]) for record in done}, specs)
+    values = {labels_of(record): str(record["key"]) for record in done}
+    drawn = {name: digest for name, digest in figures.items() if f"{name}.png" in files}
+    return Manifest(files, values, specs, drawn)
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
@@ -81,6 +92,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
         "cells": CELL,
         "values": sorted([*labels, key] for labels, key in manifest.values.items()),
         "specs": dict(manifest.specs),
+        "figures": dict(manifest.figures),
     }
     text = json.dumps(content, sort_keys=True, allow_nan=False) + "\n"
     write_text(folder / MANIFEST, text)
@@ -98,7 +110,9 @@ def read_manifest(folder: Path) -> Manifest | None:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if content["abench_report"] == _FORMAT and tuple(content["cells"]) == CELL:
             values = {tuple(labels): str(key) for *labels, key in content["values"]}
-            return Manifest(dict(content["files"]), values, dict(content["specs"]))
+            # Reports of earlier versions lack the figures' hashes.
+            figures = dict(content.get("figures", {}))
+            return Manifest(dict(content["files"]), values, dict(content["specs"]), figures)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass  # not there, damaged, or the user's own file of that name
     return _of_earlier(folder) if (folder / "index.html").is_file() else None

@@ -1,6 +1,7 @@
 """The report as one HTML page without outside resources."""
 
 import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,14 +66,15 @@ def _value(cell: Cell) -> "Markup":
 
 def status_counts(records: Sequence[Record]) -> dict[str, int]:
     """Cells by status, without those that no cell has."""
-    counts = {status: sum(r["status"] == status for r in records) for status in STATUSES}
-    return {status: count for status, count in counts.items() if count}
+    counts = Counter(record["status"] for record in records)
+    return {status: counts[status] for status in STATUSES if counts[status]}
 
 
 def problems(records: Sequence[Record], styles: Styles = NO_STYLES) -> list[dict[str, str]]:
     """The cells without values, those of one SAE with the same reason in one entry."""
     found: dict[tuple[str, ...], dict[str, None]] = {}
-    for record in sorted(records, key=lambda r: tuple(map(str, r["labels"].values()))):
+    without = (record for record in records if record["status"] != "done")
+    for record in sorted(without, key=lambda r: tuple(map(str, r["labels"].values()))):
         reason = explain(record)
         if reason:
             labels = record["labels"]
@@ -114,7 +116,8 @@ def _distinct(origins: Sequence[Mapping[str, Any]], name: str) -> str:
 
 def _packages(origins: Sequence[Mapping[str, Any]]) -> str:
     versions: dict[str, set[str]] = {}
-    for origin in origins:
-        for package, version in (origin.get("packages") or {}).items():
+    # Cells that were computed alike mostly hold one mapping, which is looked at once.
+    for packages in {id(each): each for origin in origins if (each := origin.get("packages"))}.values():
+        for package, version in packages.items():
             versions.setdefault(package, set()).add(str(version))
     return ", ".join(f"{package} {' and '.join(sorted(versions[package]))}" for package in sorted(versions))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abench.report.csvfile import write_frame
-from abench.report.figures import figure_names, save
+from abench.report.drawings import Drawings
+from abench.report.figures import figure_names
 from abench.report.frame import Record
 from abench.report.style import NO_STYLES, Styles, lighten, variant_order, variant_style
 
@@ -22,7 +21,7 @@ LEAST_LABELLED = 0.3
 """True directions that are nearly at right angles to the plane are too short to be labelled."""
 
 
-def write_planes(records: Sequence[Record], folder: Path, styles: Styles = NO_STYLES) -> list[Path]:
+def write_planes(records: Sequence[Record], drawings: Drawings, styles: Styles = NO_STYLES) -> list[Path]:
     """Write one figure for each model and site whose cells keep a plane, as PNG, PDF and CSV of its arrows.
 
     Returns the PNG paths. Equal input gives equal bytes.
@@ -30,10 +29,10 @@ def write_planes(records: Sequence[Record], folder: Path, styles: Styles = NO_ST
     arrows = plane_arrows(records)
     groups = list(arrows.groupby(["model", "site"], sort=True))
     names = figure_names([place for place, _ in groups], "toy")
-    for name, (place, group) in zip(names, groups, strict=True):
-        write_frame(group, folder / f"{name}.csv")
-        save(partial(draw_plane, group, ", ".join(place), styles), folder / name)
-    return [folder / f"{name}.png" for name in names]
+    return [
+        drawings.add(name, draw_plane, group, ", ".join(place), styles)
+        for name, (place, group) in zip(names, groups, strict=True)
+    ]
 
 
 def plane_arrows(records: Sequence[Record]) -> pd.DataFrame:

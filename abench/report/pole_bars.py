@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from abench.report.bidirectionality import TASK, grouped, poles_of
 from abench.report.cells import place_of, planned_seeds
-from abench.report.csvfile import write_frame
-from abench.report.figures import figure_names, save
+from abench.report.drawings import Drawings
+from abench.report.figures import figure_names
 from abench.report.frame import Record
 from abench.report.style import NO_STYLES, Styles, variant_style
 
@@ -29,7 +28,7 @@ PARTS = {
 COLUMNS = ("model", "site", "k", "variant", "width", "part", "mean", "sd", "seeds", "latents")
 
 
-def write_pole_bars(records: Sequence[Record], folder: Path, styles: Styles = NO_STYLES) -> list[Path]:
+def write_pole_bars(records: Sequence[Record], drawings: Drawings, styles: Styles = NO_STYLES) -> list[Path]:
     """Write one figure for each model and site with judged latents, as PNG, PDF and the CSV of its parts.
 
     Returns the PNG paths. Equal input gives equal bytes.
@@ -37,10 +36,10 @@ def write_pole_bars(records: Sequence[Record], folder: Path, styles: Styles = NO
     parts = pole_parts(records)
     groups = list(parts.groupby(["model", "site"], sort=True))
     names = figure_names([place for place, _ in groups], "bidirectionality")
-    for name, (place, group) in zip(names, groups, strict=True):
-        write_frame(group, folder / f"{name}.csv")
-        save(partial(draw_poles, group, ", ".join(place), styles), folder / name)
-    return [folder / f"{name}.png" for name in names]
+    return [
+        drawings.add(name, draw_poles, group, ", ".join(place), styles)
+        for name, (place, group) in zip(names, groups, strict=True)
+    ]
 
 
 def pole_parts(records: Sequence[Record]) -> pd.DataFrame:

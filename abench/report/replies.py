@@ -15,11 +15,15 @@ def steered_replies(records: Sequence[Record], styles: Styles) -> list[dict[str,
     """For each method that steered, its title and the kept requests with the unsteered and steered reply."""
     found: dict[str, dict[str, Any]] = {}
     order = variant_order(record["labels"]["variant"] for record in records)
-    for record in sorted(records, key=lambda record: _place(record, order)):
+    for record in sorted(filter(_steered, records), key=lambda record: _place(record, order)):
         for method in _methods(record, styles):
             # Every SAE's cell carries DiM; it is shown once a model and site.
             found.setdefault(method["title"], method)
     return list(found.values())
+
+
+def _steered(record: Record) -> bool:
+    return record["status"] == "done" and (record.get("details") or {}).get("steering") is not None
 
 
 def _place(record: Record, order: Sequence[str]) -> tuple[Any, ...]:
@@ -29,10 +33,7 @@ def _place(record: Record, order: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _methods(record: Record, styles: Styles) -> Iterator[dict[str, Any]]:
-    kept = (record.get("details") or {}).get("steering")
-    if record["status"] != "done" or kept is None:
-        return
-    labels = record["labels"]
+    labels, kept = record["labels"], record["details"]["steering"]
     sae = (
         f"{variant_style(labels['variant'], styles).title}, k = {labels['k']}, {labels['width']} latents, "
         f"seed {labels['seed']}"

@@ -40,6 +40,8 @@ class Draft:
 
     folder: Path
     """Where its files go: empty at first."""
+    old: Manifest | None = None
+    """The manifest of the report that is there."""
     kept: list[str] = field(default_factory=list)
     """After the swap: a sentence for each file of the old report that somebody had changed."""
 
@@ -55,7 +57,8 @@ def replaced(folder: Path, check: Check = lambda _: None) -> Iterator[Draft]:
     """
     place = folder.resolve()  # a link to a folder elsewhere stays a link
     with _alone(place):
-        check(_report_in(place, folder))
+        old = _report_in(place, folder)
+        check(old)
         work = place.with_name(f".{place.name}.new-{uuid.uuid4().hex[:8]}")
         life = ExitStack()
         try:
@@ -65,7 +68,7 @@ def replaced(folder: Path, check: Check = lambda _: None) -> Iterator[Draft]:
         except BaseException:
             _discard(work, life)
             raise
-    draft = Draft(work / _REPORT)
+    draft = Draft(work / _REPORT, old)
     try:
         yield draft
         with _alone(place):

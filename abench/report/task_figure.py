@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abench.report.bars import BAR, task_bars
-from abench.report.csvfile import write_frame
-from abench.report.figures import figure_names, save
+from abench.report.drawings import Drawings
+from abench.report.figures import figure_names
 from abench.report.style import HATCHES, NO_STYLES, Styles, lighten, variant_order, variant_style
 from abench.report.tables import Column, Table
 
@@ -51,7 +50,7 @@ class Look:
     breadth: float
 
 
-def write_task_figures(table: Table, folder: Path, styles: Styles = NO_STYLES) -> list[Path]:
+def write_task_figures(table: Table, drawings: Drawings, styles: Styles = NO_STYLES) -> list[Path]:
     """Write one figure for each model and site of the paper's table of tasks as PNG, PDF and CSV of its bars.
 
     Returns the PNG paths. A model and site without a single value gets none. Equal input gives equal bytes.
@@ -59,10 +58,10 @@ def write_task_figures(table: Table, folder: Path, styles: Styles = NO_STYLES) -
     bars = task_bars(table)
     groups = [group for group in bars.groupby(["model", "site"], sort=True) if group[1]["mean"].notna().any()]
     names = figure_names([place for place, _ in groups], "task_scores")
-    for name, (place, group) in zip(names, groups, strict=True):
-        write_frame(group, folder / f"{name}.csv")
-        save(partial(draw_tasks, group, table.columns, ", ".join(place), styles), folder / name)
-    return [folder / f"{name}.png" for name in names]
+    return [
+        drawings.add(name, draw_tasks, group, table.columns, ", ".join(place), styles)
+        for name, (place, group) in zip(names, groups, strict=True)
+    ]
 
 
 def draw_tasks(

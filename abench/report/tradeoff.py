@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abench.report.csvfile import write_frame
-from abench.report.figures import figure_names, save
+from abench.report.drawings import Drawings
+from abench.report.figures import figure_names
 from abench.report.frame import Record
 from abench.report.style import NO_STYLES, Styles, variant_order, variant_style
 
@@ -28,7 +27,7 @@ COLUMNS = (
 DIM_LOOK: dict[str, Any] = {"color": "#555555", "marker": "X"}
 
 
-def write_tradeoffs(records: Sequence[Record], folder: Path, styles: Styles = NO_STYLES) -> list[Path]:
+def write_tradeoffs(records: Sequence[Record], drawings: Drawings, styles: Styles = NO_STYLES) -> list[Path]:
     """Write one figure for each model and site with steered SAEs, as PNG, PDF and the CSV of its points.
 
     Returns the PNG paths. Equal input gives equal bytes.
@@ -36,10 +35,10 @@ def write_tradeoffs(records: Sequence[Record], folder: Path, styles: Styles = NO
     points = tradeoff_points(records)
     groups = list(points.groupby(["model", "site"], sort=True))
     names = figure_names([place for place, _ in groups], "tradeoff")
-    for name, (place, group) in zip(names, groups, strict=True):
-        write_frame(group, folder / f"{name}.csv")
-        save(partial(draw_tradeoff, group, ", ".join(place), styles), folder / name)
-    return [folder / f"{name}.png" for name in names]
+    return [
+        drawings.add(name, draw_tradeoff, group, ", ".join(place), styles)
+        for name, (place, group) in zip(names, groups, strict=True)
+    ]
 
 
 def tradeoff_points(records: Sequence[Record]) -> pd.DataFrame:

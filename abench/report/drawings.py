@@ -1,0 +1,128 @@
+"""Figures as files: PNG, PDF and the points behind them; what would be drawn as before is copied.
+
+Drawing takes most of the time of a small report and a quarter of that of a large one. A figure depends on the
+values that it shows and on the code that draws it, so a hash of both (`Manifest.figures`) tells whether the
+report that is about to be replaced contains the same figure. Its bytes are copied only if they have the
+checksum that the report's manifest lists: a figure that was changed, damaged or removed is drawn again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from abench.report.csvfile import write_frame
+from abench.report.manifest import Manifest
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_LOOK: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#666666",
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    # The font that matplotlib brings along, and none of the machine's own in place of it.
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5.0,
+    "pdf.fonttype": 42,
+}
+_ENDINGS = (".png", ".pdf")
+_DRAWN_BY = ("matplotlib", "numpy", "pandas", "pillow", "fonttools", "kiwisolver", "contourpy")
+"""Packages that what is drawn may depend on."""
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """The figures of a report that is being written into `folder`."""
+
+    folder: Path
+    earlier: Path
+    """The folder of the report that is replaced."""
+    old: Manifest | None = None
+    """Its manifest; None where there is none."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """By name of a figure, a hash of everything that it is drawn from."""
+
+    def add(self, name: str, draw: Callable[..., Figure], points: pd.DataFrame, *others: object) -> Path:
+        """Write the figure that `draw(points, *others)` gives, and the points as CSV; returns the PNG's path.
+
+        `draw` must be a function of its arguments alone: of the columns of `points`, and of what `repr` shows
+        of the others.
+        """
+        write_frame(points, self.folder / f"{name}.csv")
+        self.inputs[name] = _hash_of(draw, points, others)
+        if not self._copied(name):
+            _save(lambda: draw(points, *others), self.folder / name)
+        return self.folder / f"{name}.png"
+
+    def _copied(self, name: str) -> bool:
+        """Whether the report that is there has this figure, whole; then it is here now."""
+        if self.old is None or self.old.figures.get(name) != self.inputs[name]:
+            return False
+        try:
+            files = {f"{name}{end}": (self.earlier / f"{name}{end}").read_bytes() for end in _ENDINGS}
+        except OSError:
+            return False  # gone, or it cannot be read; then it is drawn
+        if any(hashlib.sha256(raw).hexdigest() != self.old.files.get(file) for file, raw in files.items()):
+            return False
+        for file, raw in files.items():
+            (self.folder / file).write_bytes(raw)
+        return True
+
+
+def _hash_of(draw: Callable[..., Figure], points: pd.DataFrame, others: tuple[object, ...]) -> str:
+    columns = [(name, str(points[name].dtype), points[name].tolist()) for name in points]
+    parts = (_drawn_with(), draw.__qualname__, columns, *map(_plain, others))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    """A mapping as its items in order."""
+    return sorted(value.items()) if isinstance(value, Mapping) else value
+
+
+@cache
+def _drawn_with() -> str:
+    """The code of reports, and the versions of everything that draws: the same values may look different."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    machine = (sys.platform, platform.machine(), sys.version, zlib.ZLIB_RUNTIME_VERSION)
+    return repr((digest.hexdigest(), [*map(_version, _DRAWN_BY)], machine))
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} without a version"
+
+
+def _save(make: Callable[[], Figure], stem: Path) -> None:
+    """Write the figure that `make` draws as PNG and PDF, in the look that all figures share."""
+    import matplotlib.style
+
+    # The user's own settings must not show in the figure, nor these stay behind.
+    with matplotlib.style.context(["default", _LOOK]), warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; there is nothing to be done about it.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure = make()
+        figure.savefig(f"{stem}.png", dpi=160, metadata={"Software": None})
+        figure.savefig(f"{stem}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
