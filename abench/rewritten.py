@@ -32,9 +32,10 @@ def permuted(sae: Any, seed: int = 0) -> Any:
 
 def normalising(sae: Any, kind: str) -> Any:
     """An SAE with the same weights that normalises its input in sae-lens's way `kind`: another function."""
-    other = type(sae)(replace(sae.cfg, normalize_activations=kind))
+    # The weights' own type, which is not the configuration's where an SAE has been made a double one.
+    other = type(sae)(replace(sae.cfg, normalize_activations=kind)).to(sae.W_dec.device, sae.W_dec.dtype)
     other.load_state_dict(sae.state_dict())
-    return defined_at_zero(other.to(sae.device).eval().requires_grad_(False))
+    return defined_at_zero(other.eval().requires_grad_(False))
 
 
 def _copied(sae: Any) -> Any:

@@ -127,7 +127,16 @@ class _Runner:
         try:
             return self._reason_to_skip(cell) is None
         except (Exception, SystemExit):
+            if self._sae(cell.sae) is None:
+                self._check_text()
             return False  # it is kept, and raised again where the cell is settled
+
+    def _check_text(self) -> None:
+        """Raise UserError for text that no SAE can be trained on: that ends the run; it is no cell's failure."""
+        from abench.data import texts
+
+        if self._plan.model.config.kind == "language":
+            next(texts(self._plan.data, "train"), None)
 
     def _refused(self, cell: Cell) -> Record:
         return self._record(cell, "skipped", reason=self._reason_to_skip(cell))
