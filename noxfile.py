@@ -1,4 +1,4 @@
-"""Sessions: lint, types, tests, build. `nox` runs them all; `nox -s tests` is what CI runs."""
+"""Sessions: lint, types, tests, build. `nox` runs all of them; CI runs `nox -s tests`."""
 
 import os
 from pathlib import Path
@@ -23,12 +23,13 @@ BENCHMARKS = (
     "ravel",
     "unlearning",
     "six_tasks",
+    "results_folder",
 )
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
 def build_wheel(session: nox.Session) -> str:
-    """Build the wheel into the session's folder; the path of it."""
+    """Build the wheel in the session's folder and return its path."""
     session.install(*PINNED, "build")
     out = Path(session.create_tmp()) / "dist"
     for old in out.glob("*"):
@@ -39,23 +40,24 @@ def build_wheel(session: nox.Session) -> str:
 
 
 def install_wheel(session: nox.Session, extra: str = "") -> None:
-    """Install abench as its users do, from a wheel, so that what is tested is what is shipped."""
+    """Install abench from a wheel, as users do, so that the tests run on what is shipped."""
     wheel = build_wheel(session)
     session.install(*PINNED, f"{wheel}{extra}")
-    # The version stays the same from one build to the next, so pip would keep an older build.
+    # The version does not change between builds, so pip would keep an older build.
     session.install("--force-reinstall", "--no-deps", wheel)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff: rules and import order."""
+    """Run ruff: rules, import order and format."""
     session.install(*PINNED, "ruff")
     session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy, strict, against the installed wheel."""
+    """Run mypy in strict mode on the installed wheel."""
     install_wheel(session)
     session.install(*PINNED, "mypy", "types-PyYAML")
     config = Path("pyproject.toml").resolve()
@@ -65,10 +67,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """pytest against the installed wheel; options after `--` go to pytest."""
+    """Run pytest against the installed wheel; options after `--` are passed to pytest."""
     install_wheel(session, "[test]")
-    # A file's tests stay together, because they share what its fixtures make. One thread a process: the
-    # processes fill the cores.
+    # The tests of a file run in one process, because they share fixtures. One thread per process, because the
+    # processes already use all cores.
     processes = str(min(8, len(os.sched_getaffinity(0))))
     usual = ["-q", "--durations=10", "-n", processes, "--dist", "loadfile"]
     session.run("pytest", *(session.posargs or usual), env={**OFFLINE, "OMP_NUM_THREADS": "1"})
@@ -90,9 +92,9 @@ def build(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
-    """The measurements of benchmarks/README.md, on this machine; takes about an hour."""
+    """Run the measurements of benchmarks/README.md on this machine; takes about an hour."""
     install_wheel(session)
-    # The libraries whose training steps are compared; sparsify imports schedulefree without asking for it.
+    # The libraries whose training steps are compared; sparsify imports schedulefree but does not require it.
     session.install(*PINNED, "dictionary-learning==0.1.0", "eai-sparsify==1.3.3", "schedulefree>=1.4,<2")
     for script in session.posargs or BENCHMARKS:
         session.run("python", f"benchmarks/{script}.py", env=OFFLINE)

@@ -1,50 +1,48 @@
-"""abench: train sparse autoencoders, score them, compare them. Signed latents included.
+"""abench: train, score and compare sparse autoencoders, including ones with signed latents.
 
-The names listed here are the public API, together with those of `abench.judges` and `abench.tinyworld`; tasks
-are written against it alone. They are imported when first used, so that `import abench` costs nothing.
+The names listed here are the public API, together with those in `__all__` of `abench.judges`, `abench.kept`,
+`abench.report`, `abench.tinyworld` and `abench.variants`. The built-in tasks use nothing else. Each name is
+imported when it is first used, so that `import abench` is fast.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from abench._torchvision import hide_if_broken
-
-__version__ = "0.1.0"
+from abench.version import __version__ as __version__
 
 hide_if_broken()
 
 if TYPE_CHECKING:
-    from abench.activations import TokenRows, ordinary
     from abench.amounts import Amount
-    from abench.codes import (
-        PoleCodes,
-        PoleRates,
-        Pooled,
-        firing_rates,
-        pool,
-        right_padded,
-        sparse_codes,
-        token_rows,
-    )
-    from abench.concepts import Concept, LatentDifferences, latent_differences, mean_difference
-    from abench.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
-    from abench.decoding import (
+    from abench.config import DataSpec, EvaluationSpec
+    from abench.data.loading import load_hub_files, load_hub_split, read_hub
+    from abench.data.rows import FILE_ENDINGS, FileRows, load_file, read_file, text_in
+    from abench.data.synthetic import SyntheticModel, SyntheticSample
+    from abench.data.token_rows import TokenRows
+    from abench.errors import UserError
+    from abench.kept import Kept
+    from abench.latents.codes import PoleCodes, PoleRates, sparse_codes
+    from abench.latents.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
+    from abench.latents.decoding import (
         from_residual_units,
         in_residual_units,
         latent_directions,
         output_gain,
         residual_codes,
     )
-    from abench.errors import UserError
-    from abench.few_latents import latent_codes
-    from abench.inputs import InputFile
-    from abench.kept import Kept
-    from abench.library import TrainedSAE, train
-    from abench.loading import load_hub_files, load_hub_split, read_hub
-    from abench.models import LanguageModel, site_name
-    from abench.reconstruction import Reconstruction, reconstruct
-    from abench.rows import FILE_ENDINGS, FileRows, load_file, read_file, text_in
-    from abench.steering import (
+    from abench.latents.few_latents import latent_codes
+    from abench.latents.of_each import OfEach
+    from abench.latents.parts import rows_at_once
+    from abench.latents.pooling import Pooled, firing_rates, pool
+    from abench.latents.reconstruction import Reconstruction, reconstruct
+    from abench.latents.views import SplitSAE, base_of
+    from abench.lm.models import LanguageModel, site_name
+    from abench.lm.tokens import ordinary, right_padded, token_rows
+    from abench.runs.inputs import InputFile
+    from abench.sae import SAE
+    from abench.steering.concepts import Concept, LatentDifferences, latent_differences, mean_difference
+    from abench.steering.interventions import (
         AblateDirection,
         AblateLatents,
         AddDirection,
@@ -53,77 +51,82 @@ if TYPE_CHECKING:
         ScaleLatent,
         steered,
     )
-    from abench.synthetic import SyntheticModel, SyntheticSample
     from abench.task import Context, Metric, ModelKind, Scores, Skip, Task, View
+    from abench.training.library import TrainedSAE, train
     from abench.variants import Variant
-    from abench.views import SplitSAE, base_of
 
 _HOME = {
-    "AblateDirection": "steering",
-    "AblateLatents": "steering",
-    "AddDirection": "steering",
+    "SAE": "sae",
+    "AblateDirection": "steering.interventions",
+    "AblateLatents": "steering.interventions",
+    "AddDirection": "steering.interventions",
     "Amount": "amounts",
-    "ClampLatent": "steering",
-    "Concept": "concepts",
+    "ClampLatent": "steering.interventions",
+    "Concept": "steering.concepts",
     "Context": "task",
-    "Excerpt": "contexts",
-    "FILE_ENDINGS": "rows",
-    "FileRows": "rows",
-    "InputFile": "inputs",
-    "Intervention": "steering",
+    "DataSpec": "config",
+    "EvaluationSpec": "config",
+    "Excerpt": "latents.contexts",
+    "FILE_ENDINGS": "data.rows",
+    "FileRows": "data.rows",
+    "InputFile": "runs.inputs",
+    "Intervention": "steering.interventions",
     "Kept": "kept",
-    "LanguageModel": "models",
-    "LatentContexts": "contexts",
-    "LatentDifferences": "concepts",
+    "LanguageModel": "lm.models",
+    "LatentContexts": "latents.contexts",
+    "LatentDifferences": "steering.concepts",
     "Metric": "task",
     "ModelKind": "task",
-    "PoleCodes": "codes",
-    "PoleRates": "codes",
-    "Pooled": "codes",
-    "Reconstruction": "reconstruction",
-    "ScaleLatent": "steering",
+    "OfEach": "latents.of_each",
+    "PoleCodes": "latents.codes",
+    "PoleRates": "latents.codes",
+    "Pooled": "latents.pooling",
+    "Reconstruction": "latents.reconstruction",
+    "ScaleLatent": "steering.interventions",
     "Scores": "task",
     "Skip": "task",
-    "SplitSAE": "views",
-    "SyntheticModel": "synthetic",
-    "SyntheticSample": "synthetic",
+    "SplitSAE": "latents.views",
+    "SyntheticModel": "data.synthetic",
+    "SyntheticSample": "data.synthetic",
     "Task": "task",
-    "TokenRows": "activations",
-    "TopContexts": "contexts",
-    "TrainedSAE": "library",
+    "TokenRows": "data.token_rows",
+    "TopContexts": "latents.contexts",
+    "TrainedSAE": "training.library",
     "UserError": "errors",
     "Variant": "variants",
     "View": "task",
-    "base_of": "views",
-    "firing_rates": "codes",
-    "from_residual_units": "decoding",
-    "in_residual_units": "decoding",
-    "latent_codes": "few_latents",
-    "latent_differences": "concepts",
-    "latent_directions": "decoding",
-    "load_file": "rows",
-    "load_hub_files": "loading",
-    "load_hub_split": "loading",
-    "mean_difference": "concepts",
-    "ordinary": "activations",
-    "output_gain": "decoding",
-    "pool": "codes",
-    "read_file": "rows",
-    "read_hub": "loading",
-    "reconstruct": "reconstruction",
-    "residual_codes": "decoding",
-    "right_padded": "codes",
-    "site_name": "models",
-    "sparse_codes": "codes",
-    "steered": "steering",
-    "text_in": "rows",
-    "token_rows": "codes",
-    "top_contexts": "contexts",
-    "train": "library",
+    "base_of": "latents.views",
+    "firing_rates": "latents.pooling",
+    "from_residual_units": "latents.decoding",
+    "in_residual_units": "latents.decoding",
+    "latent_codes": "latents.few_latents",
+    "latent_differences": "steering.concepts",
+    "latent_directions": "latents.decoding",
+    "load_file": "data.rows",
+    "load_hub_files": "data.loading",
+    "load_hub_split": "data.loading",
+    "mean_difference": "steering.concepts",
+    "ordinary": "lm.tokens",
+    "output_gain": "latents.decoding",
+    "pool": "latents.pooling",
+    "read_file": "data.rows",
+    "read_hub": "data.loading",
+    "reconstruct": "latents.reconstruction",
+    "residual_codes": "latents.decoding",
+    "right_padded": "lm.tokens",
+    "rows_at_once": "latents.parts",
+    "site_name": "lm.models",
+    "sparse_codes": "latents.codes",
+    "steered": "steering.interventions",
+    "text_in": "data.rows",
+    "token_rows": "lm.tokens",
+    "top_contexts": "latents.contexts",
+    "train": "training.library",
 }
 
 __all__ = [
     "FILE_ENDINGS",
+    "SAE",
     "AblateDirection",
     "AblateLatents",
     "AddDirection",
@@ -131,6 +134,8 @@ __all__ = [
     "ClampLatent",
     "Concept",
     "Context",
+    "DataSpec",
+    "EvaluationSpec",
     "Excerpt",
     "FileRows",
     "InputFile",
@@ -141,6 +146,7 @@ __all__ = [
     "LatentDifferences",
     "Metric",
     "ModelKind",
+    "OfEach",
     "PoleCodes",
     "PoleRates",
     "Pooled",
@@ -177,6 +183,7 @@ __all__ = [
     "reconstruct",
     "residual_codes",
     "right_padded",
+    "rows_at_once",
     "site_name",
     "sparse_codes",
     "steered",

@@ -1,4 +1,4 @@
-"""`python -m abench` is `abench`."""
+"""`python -m abench` runs the `abench` command."""
 
 from abench.cli import main
 

@@ -1,4 +1,4 @@
-"""How much data a task used, of how much was requested: kept in each cell, and told where it is less."""
+"""How much data a task used of the amount requested: stored in each cell, and reported if it is less."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -7,16 +7,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Amount:
-    """Some of a task's data, for `Context.used`. A limited evaluation requests what it is limited to."""
+    """An amount of one kind of data, for `Context.used`. A limited evaluation requests only its limit."""
 
     what: str
-    """In the plural, as a note has it: `held-out tokens`, `texts`, `questions`, `pairs`."""
+    """A plural noun, as it appears in notes: `held-out tokens`, `texts`, `questions`, `pairs`."""
     used: int
     requested: int
 
 
 def summed(amounts: Iterable[Amount]) -> list[dict[str, Any]]:
-    """The amounts as plain JSON, those of the same thing added up, in the order of their first mention."""
+    """The amounts as plain JSON, summed by kind of data, in order of first appearance."""
     found: dict[str, Amount] = {}
     for each in amounts:
         before = found.get(each.what, Amount(each.what, 0, 0))

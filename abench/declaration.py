@@ -1,7 +1,7 @@
-"""What a task declares about itself, checked: when it is found, and by `abench list tasks --check`.
+"""Checks of a task's declaration, made when the task is found and by `abench list tasks --check`.
 
-A declaration that is wrong costs its own task. Unchecked it would surface in the first report, and cost
-the tables of all others.
+An invalid declaration makes only its own task unusable. Unchecked, it would break the first report and with
+it the tables of all other tasks.
 """
 
 import inspect
@@ -12,34 +12,34 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from abench.keys import canonical_json
 from abench.names import NAME_LENGTH, name_problem
+from abench.storage.keys import canonical_json
 from abench.task import Metric, ModelKind, Task, View
 
 _COLUMNS = frozenset(
     {"model", "site", "variant", "k", "width", "seed", "task", "task_version", "view"}
     | {"metric", "value", "higher_is_better", "status", "key", "mean", "sd", "n", "N"}
 )
-"""Columns of a report's data, which no metric may be named after."""
+"""Columns of a report's data; no metric may have one of these names."""
 _CLASS_VARIABLES = (
     *("name", "version", "metrics", "views", "kinds", "in_all", "check_options", "in_stream_units"),
 )
 
 
 def declaration_problems(task: type[Task]) -> list[str]:
-    """What is wrong with a task's declaration, one sentence each; empty if nothing is.
+    """All problems of a task's declaration, one sentence each; empty if it is valid.
 
-    Raises nothing, whatever the class looks like.
+    Never raises, even if reading the class fails.
     """
     try:
         return list(_problems(task))
     except Exception as error:
-        # The class is somebody else's: its attributes may be anything, and reading them may fail.
+        # The class is third-party code: its attributes may have any value, and reading them may fail.
         return [f"its declaration cannot be read: {type(error).__name__}: {error}"]
 
 
 def metric_problems(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What is wrong with metrics as a record holds them (`asdict` of `abench.Metric`), one sentence each."""
+    """All problems of metrics in the form of records (`asdict` of `abench.Metric`), one sentence each."""
     found: list[str] = []
     names: set[str] = set()
     for metric in metrics:
@@ -55,16 +55,16 @@ def metric_problems(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def metric_name_problem(name: object) -> str | None:
-    """Why a metric cannot have this name, as half a sentence; None if it can.
+    """The reason why a metric cannot have this name, as part of a sentence; None if it can.
 
-    It does not become part of a path, but is an element of lists such as `--metrics l0,nmse`.
+    A metric's name is not part of a path, but an element of lists such as `--metrics l0,nmse`.
     """
     if not isinstance(name, str):
         return f"its name must be text, not {type(name).__name__}"
     if name in _COLUMNS:
-        return f"'{name}' is a column of reports: choose another name"
+        return f"'{name}' is a column of reports; choose another name"
     if not 0 < len(name) <= NAME_LENGTH or name != name.strip() or "," in name or not is_printable(name):
-        return f"its name must have 1 to {NAME_LENGTH} characters, without commas and control characters"
+        return f"its name must have 1 to {NAME_LENGTH} characters, without commas or control characters"
     return None
 
 
@@ -85,14 +85,14 @@ def _fields(metric: Mapping[str, Any]) -> Iterator[str]:
 
 
 def is_printable(text: str) -> bool:
-    """Whether a text has no control characters, line breaks included."""
+    """Whether a text has no control characters; line breaks count as control characters."""
     return not any(unicodedata.category(char) in {"Cc", "Cs"} for char in text)
 
 
 def _problems(task: type[Task]) -> Iterator[str]:
     for name in _CLASS_VARIABLES:
         if name in task.model_fields:
-            yield f"{name} is an option instead of a class variable: annotate it as ClassVar"
+            yield f"{name} is an option instead of a class variable; annotate it as ClassVar"
             return
     if problem := name_problem(getattr(task, "name", None)):
         yield f"its name: {problem}"
@@ -102,9 +102,9 @@ def _problems(task: type[Task]) -> Iterator[str]:
     yield from _metrics(getattr(task, "metrics", None))
     yield from _choices("views", task.views, get_args(View))
     if isinstance(task.views, tuple) and task.views[:1] != ("native",):
-        yield "its views have to begin with 'native', in which non-negative SAEs are scored"
+        yield "its views must begin with 'native', the view in which non-negative SAEs are scored"
     yield from _choices("kinds", task.kinds, get_args(ModelKind))
-    declared: Any = task  # whose attributes need not be what `Task` says
+    declared: Any = task  # its attributes need not have the types that `Task` declares
     if not isinstance(declared.in_all, bool):
         yield f"in_all must be True or False, not {declared.in_all!r}"
     if not isinstance(declared.check_options, Mapping):
@@ -115,11 +115,11 @@ def _problems(task: type[Task]) -> Iterator[str]:
 
 def _stream_units(task: Any) -> Iterator[str]:
     if not isinstance(task.in_stream_units, frozenset):
-        yield f"in_stream_units must be a frozenset of names of metrics, not {task.in_stream_units!r}"
+        yield f"in_stream_units must be a frozenset of metric names, not {task.in_stream_units!r}"
         return
     names = {each.name for each in task.metrics if isinstance(each, Metric)}
     for unknown in sorted(map(repr, task.in_stream_units - names)):
-        yield f"in_stream_units names {unknown}, which is none of its metrics"
+        yield f"in_stream_units names {unknown}, which is not one of its metrics"
 
 
 def _metrics(metrics: object) -> Iterator[str]:
@@ -137,23 +137,23 @@ def _metrics(metrics: object) -> Iterator[str]:
 
 def _choices(what: str, given: object, known: tuple[Any, ...]) -> Iterator[str]:
     if not isinstance(given, tuple) or not given:
-        yield f"its {what} must be a tuple of {' and '.join(map(repr, known))}, not {given!r}"
+        yield f"its {what} must be a tuple of {' or '.join(map(repr, known))}, not {given!r}"
         return
     if unknown := [each for each in given if each not in known]:
-        yield f"its {what} are of {' and '.join(map(repr, known))}, not {unknown[0]!r}"
+        yield f"its {what} must be {' or '.join(map(repr, known))}, not {unknown[0]!r}"
     if len(set(map(str, given))) < len(given):
-        yield f"its {what} name one twice"
+        yield f"its {what} contain a repeated entry"
 
 
 def _options(task: type[Task]) -> Iterator[str]:
-    """Whether the options can be part of a key; they can be tried only if all have defaults."""
+    """Problems that keep the options from being part of a key; only checked if all options have defaults."""
     if inspect.isabstract(task) or any(field.is_required() for field in task.model_fields.values()):
         return
     try:
         canonical_json(task().model_dump(mode="json"))
     except ValidationError as error:
         first = error.errors()[0]
-        yield f"its options' defaults do not fit: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        yield f"its options' defaults are invalid: {'.'.join(map(str, first['loc']))}: {first['msg']}"
     except Exception as error:
-        # pydantic and json raise errors of many kinds for values that they cannot write.
-        yield f"its options cannot be written as JSON, as keys need them: {type(error).__name__}: {error}"
+        # pydantic and json raise many types of errors for values that they cannot serialise.
+        yield f"its options cannot be written as JSON, which keys need: {type(error).__name__}: {error}"

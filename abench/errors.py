@@ -1,23 +1,23 @@
-"""The errors a user can cause, as sentences; everything else is a bug and keeps its traceback."""
+"""Errors that a user can cause, reported as sentences; any other error is a bug and keeps its traceback."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 _SHORT = 80
-"""Characters of a value that a message shows."""
+"""Most characters of a value that a message shows."""
 _MEMORY_SIGNS = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-"""What torch's errors for memory that is used up say; they are RuntimeErrors."""
+"""Parts of the messages of torch's out-of-memory errors, which are RuntimeErrors."""
 
 
 class UserError(Exception):
-    """A mistake in what abench was asked to do: one sentence saying what, where and what next.
+    """A mistake in the request. The message states in one sentence what is wrong, where, and what to do next.
 
     The command line prints it without a traceback and exits with status 2.
     """
 
 
 class OptionError(UserError):
-    """A wrong option of a task or variant; `path` is its key path among the options."""
+    """An invalid option of a task or variant; `path` is the key path of the option."""
 
     def __init__(self, message: str, path: tuple[str | int, ...]) -> None:
         super().__init__(message)
@@ -25,14 +25,14 @@ class OptionError(UserError):
 
 
 class OutputClosed(KeyboardInterrupt):
-    """Whoever read our output has gone away, as in `abench run 2>&1 | head`.
+    """The reader of the output has closed it, as in `abench run 2>&1 | head`.
 
-    It ends the work as Ctrl-C does: nothing that handles the failure of a cell or a task stops it.
+    It ends the work as Ctrl-C does: code that handles failures of cells or tasks does not catch it.
     """
 
 
 def short(value: object) -> str:
-    """A value as messages show it: its repr, with the middle left out where it is long."""
+    """The repr of a value for messages; the middle of a long one is replaced by an ellipsis."""
     if isinstance(value, int) and abs(value) > 10**_SHORT:
         return f"a whole number of {value.bit_length()} bits"  # Python refuses to print 5,000 digits
     if isinstance(value, str):
@@ -60,8 +60,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def outside_cause(error: BaseException) -> str | None:
     """The sentence for a failure that is neither the user's mistake nor a bug; None for any other error.
 
-    That is what the machine refuses: storage (OSError), memory, depth of recursion. Everything that turns
-    such failures into sentences calls this, so that they read the same everywhere.
+    These are the limits of the machine: storage (OSError), memory, recursion depth. All code that reports
+    such failures as sentences calls this function, so that the sentences are the same everywhere.
     """
     if isinstance(error, OSError):
         place = next((str(name) for name in (error.filename2, error.filename) if name is not None), None)
@@ -70,7 +70,7 @@ def outside_cause(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS)
     ):
-        return "there is not enough memory for this"
+        return "there is not enough memory"
     if isinstance(error, RecursionError):
         return "something is nested too deeply"
     return None

@@ -1,30 +1,32 @@
-"""Values kept by what they are the value of, so that nothing is asked or computed twice."""
+"""A cache of values keyed by their full specification, so that nothing is requested or computed twice."""
 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from abench.keys import canonical_json, key_of
-from abench.sealed import Damaged, read_sealed, write_sealed
-from abench.secrets import without_secrets
-from abench.storage import writing
+from abench.sanitize.secrets import without_secrets
+from abench.storage.faults import writing
+from abench.storage.keys import canonical_json, key_of
+from abench.storage.sealed import Damaged, read_sealed, write_sealed
+
+__all__ = ["FolderKept", "Kept", "MemoryKept"]
 
 
 class Kept(Protocol):
-    """A place to keep values, addressed by their whole spec. Specs and values are plain JSON."""
+    """A cache of values keyed by their full spec. Specs and values are plain JSON."""
 
     def get(self, spec: Mapping[str, Any]) -> Any | None:
-        """The value of a spec; None if there is none that is whole."""
+        """The value stored for a spec; None if there is none or it is damaged."""
         ...
 
     def put(self, spec: Mapping[str, Any], value: Any) -> None:
-        """Keep a value, which is not None; from when this returns it is there for every later `get`."""
+        """Store a value, which must not be None. Every `get` after this call returns it."""
         ...
 
 
 class MemoryKept:
-    """Kept as long as the process lives."""
+    """A cache in memory, for the lifetime of the process."""
 
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
@@ -34,16 +36,16 @@ class MemoryKept:
         return None if text is None else json.loads(text)
 
     def put(self, spec: Mapping[str, Any], value: Any) -> None:
-        # As text, so that changing the value afterwards changes nothing here, as with a folder.
+        # Stored as text, so that a later change of the object does not change the cache, as with a folder.
         self._values[canonical_json(spec)] = _text_of(value)
 
 
 class FolderKept:
-    """Kept in a folder, one file for each key: `ab/abcdef….json` holds the spec and the value.
+    """A cache in a folder, one file per key: `ab/abcdef….json` holds the spec and the value.
 
-    Files are written whole or not at all, also by several processes at once, each with its checksum. A file
-    that is damaged, or whose spec is another than the one asked for, counts as missing and is written anew;
-    `name_damage` is given the file and a sentence about it.
+    Files are written atomically, with a checksum, and may be written by several processes at once. A file
+    that is damaged or holds another spec than the requested one counts as missing and is written again;
+    `name_damage` is called with the file and a sentence that describes the damage.
     """
 
     def __init__(self, root: Path, name_damage: Callable[[Path, str], None] | None = None) -> None:
@@ -51,7 +53,7 @@ class FolderKept:
         self._name_damage = name_damage
 
     def file_of(self, spec: Mapping[str, Any]) -> Path:
-        """Where the value of a spec lies."""
+        """The file in which the value of a spec is stored."""
         key = key_of(spec)
         return self.root / key[:2] / f"{key}.json"
 
@@ -65,13 +67,15 @@ class FolderKept:
             return None
         except Damaged as error:
             if self._name_damage is not None:
-                self._name_damage(file, f"{file} is damaged ({error}); it is asked or computed again")
+                self._name_damage(
+                    file, f"{file} is damaged ({error}); its value is requested or computed again"
+                )
             return None
         return content.get("value")
 
     def put(self, spec: Mapping[str, Any], value: Any) -> None:
         """Raises StorageError if the folder cannot be written."""
-        # Through text, so that what is kept is what a later `get` reads.
+        # A round trip through text, so that what is stored equals what a later `get` reads.
         content = {"spec": json.loads(canonical_json(spec)), "value": json.loads(_text_of(value))}
         file = self.file_of(spec)
         with writing(file):
@@ -79,7 +83,7 @@ class FolderKept:
 
 
 def _text_of(value: Any) -> str:
-    """JSON of a value; raises ValueError or TypeError for what is not plain JSON, and for None."""
+    """A value as JSON text; raises ValueError or TypeError if it is not plain JSON or is None."""
     if value is None:
-        raise ValueError("None cannot be kept: it stands for a missing value")
+        raise ValueError("None cannot be stored: it stands for a missing value")
     return json.dumps(without_secrets(value), sort_keys=True, allow_nan=False)

@@ -1,7 +1,8 @@
 """Finding tasks: packages named by the entry-point group `abench.tasks`, then folders of files.
 
-Each module is imported by itself; one that cannot be imported is reported, the others are found. So is a
-task whose declaration is wrong: whatever is somebody else's costs itself only.
+A task is a module or a package in one of these packages; names that begin with `_` are helpers. Each module
+is imported separately. A module that cannot be imported and a task with an invalid declaration are reported
+and do not affect other tasks.
 """
 
 import importlib
@@ -21,26 +22,27 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from abench.complaints import option_complaint
+from abench.config.complaints import option_complaint
 from abench.declaration import declaration_problems
 from abench.errors import OptionError, UserError, did_you_mean, short
 from abench.names import name_problem
-from abench.printable import visible
+from abench.sanitize.printable import visible
 from abench.task import Task
 
 
 @dataclass(frozen=True)
 class FoundTask:
-    """A task, or what should have been one: a module that cannot be imported, a wrong declaration."""
+    """A task, a module that cannot be imported, or a task with an invalid declaration."""
 
     name: str
     source: str
-    """Module or file it comes from."""
+    """The module or file that it comes from."""
     task: type[Task] | None
+    """None if the task cannot be used."""
     error: str = ""
-    """Traceback of the import, if it failed."""
+    """The traceback of the import, if it failed."""
     problems: tuple[str, ...] = ()
-    """What is wrong with the declaration, if it is."""
+    """Everything that is wrong with the declaration."""
 
     @property
     def summary(self) -> str:
@@ -51,15 +53,15 @@ class FoundTask:
 
     @property
     def refusal(self) -> str:
-        """Why there is no task, as half a sentence."""
-        return f"{'is declared wrongly' if self.problems else 'cannot be imported'}: {self.summary}"
+        """The reason why the task cannot be used, as part of a sentence."""
+        return f"{'is declared incorrectly' if self.problems else 'cannot be imported'}: {self.summary}"
 
 
 def find_tasks(folders: Sequence[Path] = ()) -> dict[str, FoundTask]:
-    """All tasks by name: installed ones, then those in `folders` (which may replace an installed name).
+    """All tasks by name: installed ones, then those in `folders`, which may replace installed ones.
 
-    What an installed package adds under a name that is taken is listed under its module, with that reason.
-    Raises UserError for a folder that does not exist.
+    If an installed package adds a task under a name that is taken, the task is listed under its module's
+    name, with that reason. Raises UserError for a folder that does not exist.
     """
     found: dict[str, FoundTask] = {}
     for entry in sorted(entry_points(group="abench.tasks"), key=lambda e: (e.name != "abench", e.name)):
@@ -78,14 +80,14 @@ def _add(found: dict[str, FoundTask], each: FoundTask) -> None:
     if taken is None or (each.task is not None and each.task is taken.task):
         found[each.name] = each
     else:
-        problems = () if each.error else (f"the name '{each.name}' is taken by {taken.source}",)
+        problems = () if each.error else (f"the name '{each.name}' is already taken by {taken.source}",)
         found[each.source] = replace(each, name=each.source, task=None, problems=problems)
 
 
 def get_task(name: str, options: Mapping[str, Any], found: Mapping[str, FoundTask]) -> Task:
-    """The task of that name with its options.
+    """The task `name` with the given options.
 
-    Raises UserError with near names, the import error or the option that is wrong.
+    Raises UserError with near names, the import error or the invalid option.
     """
     if name not in found:
         where = sorted({each.source.rpartition(".")[0] or each.source for each in found.values()})
@@ -109,6 +111,8 @@ def _from_package(package: str) -> Iterator[FoundTask]:
         return
     yield from _tasks_in(module)
     for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
+        if info.name.startswith("_"):
+            continue  # a helper that tasks share is not listed, even if it cannot be imported
         full = f"{package}.{info.name}"
         inner = _imported(partial(importlib.import_module, full))
         if isinstance(inner, str):
@@ -141,10 +145,10 @@ def _executed(file: Path) -> ModuleType:
 
 
 def _imported(load: Callable[[], ModuleType]) -> ModuleType | str:
-    """The module, or the traceback of what it raised: a broken plug-in is a row with its error.
+    """The module, or the traceback of its error: a broken plug-in is listed with its error.
 
-    Modules may also call sys.exit or raise an error of their own kind; only Ctrl-C is not theirs. What they
-    print goes to stderr: stdout is abench's answer.
+    A module may also call sys.exit or raise any other exception; only KeyboardInterrupt is passed on. Output
+    of modules goes to stderr, because stdout is reserved for abench's answer.
     """
     try:
         with redirect_stdout(sys.stderr):
@@ -156,7 +160,7 @@ def _imported(load: Callable[[], ModuleType]) -> ModuleType | str:
 
 
 def _tasks_in(module: ModuleType, source: str | None = None) -> Iterator[FoundTask]:
-    """Concrete task classes that a module defines itself (imported ones belong to where they come from)."""
+    """The concrete task classes that a module itself defines; imported ones belong to their own module."""
     place = source or module.__name__
     for variable, value in list(vars(module).items()):
         try:
@@ -164,8 +168,8 @@ def _tasks_in(module: ModuleType, source: str | None = None) -> Iterator[FoundTa
                 continue
             problems = declaration_problems(value)
         except Exception as error:
-            # A class may do anything when it is looked at.
-            problems = [f"{variable} cannot be looked at: {type(error).__name__}: {error}"]
+            # Reading the attributes of a class may run any code.
+            problems = [f"{variable} cannot be inspected: {type(error).__name__}: {error}"]
         if problems:
             yield FoundTask(_row_name(value, variable), place, None, problems=tuple(problems))
         else:
@@ -179,7 +183,7 @@ def _is_own_task(value: object, module: ModuleType) -> bool:
 
 
 def _row_name(value: object, variable: str) -> str:
-    """What a task that cannot be used is listed as: its name, or else the variable that holds it."""
+    """The name under which an unusable task is listed: its own name, or else its variable's."""
     try:
         name = vars(value).get("name")
     except Exception:

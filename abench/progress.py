@@ -1,20 +1,20 @@
-"""What a run says while it works: bars on a terminal, plain lines elsewhere, always to stderr."""
+"""Progress messages of a run, on stderr: bars on a terminal, plain lines elsewhere."""
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO, cast
 
-from abench.printable import printable
-from abench.secrets import hidden
+from abench.sanitize.printable import printable
+from abench.sanitize.secrets import hidden
 from abench.streams import LastingStream
 
 LINE_EVERY_SECONDS = 10.0
 
 
 class Progress(Protocol):
-    """What the runner tells; the default says nothing, so that a library user hears nothing."""
+    """Receives the runner's messages and progress. For library users the default is `Silent`."""
 
     def say(self, message: str) -> None: ...
 
@@ -23,13 +23,13 @@ class Progress(Protocol):
 
 
 class Steps(Protocol):
-    """A piece of work with a known number of steps."""
+    """The progress of work that has a known number of steps."""
 
     def advance_to(self, done: int, detail: str = "") -> None: ...
 
 
 class Silent:
-    """Progress nobody watches."""
+    """Progress that prints nothing."""
 
     def say(self, message: str) -> None:
         pass
@@ -43,7 +43,7 @@ class Silent:
 
 
 class Lines:
-    """Progress for logs: one whole line at a time, no control characters."""
+    """Progress for logs: whole lines without control characters."""
 
     def __init__(self, stream: TextIO | None = None, every: float = LINE_EVERY_SECONDS) -> None:
         self._stream = stream or lasting_stderr()
@@ -69,11 +69,12 @@ class _LineSteps:
             return
         self._last = now
         left = remaining_seconds(done - self._first, self._total - done, now - self._started)
-        self._lines.say(_joined([f"{self._title} {done}/{self._total}", detail, f"{duration(left)} left"]))
+        parts = (f"{self._title} {done}/{self._total}", detail, f"{duration(left)} left")
+        self._lines.say(" · ".join(part for part in parts if part))
 
 
 class Bars:
-    """Progress for a terminal, drawn by rich."""
+    """Progress bars for a terminal, drawn by rich."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -106,27 +107,27 @@ class Bars:
 
 
 def for_stderr() -> Progress:
-    """Bars if stderr is a terminal, lines otherwise, nothing if it was closed."""
+    """Bars if stderr is a terminal, lines if it is not, `Silent` if it was closed."""
     if sys.stderr is None:
         return Silent()
     return Bars() if sys.stderr.isatty() else Lines()
 
 
 def lasting_stderr() -> TextIO:
-    """stderr for progress: what cannot be written is dropped, and a reader that has gone ends the work.
+    """stderr for progress: text that cannot be written is dropped, and a closed reader ends the work.
 
-    Without it an error of the log would count as one of the cell or task that reports its progress.
+    Otherwise, an error in writing the log would count as a failure of the cell or task that reports progress.
     """
     return cast(TextIO, LastingStream(sys.stderr))
 
 
 def remaining_seconds(done: int, left: int, elapsed: float) -> float:
-    """Time left at the pace so far; infinite before the first step."""
+    """Time left at the average pace so far, in seconds; infinite before the first step."""
     return elapsed / done * left if done else float("inf")
 
 
 def duration(seconds: float) -> str:
-    """`8 s`, `3 min 20 s`, `2 h 05 min`; `?` if it is not known."""
+    """A duration as text: `8 s`, `3 min 20 s`, `2 h 05 min`; `?` for infinity."""
     if seconds == float("inf"):
         return "?"
     whole = round(seconds)
@@ -136,7 +137,3 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return " · ".join(part for part in parts if part)

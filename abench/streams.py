@@ -1,4 +1,4 @@
-"""Streams that know what a failure to write means: for an answer the end, for progress nothing."""
+"""Output streams whose failures end the command if an answer is written, and are ignored for progress."""
 
 import errno
 from typing import Any, TextIO
@@ -6,14 +6,14 @@ from typing import Any, TextIO
 from abench.errors import OutputClosed
 
 
-class OutputFailed(Exception):  # noqa: N818 - named as OutputClosed is
-    """An answer could not be written; the message is the system's reason."""
+class OutputFailed(Exception):  # noqa: N818 - named like OutputClosed
+    """An answer could not be written; the message is the reason that the system gives."""
 
 
 class AnswerStream:
-    """A stream for answers. Raises OutputClosed if the reader has gone, OutputFailed if it cannot be written.
+    """A stream for answers. Raises OutputClosed if the reader has closed it, OutputFailed if writing fails.
 
-    An OSError would not tell that it was the output and no file of the run that failed.
+    An OSError would not show whether the output or a file of the run could not be written.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -41,7 +41,7 @@ class AnswerStream:
 
 
 class LastingStream(AnswerStream):
-    """A stream for progress: what cannot be written is dropped, unless it is the reader that has gone."""
+    """A stream for progress. Raises OutputClosed if the reader has closed it; other failures are ignored."""
 
     def _failed(self, error: OSError) -> None:
         _end_if_gone(error)

@@ -1,7 +1,7 @@
-"""YAML as people expect it: no sexagesimal numbers, no booleans spelt `no`, no key given twice.
+"""YAML as people expect it: no sexagesimal numbers, no booleans spelt `no`, no repeated keys.
 
-What a file or an option holds is data from outside: its size, its depth and its kinds of values are bounded,
-so that a wrong file is a sentence at once and never a wait.
+Files and options are untrusted input. Their size, depth and types of values are bounded, so that a wrong file
+is reported at once and never causes a long wait.
 """
 
 import os
@@ -15,14 +15,14 @@ from typing import Any
 import yaml
 
 from abench.errors import UserError, cut, outside_cause, short
-from abench.secrets import notice
+from abench.sanitize.secrets import notice
 
 MOST_BYTES = 1 << 18
-"""Size of the largest file that is read, 256 KiB; a run's configuration has one or two."""
+"""Size of the largest file that is read, 256 KiB; a typical configuration has one or two KiB."""
 _DEEPEST = 30
-"""Levels of lists and mappings inside one another."""
+"""Most levels of nested lists and mappings."""
 _MOST_DIGITS = 100
-"""Digits of a whole number; Python itself refuses from 4,301 on."""
+"""Most digits of a whole number; Python itself rejects more than 4,300."""
 
 KeyPath = tuple[str | int, ...]
 
@@ -30,8 +30,8 @@ KeyPath = tuple[str | int, ...]
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the scalars of YAML 1.2.
 
-    YAML 1.1 reads `1e-3` as a string, `no` as False and `10:30` as 630; it also knows dates, and keys such
-    as `<<` and `=` that mean something else than themselves.
+    YAML 1.1 reads `1e-3` as a string, `no` as False and `10:30` as 630; it also has dates, and keys with a
+    special meaning such as `<<` and `=`.
     """
 
 
@@ -52,7 +52,7 @@ _Loader.add_implicit_resolver(
 
 
 class _Refused(Exception):  # noqa: N818 - never leaves this module
-    """What this reader does not take, and the line (from 1) on which it stands."""
+    """Input that this reader rejects, and the line (from 1) where it is."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any
         key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
         if not isinstance(key, str):
             what = short(key) if isinstance(key_node, yaml.ScalarNode) else f"a {key_node.id}"
-            raise _Refused(line, f"a key must be a text, not {what}; put it in quotes if it is one")
+            raise _Refused(line, f"a key must be text, not {what}; put it in quotes if it is meant as text")
         if key in seen:
             raise _Refused(line, f"{short(key)} is given twice (first on line {seen[key]})")
         seen[key] = line
@@ -88,18 +88,18 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 @dataclass(frozen=True)
 class Document:
-    """A mapping that was read, and where each of its keys stands."""
+    """A mapping that was read, and the line of each of its keys."""
 
     where: str
-    """File or option that it comes from."""
+    """The file or option that it comes from."""
     values: Mapping[str, Any]
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
-    """Line (from 1) of each key and item; empty for what has no lines."""
+    """Line (from 1) of each key and item; empty if the document is not a file."""
     says: KeyPath = ()
-    """The one key that `where` names itself, such as that of `--set training.tokens`; empty for a file."""
+    """The key that `where` itself names, e.g. that of `--set training.tokens`; empty for a file."""
 
     def place(self, path: KeyPath) -> str | None:
-        """`file:line` of the key or item at `path`; None if the document does not hold it."""
+        """`file:line` of the key or item at `path`; None if the document does not contain it."""
         value: Any = self.values
         for step in path:
             if isinstance(value, Mapping):
@@ -119,7 +119,7 @@ def parse(text: str, where: str) -> Any:
 
 
 def parse_mapping(text: str, where: str) -> Document:
-    """The mapping that a text holds, with the lines of its keys; UserError if it is something else."""
+    """The mapping in a text, with the lines of its keys; UserError if the text is anything else."""
     value, lines = _read(text, where)
     if not isinstance(value, dict):
         raise UserError(f"{where} must hold a mapping of keys to values, not {_kind(value)}")
@@ -127,9 +127,9 @@ def parse_mapping(text: str, where: str) -> Document:
 
 
 def read_mapping(path: Path) -> Document:
-    """The mapping a YAML file holds; UserError if the file is missing, unreadable or something else.
+    """The mapping in a YAML file; UserError if the file is missing, unreadable or holds anything else.
 
-    What looks like a key in it is kept out of all output from then on.
+    Text in it that looks like a secret is hidden in all later output.
     """
     text = read_text(path)
     notice(text)
@@ -137,12 +137,12 @@ def read_mapping(path: Path) -> Document:
 
 
 def read_text(path: Path) -> str:
-    """The text of a regular file of at most MOST_BYTES in UTF-8, with or without a byte-order mark.
+    """The text of a regular UTF-8 file of at most MOST_BYTES, with or without a byte-order mark.
 
-    Raises UserError for any other: a folder, a pipe or device, which might never end, or a file of a model.
+    Raises UserError for anything else: a folder, a pipe or device, which might never end, or model weights.
     """
     try:
-        # Opening a pipe would wait for whoever writes to it.
+        # Without O_NONBLOCK, opening a pipe would wait for a process that writes to it.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb") as file:
             kind = os.fstat(handle).st_mode
@@ -155,12 +155,12 @@ def read_text(path: Path) -> str:
     if content is None:
         raise UserError(f"{path} cannot be read: it is not a regular file")
     if len(content) > MOST_BYTES:
-        raise UserError(f"{path} is larger than {MOST_BYTES >> 10} KiB, which no configuration is")
+        raise UserError(f"{path} is larger than {MOST_BYTES >> 10} KiB, too large for a configuration")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}:{line} cannot be read: it is not text in UTF-8") from error
+        raise UserError(f"{path}:{line} cannot be read: it is not UTF-8 text") from error
 
 
 def _read(text: str, where: str) -> tuple[Any, dict[KeyPath, int]]:
@@ -183,7 +183,7 @@ def _read(text: str, where: str) -> tuple[Any, dict[KeyPath, int]]:
 
 
 def _check_events(text: str) -> None:
-    """Refuse what would take long or too much: great depth, and references that multiply what is there."""
+    """Reject what could take too long or too much memory: deep nesting, and aliases that multiply content."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         line = event.start_mark.line + 1 if event.start_mark else 1
@@ -192,12 +192,12 @@ def _check_events(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _DEEPEST:
-            raise _Refused(line, f"more than {_DEEPEST} levels of lists and mappings inside one another")
+            raise _Refused(line, f"more than {_DEEPEST} levels of nested lists and mappings")
         if getattr(event, "anchor", None) is not None:
-            raise _Refused(line, "anchors (&name) and aliases (*name) are not supported: write the value out")
+            raise _Refused(line, "anchors (&name) and aliases (*name) are not supported; repeat the value")
         tag = getattr(event, "tag", None)
         if tag is not None:
-            raise _Refused(line, f"tags such as {cut(str(tag), 40)} are not supported; quotes make a text")
+            raise _Refused(line, f"tags such as {cut(str(tag), 40)} are not supported; use quotes for text")
 
 
 def _lines(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
@@ -224,4 +224,4 @@ def _problem(error: yaml.YAMLError) -> str:
 
 
 def _kind(value: object) -> str:
-    return {"NoneType": "nothing", "str": "a text", "list": "a list"}.get(type(value).__name__, "a number")
+    return {"NoneType": "nothing", "str": "text", "list": "a list"}.get(type(value).__name__, "a number")

@@ -1,9 +1,9 @@
-"""Seconds of the absorption task and of sae-bench's evaluation, on the same model, words and SAEs.
+"""Time of the absorption task against sae-bench's evaluation, on the same model, words and SAEs.
 
-sae-bench is called from k-sparse probing to its table of letters, with its own settings (no kept codes, ten
-sizes of probe, all letters) and the same batches and epochs. It is given the residual stream of the probe's
-words, as it would find it in its cache after the first SAE; at absorption it runs the model itself. What both
-do once for all SAEs is listed apart. `--widths` and `--repeat` change the sizes.
+sae-bench runs from k-sparse probing to its table of letters, with its own settings (no cached codes, ten
+sizes of probe, all letters) and the same batches and epochs. It receives the residual stream of the probe's
+words, as it would find it in its cache after the first SAE; for absorption it runs the model itself. Work
+that both do once for all SAEs is listed separately. `--widths` and `--repeat` change the sizes.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from abench.tasks.absorption import Absorption, Spelled
-from abench.tasks.spelling import TINY
+from abench.tasks.absorption.spelling import TINY
 from common import machine, table
 
 from abench import Context, LanguageModel, SplitSAE
@@ -28,7 +28,7 @@ CONTEXT = Context(SITE, EvaluationSpec(), DataSpec(source="tinyworld", dataset=N
 
 
 class Hooked:
-    """The part of a HookedTransformer that sae-bench's absorption calls, on abench's model."""
+    """The interface of a HookedTransformer that sae-bench's absorption needs, on abench's model."""
 
     tokenizer = "any"
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: machine and versions, whole-process timing, Markdown tables."""
+"""Code shared by the benchmarks: machine and versions, whole-process timing, Markdown tables."""
 
 import os
 import platform
@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from abench.provenance import package_versions
+from abench.runs.provenance import package_versions
 
 
 def machine() -> str:
-    """One line about the machine and the packages a figure was measured with."""
+    """One line about the machine and the package versions of a measurement."""
     model = next(
         (
             line.partition(":")[2].strip()

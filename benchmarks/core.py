@@ -1,7 +1,7 @@
-"""The core task against sae-bench's core evaluation: same model, tokens and SAEs.
+"""Time of the core task against sae-bench's core evaluation, on the same model, tokens and SAEs.
 
-sae-bench's `run_evals` is called with all its measurements, on abench's model behind the calls it makes of a
-HookedTransformer. It evaluates each SAE by itself; abench makes the clean and the ablated passes once.
+sae-bench's `run_evals` is called with all its measurements, on abench's model with the interface of a
+HookedTransformer. It evaluates each SAE separately; abench runs the clean and the ablated passes once.
 `python benchmarks/core.py [--saes 8] [--width 2048] [--rows 160] [--repeat 3]`.
 """
 
@@ -31,7 +31,7 @@ DATA = DataSpec(source="tinyworld", dataset=None)
 
 
 class Hooked:
-    """The part of a HookedTransformer that sae-bench's core evaluation calls, on abench's model."""
+    """The interface of a HookedTransformer that sae-bench's core evaluation needs, on abench's model."""
 
     def __init__(self, lm: LanguageModel) -> None:
         self._lm = lm
@@ -57,7 +57,7 @@ class Hooked:
 
 
 class Tokens:
-    """The part of an ActivationsStore that it calls: the same rows from the start."""
+    """The interface of an ActivationsStore that it needs: the same rows from the start."""
 
     store_batch_size_prompts, context_size = BATCH, CONTEXT
 

@@ -1,9 +1,10 @@
-"""What a training step costs on a GPU, by the way it takes, beside other libraries' steps.
+"""Time of a training step on a GPU, by implementation, against other libraries' steps.
 
     python benchmarks/cuda_step.py [--quick] [--output FILE]
 
-As train_step.py, with the device waited for before and after every step. The ways of abench's TopK step: its
-own (Triton), torch's sparse products, and dense products of codes that are mostly zeros. Needs a CUDA device.
+As train_step.py, but synchronises with the device before and after every step. The implementations of
+abench's TopK step are its own Triton kernels, torch's sparse products, and dense products of codes that are
+mostly zeros. Needs a CUDA device.
 """
 
 import argparse
@@ -17,8 +18,8 @@ from torch import Tensor
 from train_step import Times, activations, milliseconds, problems, ratio, take_turns
 from train_step_contenders import Problem, dictionary_learning, floor, ours, sae_lens, sparsify
 
-from abench.provenance import package_versions
-from abench.steps.codes import SparseCodes
+from abench.kernels.sparse_codes import SparseCodes
+from abench.runs.provenance import package_versions
 from abench.variants import SAEShape
 
 SHAPES = {
@@ -30,7 +31,7 @@ SHAPES = {
 
 
 class DenseProducts(SparseCodes):
-    """Sparse codes whose products are taken with zeros and all."""
+    """Sparse codes that are multiplied as dense matrices, including their zeros."""
 
     def decode(self, values: Tensor, weight: Tensor) -> Tensor:
         return self._dense(values) @ weight
@@ -56,7 +57,7 @@ class DenseProducts(SparseCodes):
 
 
 def ways(shape: SAEShape, tokens: int, turns: int) -> str:
-    """The ways a TopK step can take, and other libraries' steps."""
+    """The implementations of a TopK step, and other libraries' steps."""
     problem = Problem("topk", shape, activations(shape, tokens))
     low = replace(problem, precision="bfloat16")
     makers: dict[str, Callable[[], Callable[[], object] | None]] = {
@@ -79,7 +80,7 @@ def ways(shape: SAEShape, tokens: int, turns: int) -> str:
             rows.append([name, f"not installed ({error})", "—"])
             continue
         if step is not None:
-            # One after the other: two large SAEs at a time need not fit, and a GPU is not disturbed.
+            # One after the other, because two large SAEs may not fit and a GPU has no other load.
             times |= {name: take_turns({name: step}, turns)[name]}
             rows.append([name, milliseconds(times, name), ratio(times, name)])
         del step
@@ -99,7 +100,7 @@ def variants(shape: SAEShape, tokens: int, turns: int) -> str:
 
 
 def profile(shape: SAEShape, tokens: int) -> str:
-    """Where the time of abench's TopK step goes."""
+    """A profile of abench's TopK step."""
     step = ours(Problem("topk", shape, activations(shape, tokens)))
     step()
     with torch.profiler.profile() as profiler:

@@ -1,4 +1,4 @@
-"""The default run, everything included, and the same command again."""
+"""Time of the whole default run, and of the same command again."""
 
 import tempfile
 

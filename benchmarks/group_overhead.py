@@ -1,6 +1,6 @@
-"""What a group of 6 SAEs costs beyond its pure steps: model passes, shuffling, bookkeeping, checkpoints.
+"""Overhead of a group of 6 SAEs beyond its training steps: forward passes, shuffling, checkpoints, and so on.
 
-The steps are timed twice: inside the whole training of a group, and alone on batches that lie in memory.
+The steps are timed twice: within the whole training of a group, and alone on batches in memory.
 """
 
 import tempfile
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from common import machine, table
 
-from abench.activations import ActivationStream
-from abench.catalogue import find_model, local_commit
 from abench.config import load_run
-from abench.group_training import train_missing
-from abench.models import LanguageModel
-from abench.plan import Plan, make_plan
+from abench.data.activations import ActivationStream
+from abench.lm.catalogue import find_model, local_commit
+from abench.lm.models import LanguageModel
 from abench.plugins import find_tasks, get_task
 from abench.progress import Silent
-from abench.store import Store
+from abench.results.store import Store
+from abench.runs.group_training import train_missing
+from abench.runs.plan import Plan, make_plan
 from abench.tinyworld import MODEL_DIR
-from abench.training import SAETrainer
+from abench.training.trainer import SAETrainer
 from abench.variants import SAEShape, get_variant
 
 TOKENS = 409_600
@@ -43,7 +43,7 @@ def whole_group(plan: Plan, lm: LanguageModel) -> float:
 
 
 def pure_steps(plan: Plan, lm: LanguageModel) -> float:
-    """Seconds of the steps alone, on the same batches, each SAE by itself."""
+    """Seconds of the steps alone, on the same batches, for each SAE separately."""
     spec = plan.config.training
     stream = ActivationStream(lm, plan.groups[0].site, plan.data, spec, context=plan.model.context)
     batches = [batch.clone() for batch in islice(stream.batches(), spec.steps)]
@@ -65,7 +65,7 @@ def main() -> None:
         pure, whole = pure_steps(plan, lm), whole_group(plan, lm)
         rows.append([repetition + 1, f"{pure:.1f} s", f"{whole:.1f} s", f"{whole / pure:.2f}"])
     print(table(["repetition", "pure steps of 6 SAEs", "the whole group", "ratio"], rows))
-    print(f"\n{TOKENS:,} tokens an SAE. {machine()}")
+    print(f"\n{TOKENS:,} tokens per SAE. {machine()}")
 
 
 main()

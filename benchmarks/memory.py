@@ -1,4 +1,4 @@
-"""Peak memory of a run against the number of training tokens: it is bounded by the buffer."""
+"""Peak memory of a run for several numbers of training tokens; the buffer should bound it."""
 
 import json
 import subprocess

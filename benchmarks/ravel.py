@@ -1,8 +1,8 @@
-"""RAVEL's mask training against sae-bench's own step, and what a second SAE costs after the first.
+"""Time of RAVEL's mask training against sae-bench's own step, and of a second SAE after the first.
 
-The same pairs, SAE and model. sae-bench's step is its MDBM module as its `train_mdbm` calls it, with the
-model's weights as it leaves them (not frozen); only its hooks are shown tuples, which transformers 5's layers
-no longer return. CPU time, medians of interleaved turns.
+Both use the same pairs, SAE and model. sae-bench's step is its MDBM module as called by its `train_mdbm`,
+with the model's weights not frozen, as in sae-bench; the only change is that its hooks receive tuples, which
+the layers of transformers 5 no longer return. Times are CPU times, medians of interleaved turns.
 """
 
 import os
@@ -16,9 +16,9 @@ os.environ.setdefault("JAXTYPING_DISABLE", "1")
 
 import torch
 from abench.tasks.ravel import Ravel
-from abench.tasks.ravel_bank import Bank
-from abench.tasks.ravel_mask import Fit, learn_mask
-from abench.tasks.ravel_pairs import Pair
+from abench.tasks.ravel.bank import Bank
+from abench.tasks.ravel.mask import Fit, learn_mask
+from abench.tasks.ravel.pairs import Pair
 from common import machine, table
 from torch.nn.functional import cross_entropy
 
@@ -39,7 +39,7 @@ def new_sae(d: int, width: int) -> Any:
 
 
 def larger_model() -> LanguageModel:
-    """Eight blocks of width 512 with random weights: more of a model, less of everything else."""
+    """Eight blocks of width 512 with random weights, in which the model dominates the cost."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     tiny = LanguageModel.load(MODEL_DIR, name="tiny")
@@ -49,7 +49,7 @@ def larger_model() -> LanguageModel:
 
 
 def tiny_pairs(lm: LanguageModel, tiny: LanguageModel, site: str) -> tuple[Bank, list[Pair]]:
-    """The tiny world's pairs about countries of cities, whatever the model makes of them."""
+    """The tiny world's pairs about the countries of cities, whether or not the model knows the answers."""
     task = Ravel(attributes={"city": ("country", "language")})
     context = Context(site_name(1), EvaluationSpec(), DataSpec(source="tinyworld", dataset=None), 128)
     prepared = task.prepare(tiny, context)
@@ -76,7 +76,7 @@ def their_steps(
         return {"input_ids": tokens, "attention_mask": mask}
 
     def places(numbers: list[int]) -> torch.Tensor:
-        """From the end, because padding stands on the left."""
+        """Positions from the end, because padding is on the left."""
         known = [bank.known[number] for number in numbers]
         return torch.tensor([each.position - len(each.row) for each in known])
 
@@ -95,7 +95,7 @@ def their_steps(
 
 @contextmanager
 def as_sae_bench_finds_it(lm: LanguageModel) -> Iterator[None]:
-    """Layers whose hooks see tuples, and weights that ask for gradients."""
+    """Make hooks receive tuples and weights require gradients, as sae-bench expects."""
     from sae_bench.sae_bench_utils import activation_collection
 
     class Layer:
@@ -103,7 +103,7 @@ def as_sae_bench_finds_it(lm: LanguageModel) -> Iterator[None]:
             self._layer = lm.model.get_decoder().layers[number]
 
         def register_forward_hook(self, hook: Any) -> Any:
-            # A copy, because the hook writes into what the next layer's gradient needs.
+            # A copy, because the hook writes into a tensor that the next layer's gradient needs.
             return self._layer.register_forward_hook(lambda m, i, o: hook(m, i, (o.clone(),))[0])
 
     before, activation_collection.get_module = activation_collection.get_module, lambda _, n: Layer(n)
@@ -137,7 +137,7 @@ def step_row(lm: LanguageModel, tiny: LanguageModel, layer: int, width: int) -> 
 
 
 def sae_rows(lm: LanguageModel) -> list[list[object]]:
-    """CPU seconds of preparing, and of scoring one SAE after another, with the task's defaults."""
+    """CPU seconds of `prepare`, and of scoring one SAE after another, with the task's defaults."""
     task, saes = Ravel(), [new_sae(lm.d_model, 2048) for _ in range(3)]
     context = Context(site_name(1), EvaluationSpec(), DataSpec(source="tinyworld", dataset=None), 128)
     prepared: list[Any] = []

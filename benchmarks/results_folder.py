@@ -1,8 +1,8 @@
-"""What `abench status`, `abench report` and a cached `abench run` cost on a results folder of many cells.
+"""Time and memory of `abench status`, `abench report` and a cached `abench run` on a large results folder.
 
-The folder is made through the store's own writer: SAEs of small files, cells with scores of `core` and of
-tasks made up here. Importing torch is measured before each command, since the speed of a machine changes: the
-ratio of the two is what counts. Each command runs in a process of its own; its peak memory is that process's.
+The folder is written by the store itself: SAEs with small files, and cells with scores of `core` and of tasks
+made up here. The import of torch is measured before each command, because the speed of a machine varies; the
+ratio of the two times is the result. Each command runs in a separate process, whose peak memory is reported.
 """
 
 import os
@@ -19,19 +19,20 @@ from typing import NamedTuple
 
 from common import machine, table
 
-from abench.catalogue import recorded
-from abench.cli.options import plan_of
-from abench.plan import Cell, Plan, SAEJob
-from abench.provenance import provenance
-from abench.sealed import manifest_of
-from abench.store import CURVE_FILE, Record, SAERecord, Store
+from abench.lm.catalogue import recorded
+from abench.results.jobs import Cell, SAEJob
+from abench.results.store import CURVE_FILE, Record, SAERecord, Store
+from abench.runs.plan import Plan
+from abench.runs.planner import RunRequest, plan_run
+from abench.runs.provenance import provenance
+from abench.storage.sealed import manifest_of
 
 CELLS = 20_000
 TASKS = 9
 SEEDS = 20
-"""Per variant, k and width."""
+"""Seeds per variant, k and width."""
 ROWS = 200
-"""Of a training curve."""
+"""Points of a training curve."""
 TURNS = 3
 
 TASK_FILE = '''
@@ -69,15 +70,14 @@ def grid(folder: Path) -> dict[str, object]:
 
 
 def words(options: dict[str, object], folder: Path) -> list[str]:
-    """The same as a command line."""
+    """The same options as a command line."""
     values = {name: ",".join(map(str, value)) for name, value in options.items()}  # type: ignore[call-overload]
     given = [word for name, value in values.items() for word in (f"--{name}", value)]
     return [*given, "--tasks-dir", str(folder / "tasks"), "--results", str(folder / "results")]
 
 
 def plan(options: dict[str, object], folder: Path) -> Plan:
-    asked = {"config": None, "options": options, "assignments": (), "tasks_dirs": (folder / "tasks",)}
-    return plan_of(asked, fetch=False)
+    return plan_run(RunRequest(options=options, tasks_dirs=(folder / "tasks",)), fetch=False, say=print)
 
 
 def fill(whole: Plan, folder: Path) -> None:
@@ -127,7 +127,7 @@ class Cost(NamedTuple):
 
 
 def measured(arguments: list[str]) -> Cost:
-    """What one Python process costs; raises CalledProcessError if it fails."""
+    """The cost of one Python process; raises CalledProcessError if it fails."""
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-P", *arguments], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
@@ -138,7 +138,7 @@ def measured(arguments: list[str]) -> Cost:
 
 
 def row(name: str, costs: Sequence[tuple[Cost, Cost]]) -> list[str]:
-    """A command's medians; `costs` are those of importing torch and of the command, turn by turn."""
+    """A command's medians; `costs` has the costs of importing torch and of the command for each turn."""
     ratios = [command.wall / torch.wall for torch, command in costs]
     cpu_ratios = [command.cpu / torch.cpu for torch, command in costs]
     return [

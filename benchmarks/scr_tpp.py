@@ -1,7 +1,7 @@
-"""SCR and TPP against sae-bench's own functions, on the same activations, probes and SAEs.
+"""Time of SCR and TPP against sae-bench's own functions, on the same activations, probes and SAEs.
 
-sae-bench is handed the activations and its trained probes, so only what it does for each SAE is timed: the
-effects and the ablations. abench's time for an SAE is what it adds to `prepare`, and `score`.
+sae-bench receives the activations and its trained probes, so only its work per SAE is timed: the effects and
+the ablations. abench's time per SAE is its share of `prepare`, plus `score`.
 `python benchmarks/scr_tpp.py [WIDTH [TRAIN [TEST]]]`.
 """
 
@@ -47,7 +47,7 @@ def context_of(saes: Sequence[Any]) -> Context:
 
 
 def ours(task: Task, lm: LanguageModel, saes: Sequence[Any]) -> float:
-    """CPU seconds of preparing and scoring so many SAEs."""
+    """CPU seconds of preparing and scoring the given SAEs."""
     started = time.process_time()
     prepared = task.prepare(lm, context_of(saes))
     for sae in saes:
@@ -69,14 +69,14 @@ def activations(lm: LanguageModel, groups: Mapping[Any, Sequence[str]]) -> dict[
 
 
 def sae_benchs(acts: tuple[dict[str, Tensor], dict[str, Tensor]], *, scr: bool) -> Callable[[Any], float]:
-    """CPU seconds of sae-bench's part for one SAE, as a function of the SAE."""
+    """A function that returns the CPU seconds of sae-bench's work for an SAE."""
     from sae_bench.evals.scr_and_tpp import main
     from sae_bench.evals.sparse_probing.probe_training import Probe
     from sae_bench.sae_bench_utils.dataset_info import PAIRED_CLASS_KEYS
 
     train, test = acts
     classes = list(PAIRED_CLASS_KEYS) if scr else list(train)
-    # What a probe has learned does not change what it costs.
+    # The cost does not depend on what a probe has learned.
     probes = {name: Probe(next(iter(train.values())).shape[-1], torch.float32) for name in classes}
 
     def seconds(sae: Any) -> float:
@@ -90,7 +90,7 @@ def sae_benchs(acts: tuple[dict[str, Tensor], dict[str, Tensor]], *, scr: bool) 
 
 
 def tpp_activations(lm: LanguageModel, train: int, test: int) -> Any:
-    from abench.tasks.labelled import labelled
+    from abench.tasks._shared.labelled import labelled
 
     data = labelled(DATA_SET, context_of(()), train=train, test=test)
     return tuple(activations(lm, half) for half in (data.train, data.test))
@@ -98,7 +98,7 @@ def tpp_activations(lm: LanguageModel, train: int, test: int) -> Any:
 
 def scr_activations(lm: LanguageModel, train: int, test: int) -> Any:
     """The six groups of one pair of classes."""
-    from abench.tasks.labelled import TINY_PAIRS, quadrants
+    from abench.tasks._shared.labelled import TINY_PAIRS, quadrants
 
     data = quadrants(DATA_SET, TINY_PAIRS[DATA_SET][0], context_of(()), train=train, test=test)
     halves = []
@@ -118,13 +118,13 @@ def scr_activations(lm: LanguageModel, train: int, test: int) -> Any:
 
 
 def measured(name: str, lm: LanguageModel, width: int, train: int, test: int) -> list[str]:
-    """Of one task, on one data set: a row of the table."""
+    """A row of the table: one task on one data set."""
     options = {"datasets": [DATA_SET], "train": train, "test": test}
     task, saes = get_task(name, options, find_tasks()), random_saes(width, 2, lm.d_model)
     scr = name == "scr"
     acts = (scr_activations if scr else tpp_activations)(lm, train, test)
     theirs = sae_benchs(acts, scr=scr)
-    # sae-bench is timed on one of the pairs of classes, abench on all of the data set.
+    # sae-bench is timed on one pair of classes, abench on the whole data set.
     parts = len(task.prepare(lm, context_of(()))) if scr else 1
     turns = [
         [ours(task, lm, saes[:n]) for n in (0, 1, 2)] + [theirs(saes[0]) * parts] for _ in range(REPETITIONS)

@@ -1,9 +1,9 @@
-"""The six feature tasks at their defaults on the bundled model: one SAE, eight, and what a further one costs.
+"""Time of the six feature tasks at their defaults on the bundled model, for one SAE, eight, and one more.
 
     python benchmarks/six_tasks.py [--width 2048] [--layer 1] [--tasks all six]
 
-The SAEs are trained first, on little text, and not timed: two seeds of four variants, one of them signed,
-which is scored in both views. Every task is timed as a whole process, `abench run`, on its own.
+The SAEs are trained first, on little text, and not timed: two seeds of four variants, of which one is signed
+and scored in both views. Every task is timed as a separate process, `abench run`.
 """
 
 import argparse
@@ -33,13 +33,13 @@ def main() -> None:
         start, _ = timed(abench("run", *runs[1], "--tasks", "core", "--limit", "4"))
         for task in options.tasks.split(","):
             one, eight = (timed(abench("run", *run, "--tasks", task))[0] - start for run in runs.values())
-            # The two signed ones are scored in two views: ten scores in all.
+            # The two signed SAEs are scored in two views, so there are ten scores.
             rows.append([task, f"{one:.0f} s", f"{eight:.0f} s", f"{(eight - one) / 9 / one:.0%}"])
             totals = [totals[0] + one, totals[1] + eight]
             print(*rows[-1], flush=True)
     rows.append(["all six", *(f"{total:.0f} s" for total in totals), ""])
     print(table(["task", "one SAE", "eight SAEs", "one more score / one SAE"], rows))
-    print(f"\nStarting and reporting, {start:.0f} s a process, is taken off. {machine()}")
+    print(f"\nTimes exclude starting and reporting, {start:.0f} s per process. {machine()}")
 
 
 if __name__ == "__main__":

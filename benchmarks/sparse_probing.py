@@ -1,10 +1,10 @@
-"""What sparse probing costs, beside sae-bench's own run on the same model, texts and SAEs.
+"""Time of sparse probing against sae-bench's own run on the same model, texts and SAEs.
 
     python benchmarks/sparse_probing.py [--width 8192] [--texts 4000] [--saes 3] [--repetitions 3]
 
-Both take the tiny world's texts through the bundled model; sae-bench is called as its `run_eval_single_sae`
-calls its functions, with the model's activations kept from the first SAE on (sae-bench keeps them on disk,
-here they lie in memory, which favours it). Ratios are within one repetition.
+Both run the tiny world's texts through the bundled model. sae-bench's functions are called as in its
+`run_eval_single_sae`, with the model's activations cached from the first SAE on (sae-bench caches them on
+disk; here they are in memory, which favours it). Ratios are within one repetition.
 """
 
 import argparse
@@ -25,7 +25,7 @@ os.environ["TQDM_DISABLE"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import torch
-from abench.tasks.labelled import labelled, probing_data_sets
+from abench.tasks._shared.labelled import labelled, probing_data_sets
 from common import machine, table
 from probe_oracle import activations
 from sae_bench.evals.sparse_probing import probe_training
@@ -44,7 +44,7 @@ Halves = list[dict[str, Any]]
 
 
 def ours(lm: LanguageModel, saes: list[Any], texts: int, context: int) -> Callable[[], object]:
-    """The task on some SAEs, in the native view."""
+    """The task on the given SAEs, in the native view."""
     ctx = Context(SITE, EvaluationSpec(), DATA, context, saes=tuple(saes))
     options = {"train_texts": texts, "test_texts": texts // 4, "context": context}
     task = get_task("sparse_probing", options, find_tasks())
@@ -59,7 +59,7 @@ def ours(lm: LanguageModel, saes: list[Any], texts: int, context: int) -> Callab
 def theirs(
     lm: LanguageModel, saes: list[Any], texts: int, context: int, *, whole: bool
 ) -> Callable[[], object]:
-    """sae-bench's run: `whole` includes its probe of all latents, which abench does not train.
+    """sae-bench's run; `whole` includes its probe on all latents, which abench does not train.
 
     sae-bench pads every text to the context and encodes the padding too.
     """

@@ -1,4 +1,4 @@
-"""How long `abench --help` takes, beside a Python that does nothing."""
+"""Time of `abench --help` against a Python process that does nothing."""
 
 import statistics
 import sys

@@ -1,8 +1,8 @@
-"""A steered forward pass, and steered generation, against plain ones.
+"""Time of a steered forward pass and of steered generation against the plain ones.
 
-CPU time; plain and steered take turns, and the ratios are medians over the turns of the ratios within a
-turn. Every turn clamps another latent: of the top-k SAEs, a latent that is often among the k largest costs
-more. Weights of the SAEs are random, their b_dec is the mean of the residual stream.
+Times are CPU times. Plain and steered work alternate, and the ratios are medians over the turns of the ratios
+within a turn. Every turn clamps another latent, because in top-k SAEs a latent that is often among the k
+largest costs more. The weights of the SAEs are random; their b_dec is the mean of the residual stream.
 """
 
 import statistics
@@ -26,7 +26,7 @@ ROWS, TOKENS, NEW, TURNS = 4, 128, 16, 9
 
 
 Make = Callable[[int], Intervention]
-"""An intervention on the latent with this number."""
+"""An intervention on the latent with this index."""
 
 
 def top_k(variant: str, mean: torch.Tensor, width: int, k: int) -> Any:
@@ -55,7 +55,7 @@ def interventions(mean: torch.Tensor, width: int, k: int) -> dict[str, Make]:
 
 
 def larger_model() -> LanguageModel:
-    """Eight blocks of width 512 with random weights: more of a model, less of everything else."""
+    """Eight blocks of width 512 with random weights, in which the model dominates the cost."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     tiny = LanguageModel.load(MODEL_DIR, name="tiny")
@@ -73,7 +73,7 @@ def cpu_ms(work: Callable[[], Any]) -> float:
 def ratios(
     lm: LanguageModel, site: str, steer: Mapping[str, Make], work: Callable[[], Any], width: int
 ) -> tuple[float, dict[str, float]]:
-    """Milliseconds of the plain work, and the ratio of each steered one to it."""
+    """Milliseconds of the plain work, and the ratio of each steered work to it."""
     plain: list[float] = []
     found: dict[str, list[float]] = {name: [] for name in steer}
     work()

@@ -1,10 +1,10 @@
-"""What a training step costs, beside other libraries' steps and beside the least it can cost.
+"""Time of a training step against other libraries' steps and against a lower bound.
 
     python benchmarks/train_step.py [--quick] [--threads 2] [--output benchmarks/train_step]
 
-All contenders of a row take turns, one step each, so that whatever else the machine does hits them alike; the
+All contenders of a row take turns, one step each, so that other load on the machine affects them equally; the
 ratios are medians over the turns of the ratios within a turn. Other libraries are optional: `pip install
-eai-sparsify dictionary-learning`. With --output a table (.md) and a figure (.png) are written.
+eai-sparsify dictionary-learning`. --output writes a table (.md) and a figure (.png).
 """
 
 import argparse
@@ -32,7 +32,7 @@ DEFAULT_RUN = SAEShape(d_in=128, width=2048, k=16)
 
 
 def take_turns(steps: Mapping[str, Callable[[], object]], turns: int) -> Times:
-    """Seconds of each step, one list entry a turn, after one turn to warm up."""
+    """Seconds of each step, with one list entry per turn, after one warm-up turn."""
     times: Times = {name: [] for name in steps}
     for turn in range(turns + 1):
         for name, step in steps.items():
@@ -46,13 +46,13 @@ def take_turns(steps: Mapping[str, Callable[[], object]], turns: int) -> Times:
 
 
 def wait_for_device() -> None:
-    """Until all that was asked of a GPU is done."""
+    """Wait until all work on a GPU is done."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
 def ratio(times: Times, name: str, to: str = "abench") -> str:
-    """How many times as long one step takes as another."""
+    """The ratio of the times of two steps."""
     if name not in times or to not in times:
         return "—"
     return f"{statistics.median(a / b for a, b in zip(times[name], times[to], strict=True)):.2f}"
@@ -63,7 +63,7 @@ def milliseconds(times: Times, name: str) -> str:
 
 
 def contenders(problem: Problem, absent: set[str]) -> dict[str, Callable[[], object]]:
-    """The steps to compare; the names of libraries that are not installed are added to `absent`."""
+    """The steps to compare; names of libraries that are not installed are added to `absent`."""
     steps: dict[str, Callable[[], object]] = {"abench": ours(problem)}
     for name, make in OTHERS.items():
         try:
@@ -110,7 +110,7 @@ def activations(shape: SAEShape, tokens: int) -> Tensor:
 
 
 def growth(shape: SAEShape, tokens: int, turns: int, quick: bool) -> dict[str, list[tuple[float, Times]]]:
-    """Times of ours and sae-lens's TopK step against width, k and the number of SAEs."""
+    """Times of abench's and sae-lens's TopK step against width, k and the number of SAEs."""
     batch = activations(shape, tokens)
     widths = [1024, 2048, 4096] if quick else [2048, 4096, 8192, 16384, 32768, 65536]
     ks = [8, 16, 32] if quick else [8, 16, 32, 64, 128, 256]

@@ -8,37 +8,37 @@ import torch
 from torch import Tensor
 
 from abench.config import TrainingSpec
-from abench.steps.codes import SparseCodes
-from abench.steps.routes import codes_class
-from abench.steps.topk import TopKStep
-from abench.training import SAETrainer
+from abench.kernels.routes import codes_class
+from abench.kernels.sparse_codes import SparseCodes
+from abench.training.steps.topk import TopKStep
+from abench.training.trainer import SAETrainer
 from abench.variants import SAEShape, get_variant
 
 from sae_lens.config import LoggingConfig, SAETrainerConfig  # isort: skip - abench makes it importable
 from sae_lens.training.sae_trainer import SAETrainer as LensTrainer  # isort: skip
 
 RATE = 1e-7
-"""So small that hundreds of steps do not change what a step has to do."""
+"""So small that hundreds of steps do not change the work of a step."""
 FOREVER = 10**12
 PENALISED = {"relu", "gated", "jumprelu"}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What all contenders are given."""
+    """The inputs that all contenders share."""
 
     variant: str
     shape: SAEShape
     batch: Tensor
     """Activations [tokens, d_in]."""
     dead: int = 0
-    """Latents that count as dead."""
+    """Number of latents that count as dead."""
     sparse: bool = False
-    """For penalised variants: encoder biases as after training, with k latents active on average."""
+    """For penalised variants: whether encoder biases are as after training, with k active on average."""
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def prepare(self, weights: Tensor, bias: Tensor, level: float = 0.0) -> None:
-        """Make latents dead, or k of them active: those whose pre-activation is above the level."""
+        """Make latents dead, or set biases so that k latents have a pre-activation above the level."""
         with torch.no_grad():
             weights[:, : self.dead] = 0
             if self.sparse:
@@ -48,7 +48,7 @@ class Problem:
 
 
 def ours(problem: Problem, codes: type[SparseCodes] | None = None) -> Callable[[], object]:
-    """abench as installed, or with other products of the active latents."""
+    """abench as installed, or with another implementation of the products of active latents."""
     spec = TrainingSpec(
         tokens=FOREVER,
         batch_size=len(problem.batch),
@@ -66,7 +66,7 @@ def ours(problem: Problem, codes: type[SparseCodes] | None = None) -> Callable[[
 
 
 def sae_lens(problem: Problem) -> Callable[[], object] | None:
-    """sae-lens; for batch-level AbsTopK, which it lacks, its BatchTopK."""
+    """sae-lens; its BatchTopK stands in for batch-level AbsTopK, which it lacks."""
     name = "batchtopk" if problem.variant == "batchabstopk" else problem.variant
     problem = replace(problem, variant=name)
     config = SAETrainerConfig(
@@ -119,7 +119,7 @@ def dictionary_learning(problem: Problem) -> Callable[[], object] | None:
 
 
 def sparsify(problem: Problem) -> Callable[[], object] | None:
-    """sparsify's SparseCoder with the loop of its trainer, but torch's fused Adam."""
+    """sparsify's SparseCoder with its trainer's loop, but with torch's fused Adam."""
     from sparsify import SparseCoder, SparseCoderConfig
 
     if problem.variant != "topk":
@@ -146,7 +146,7 @@ def sparsify(problem: Problem) -> Callable[[], object] | None:
 
 
 def floor(problem: Problem) -> Callable[[], object]:
-    """What no exact step of the TopK family can do without: the encoder's product and the sparse ones.
+    """The minimum for any exact step of the TopK family: the encoder's product and the sparse products.
 
     The active latents are given, so the search for them is not in it.
     """

@@ -1,8 +1,8 @@
-"""Unlearning against sae-bench's procedure, on the same model, questions and SAE.
+"""Time of unlearning against sae-bench's procedure, on the same model, questions and SAE.
 
-sae-bench's own entry point takes two Gemma models only, so its procedure is followed with its own hook and
-its own rates: every order of every question with and without the question itself, then each of 16 settings
-through the whole model with an encoding and two decodings, all logits computed. The SAEs are untrained.
+sae-bench's own entry point supports only two Gemma models, so its procedure is reproduced with its own hook
+and rates: every order of every question with and without the question itself, then each of 16 settings
+through the whole model with one encoding and two decodings, computing all logits. The SAEs are untrained.
 """
 
 import inspect
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from abench.tasks.choices import ORDERS, TINY, Question
-from abench.tasks.unlearning_data import forget_documents, packed_rows, questions, retain_documents
+from abench.tasks._shared.choices import ORDERS, TINY, ChoiceQuestion
+from abench.tasks.unlearning.texts import forget_documents, packed_rows, questions, retain_documents
 from common import machine, table
 
 from abench import Context, LanguageModel, right_padded, token_rows
@@ -40,8 +40,8 @@ def build_sae(seed: int) -> Any:
     return get_variant("topk", {}).build(SAEShape(128, WIDTH, K), seed=seed).eval().requires_grad_(False)
 
 
-def theirs_right(lm: LanguageModel, every: Sequence[Question]) -> list[bool]:
-    """Which are answered right, by the whole model and all logits."""
+def theirs_right(lm: LanguageModel, every: Sequence[ChoiceQuestion]) -> list[bool]:
+    """The questions that are answered correctly, by the whole model and all logits."""
     letters = [ids[0] for ids in lm.token_ids(list(TINY.letters))]
     rows = token_rows(lm, [TINY.write(question) for question in every], 256)
     right = [False] * len(every)
@@ -53,8 +53,8 @@ def theirs_right(lm: LanguageModel, every: Sequence[Question]) -> list[bool]:
     return right
 
 
-def theirs_known(lm: LanguageModel, every: Sequence[Question]) -> list[Question]:
-    """sae-bench asks all 24 orders of every question, and again without the question."""
+def theirs_known(lm: LanguageModel, every: Sequence[ChoiceQuestion]) -> list[ChoiceQuestion]:
+    """sae-bench runs all 24 orders of every question, and again without the question."""
     turned = [question.ordered(order) for question in every for order in ORDERS]
     right = np.array(theirs_right(lm, turned)).reshape(len(every), -1).all(1)
     theirs_right(lm, [replace(question, opening="") for question in turned])
@@ -65,7 +65,7 @@ def theirs_rates(lm: LanguageModel, sae: Any, rows: torch.Tensor) -> "np.ndarray
     from sae_bench.sae_bench_utils.activation_collection import get_feature_activation_sparsity
 
     class Runner:
-        """What the function asks of a HookedTransformer."""
+        """The interface of a HookedTransformer that the function needs."""
 
         tokenizer = lm.tokenizer
 
@@ -80,7 +80,7 @@ def theirs_rates(lm: LanguageModel, sae: Any, rows: torch.Tensor) -> "np.ndarray
 
 
 def theirs_scored(
-    lm: LanguageModel, sae: Any, every: Sequence[Question], rows: Sequence[torch.Tensor]
+    lm: LanguageModel, sae: Any, every: Sequence[ChoiceQuestion], rows: Sequence[torch.Tensor]
 ) -> None:
     from sae_bench.evals.unlearning.utils.feature_activation import get_top_features
     from sae_bench.evals.unlearning.utils.intervention import anthropic_clamp_resid_SAE_features
@@ -114,7 +114,7 @@ def measure(lm: LanguageModel, saes: Sequence[Any]) -> Iterator[list[str]]:
     theirs, _ = seconds(lambda: theirs_scored(lm, saes[0], found, rows))
     ours = prepare + score
     whole = known + theirs * len(saes)
-    # Ours counts all SAEs' firings in one pass beforehand, theirs for each SAE by itself.
+    # abench counts the firings of all SAEs in one pass beforehand, sae-bench for each SAE separately.
     yield ["once (with firing rates: abench)", f"{known:.1f} s", f"{prepare:.1f} s", ""]
     yield ["each SAE (with firing rates: sae-bench)", f"{theirs:.1f} s", f"{score / len(saes):.1f} s", ""]
     yield [f"{len(saes)} SAEs in all", f"{whole:.1f} s", f"{ours:.1f} s", f"{whole / ours:.1f}×"]

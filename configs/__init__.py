@@ -1,1 +1,1 @@
-"""Model and run configurations (YAML) that come with abench."""
+"""The YAML configurations of models, training presets and runs that come with abench."""

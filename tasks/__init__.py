@@ -1,1 +1,1 @@
-"""The evaluations that come with abench, one file each, written against the public API only."""
+"""The evaluations that ship with abench: one module or package per task, using only the public API."""

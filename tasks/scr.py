@@ -1,7 +1,7 @@
-"""Spurious correlation removal: does ablating a few latents unteach a probe what it learned by the way?
+"""Spurious correlation removal: does ablating a few latents remove a probe's spurious correlation?
 
-SAEBench's evaluation (Karvonen et al. 2025, after SHIFT, Marks et al. 2024), computed from pooled codes: see
-tasks/ablation.py. No score changes when a latent's sign is flipped in encoder and decoder.
+SAEBench's evaluation (Karvonen et al. 2025, after SHIFT, Marks et al. 2024), computed from pooled codes; see
+tasks/_shared/ablation.py. No score changes when a latent's sign is flipped in encoder and decoder.
 """
 
 from __future__ import annotations
@@ -12,30 +12,29 @@ from fractions import Fraction
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from abench import Context, Metric, Scores, Skip, Task, UserError, View
+from abench import Context, Metric, Scores, Skip, UserError
 
-from .ablation import NUMBERS, Contrasts, Probed, probed, strongest
-from .labelled import TINY_PAIRS, Quadrants, is_tiny, quadrants
-from .labelled_hub import WITH_SECOND_ATTRIBUTE
-from .linear_probes import ProbeSettings, Question, seed_of
-from .revisions import HubData
+from ._shared.ablation import NUMBERS, Contrasts, ProbeAblation, Probed, metric, probed, strongest
+from ._shared.labelled import TINY_PAIRS, Quadrants, is_tiny, quadrants
+from ._shared.labelled_hub import WITH_SECOND_ATTRIBUTE
+from ._shared.linear_probes import ProbeQuestion, seed_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from abench import LanguageModel
+    from abench import SAE, LanguageModel
 
-HEADLINE = 20
 LEAST_GAP = Fraction(1, 1000)
-"""Smallest accuracy the spurious correlation must cost for its removal to mean anything.
+"""Smallest loss of accuracy from the spurious correlation for which its removal is meaningful.
 
-sae-bench's. It compares floats, by which one text in 1,000 is enough at some accuracies and not at others.
+The value is sae-bench's. Because sae-bench compares floats, one text in 1,000 suffices there at some
+accuracies but not at others.
 """
 
 FIRST, SECOND, BIASED = range(3)
-"""The probes of a pair: of the two classes, of the second attribute, of both perfectly correlated."""
+"""The probes of a pair: for the two classes, for the second attribute, and for both perfectly correlated."""
 
-Correlated: TypeAlias = "tuple[list[str], list[Question]]"
+Correlated: TypeAlias = "tuple[list[str], list[ProbeQuestion]]"
 """Texts, and the questions about them."""
 
 _TITLES = {
@@ -47,50 +46,44 @@ _TITLES = {
 
 def _metrics() -> tuple[Metric, ...]:
     return tuple(
-        Metric(
+        metric(
             f"scr_{part}_threshold_{number}",
-            True,
-            title=f"SCR@{number}" if part == "metric" else "",
-            headline=number == HEADLINE and part == "metric",
-            paper="score" if number == HEADLINE and part == "metric" else None,
-            description=f"share of the accuracy lost to a spurious correlation that ablating {number} "
-            f"latents gives back, {meaning}",
+            number,
+            f"share of the accuracy lost to a spurious correlation that ablating {number} latents restores, "
+            f"{meaning}",
+            title="SCR" if part == "metric" else "",
         )
         for number in NUMBERS
         for part, meaning in _TITLES.items()
     )
 
 
-class SCR(HubData, ProbeSettings, Task):
-    """Ablating the latents of a spuriously correlated attribute should free a biased probe of it.
+class SCR(ProbeAblation):
+    """Does ablating the latents of a spuriously correlated attribute remove the bias of a probe?
 
-    A probe learns two classes from texts in which a second attribute goes with them perfectly. Latents are
-    chosen by |(mean code on one side − mean code on the other) × (probe · decoder row)| for the attribute
-    that is to go; the score is (accuracy ablated − accuracy biased) / (accuracy of an unbiased probe −
-    accuracy biased). It can be negative, and above 1.
+    A probe learns two classes from texts in which a second attribute is perfectly correlated with them.
+    Latents are selected by |(mean code on one side − mean code on the other) × (probe · decoder row)| for the
+    attribute to be removed. The score is (accuracy ablated − accuracy biased) / (accuracy of an unbiased
+    probe − accuracy biased). It can be negative or above 1.
 
-    Chanin (arXiv:2605.18229) finds that SCR fails several checks of reliability at its usual settings: read
-    it beside other tasks, and small differences not at all.
+    Chanin (arXiv:2605.18229) finds that SCR fails several reliability checks at its usual settings. Read it
+    together with other tasks, and do not interpret small differences.
     """
 
     name: ClassVar[str] = "scr"
     version: ClassVar[str] = "3"
-    views: ClassVar[tuple[View, ...]] = ("native", "split")
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
-    # Probes learn from the residual stream at the rate and with the penalty that sae-bench fixes.
-    in_stream_units: ClassVar[frozenset[str]] = frozenset(metric.name for metric in _metrics())
+    # Probes on the residual stream use sae-bench's fixed learning rate and penalty.
+    in_stream_units: ClassVar[frozenset[str]] = frozenset(each.name for each in _metrics())
     repositories: ClassVar[tuple[str, ...]] = WITH_SECOND_ATTRIBUTE
-
-    datasets: tuple[str, ...] | None = None
-    """Data sets with a second attribute; None takes sae-bench's, or the two of the tiny world."""
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         for name, pair in self._pairs(ctx):
             self._texts(name, pair, ctx)
         return None
 
-    def prepare(self, lm: LanguageModel, ctx: Context) -> Mapping[str, Pair]:
-        """By data set and pair of classes: probes and the pooled codes of all SAEs.
+    def prepare(self, lm: LanguageModel, ctx: Context) -> Mapping[str, CorrelatedPair]:
+        """Probes and the pooled codes of all SAEs, keyed by data set and pair of classes.
 
         Raises Skip if there is a direction in which the correlation costs no pair any accuracy.
         """
@@ -100,30 +93,30 @@ class SCR(HubData, ProbeSettings, Task):
         }
         if not _all_mean_something(prepared.values()):
             raise Skip(
-                f"the correlation costs probes of {len(prepared)} pairs of classes too little accuracy for "
-                "its removal to be measured in both directions"
+                f"the correlation costs the probes of {len(prepared)} pairs of classes too little accuracy "
+                "to measure its removal in both directions"
             )
         return prepared
 
     def _pairs(self, ctx: Context) -> list[tuple[str, tuple[str, str]]]:
-        """Data sets and pairs of their classes; UserError for a data set without any."""
+        """Data sets with pairs of their classes; raises UserError for a data set without pairs."""
         pairs = _known_pairs(ctx)
         unknown = [name for name in self.datasets or () if name not in pairs]
         if unknown:
-            raise UserError(f"scr: there are no pairs of classes for the data set '{unknown[0]}'")
+            raise UserError(f"scr: the data set '{unknown[0]}' has no pairs of classes")
         return [(name, pair) for name in self.datasets or pairs for pair in pairs[name]]
 
     def _texts(self, name: str, pair: tuple[str, str], ctx: Context) -> tuple[Correlated, Correlated]:
-        """Texts and questions to train and to test with."""
+        """Texts and questions for training and for testing."""
         data = quadrants(name, pair, ctx, **self.sizes(tiny=is_tiny(ctx)), revisions=self.revisions)
         return correlated(data, data.train), correlated(data, data.test)
 
-    def _prepared(self, name: str, pair: tuple[str, str], lm: LanguageModel, ctx: Context) -> Pair:
+    def _prepared(self, name: str, pair: tuple[str, str], lm: LanguageModel, ctx: Context) -> CorrelatedPair:
         seeds = [seed_of(ctx.evaluation.seed, name, *pair, number) for number in (FIRST, SECOND, BIASED)]
-        return Pair.of(probed(lm, ctx, *self._texts(name, pair, ctx), self, seeds))
+        return CorrelatedPair.of(probed(lm, ctx, *self._texts(name, pair, ctx), self, seeds))
 
     def score(
-        self, sae: Any, prepared: Mapping[str, Pair], lm: LanguageModel, ctx: Context
+        self, sae: SAE, prepared: Mapping[str, CorrelatedPair], lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, dict[str, Any]]:
         each = {name: pair.scores(sae) for name, pair in prepared.items()}
         scores = {
@@ -138,17 +131,17 @@ class SCR(HubData, ProbeSettings, Task):
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two classes and a second attribute: three probes, and what the correlation costs the biased one."""
+class CorrelatedPair:
+    """Two classes and a second attribute: three probes, and the accuracy that the correlation costs."""
 
     probed: Probed
     biased: Mapping[int, float]
-    """By direction, the accuracy of the biased probe on the unbiased texts."""
+    """Accuracy of the biased probe on the unbiased texts, per direction."""
     unbiased: Mapping[int, float]
-    """By direction, the accuracy of the probe trained on unbiased texts."""
+    """Accuracy of the probe trained on unbiased texts, per direction."""
 
     @classmethod
-    def of(cls, probes: Probed) -> Pair:
+    def of(cls, probes: Probed) -> CorrelatedPair:
         clean = probes.clean
         asked = {direction: probes.test[_tested(direction)] for direction in (1, 2)}
         return cls(
@@ -159,36 +152,36 @@ class Pair:
 
     @property
     def gaps(self) -> dict[int, float]:
-        """What the correlation costs, by direction; only those where it does.
+        """The accuracy that the correlation costs, for each direction in which it costs enough.
 
-        Without a gap there is nothing to give back; sae-bench counts such a pair as 0.
+        Without a gap there is nothing to restore; sae-bench scores such a pair as 0.
         """
         return {d: self.unbiased[d] - self.biased[d] for d in (1, 2) if self._cost(d) >= LEAST_GAP}
 
     def _cost(self, direction: int) -> Fraction:
-        """The same as a fraction of the texts, from how many of them are on the right side."""
+        """The cost in accuracy as an exact fraction, from the numbers of correctly classified texts."""
         texts = len(self.probed.test[_tested(direction)].rows)
         unbiased, biased = (round(each[direction] * texts) for each in (self.unbiased, self.biased))
         return Fraction(unbiased - biased, texts)
 
     @property
     def chosen(self) -> tuple[int, ...]:
-        """The direction in which the biased probe is worse, as far as it has a gap; both on a tie.
+        """The direction in which the biased probe is worse, if it has a gap; both directions on a tie.
 
-        sae-bench leaves a pair with a tie without a score.
+        sae-bench gives no score to a pair with a tie.
         """
         worst = min(self.biased.values())
         return tuple(d for d in self.gaps if self.biased[d] == worst)
 
-    def scores(self, sae: Any) -> dict[str, dict[int, float]]:
-        """`dir1`, `dir2` and `metric`, as far as they mean something: by number of latents ablated."""
+    def scores(self, sae: SAE) -> dict[str, dict[int, float]]:
+        """`dir1`, `dir2` and `metric`, only where defined, each keyed by the number of ablated latents."""
         directions = {d: self._direction(sae, d) for d in self.gaps}
         scores = {f"dir{d}": each for d, each in directions.items()}
         if self.chosen:
             scores["metric"] = {n: fmean(directions[d][n] for d in self.chosen) for n in NUMBERS}
         return scores
 
-    def _direction(self, sae: Any, direction: int) -> dict[int, float]:
+    def _direction(self, sae: SAE, direction: int) -> dict[int, float]:
         use, directions = self.probed.use(sae), self.probed.directions(sae)
         removed = SECOND if direction == 1 else FIRST
         latents = strongest(scr_effects(use.contrasts, directions)[removed])
@@ -207,26 +200,30 @@ class Pair:
         }
 
 
-def _all_mean_something(pairs: Collection[Pair]) -> bool:
-    """Whether each of the declared means has a pair to be taken over."""
+def _all_mean_something(pairs: Collection[CorrelatedPair]) -> bool:
+    """Whether each of the declared means has at least one pair."""
     return any(pair.chosen for pair in pairs) and all(any(d in pair.gaps for pair in pairs) for d in (1, 2))
 
 
 def _tested(direction: int) -> int:
-    """The unbiased question that a direction puts to the biased probe."""
+    """The unbiased question on which a direction tests the biased probe."""
     return FIRST if direction == 1 else SECOND
 
 
 def scr_effects(contrasts: Contrasts, directions: Tensor) -> Tensor:
-    """[probes, latents]; for a non-negative SAE sae-bench's, and the same whatever sign a latent has."""
+    """Effects of latents on probes, [probes, latents]; independent of the sign of a latent.
+
+    For a non-negative SAE they equal sae-bench's.
+    """
     return ((contrasts.positive - contrasts.negative) * directions).abs()
 
 
 def correlated(data: Quadrants, corners: Mapping[tuple[int, int], Sequence[str]]) -> Correlated:
     """All texts, corner by corner, and the questions FIRST, SECOND and BIASED about them.
 
-    The biased question takes all texts of the corners (0, 0) and (1, 1), the others as many of each corner
-    as the smallest has. Raises Skip for a corner without texts.
+    The biased question uses the texts of the corners (0, 0) and (1, 1), at most twice as many of each as the
+    smallest corner has; the other questions use as many texts of each corner as the smallest has. Raises Skip
+    for a corner without texts.
     """
     import torch
 
@@ -242,14 +239,14 @@ def correlated(data: Quadrants, corners: Mapping[tuple[int, int], Sequence[str]]
     diagonal = min(len(rows[0, 0]), len(rows[1, 1]), 2 * each)
     some = {corner: of[:each] for corner, of in rows.items()}
     return texts, [
-        Question(torch.cat([some[0, 0], some[0, 1]]), torch.cat([some[1, 0], some[1, 1]])),
-        Question(torch.cat([some[0, 0], some[1, 0]]), torch.cat([some[0, 1], some[1, 1]])),
-        Question(rows[0, 0][:diagonal], rows[1, 1][:diagonal]),
+        ProbeQuestion(torch.cat([some[0, 0], some[0, 1]]), torch.cat([some[1, 0], some[1, 1]])),
+        ProbeQuestion(torch.cat([some[0, 0], some[1, 0]]), torch.cat([some[0, 1], some[1, 1]])),
+        ProbeQuestion(rows[0, 0][:diagonal], rows[1, 1][:diagonal]),
     ]
 
 
 def _known_pairs(ctx: Context) -> Mapping[str, Sequence[tuple[str, str]]]:
-    """Data set -> pairs of classes, of the run's data source."""
+    """Data set -> pairs of classes, for the run's data source."""
     if is_tiny(ctx):
         return TINY_PAIRS
     from sae_bench.evals.scr_and_tpp.eval_config import ScrAndTppEvalConfig

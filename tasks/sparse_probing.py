@@ -1,30 +1,30 @@
-"""Sparse probing: how well a few latents alone tell a class of texts from the rest."""
+"""Sparse probing: how well a few latents alone separate a class of texts from the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from abench import Context, Metric, Scores, Task
 
-from .labelled import Labelled, is_tiny, labelled, probing_data_sets
-from .labelled_hub import REPOSITORIES
-from .probes import Columns, Problem, best_columns, held_out_accuracy, one_against_rest
-from .revisions import HubData
+from ._shared.labelled import Labelled, is_tiny, labelled, probing_data_sets
+from ._shared.labelled_hub import REPOSITORIES
+from ._shared.probes import Columns, Problem, best_columns, held_out_accuracy, one_against_rest
+from ._shared.revisions import HubData
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from abench import LanguageModel, PoleCodes, Pooled
+    from abench import SAE, LanguageModel, PoleCodes, Pooled
 
 K = (1, 2, 5)
-"""Numbers of latents a probe may read, as in sae-bench."""
+"""Numbers of latents per probe, as in sae-bench."""
 
 _HUB_TEXTS, _TINY_TEXTS = (4000, 1000), (400, 200)
-"""Texts a probe is fitted to and tested on: sae-bench's, and what gives the tiny world's run its pace."""
+"""Texts for fitting and testing a probe: sae-bench's numbers, and fewer for a fast run on the tiny world."""
 
 
 def _metrics() -> tuple[Metric, ...]:
@@ -53,41 +53,41 @@ def _metrics() -> tuple[Metric, ...]:
 
 
 class SparseProbing(HubData, Task):
-    """Whether single latents stand for what texts are about: probes that read 1, 2 or 5 latents.
+    """Probes that read 1, 2 or 5 latents: do single latents represent what texts are about?
 
-    For each class of each data set: mean codes of each text over its first tokens; the k latents whose means
-    differ most between the class and the rest of the training texts; a logistic regression on those k;
-    its accuracy on the test texts, where chance is 1/2. Averaged over classes, then over data sets
-    (SAEBench, arXiv 2503.09532, section 3; Gurnee et al., arXiv 2305.01610).
+    For each class of each data set: take each text's mean codes over its first tokens; select the k latents
+    whose means differ most between the class and the other training texts; fit a logistic regression on those
+    k; measure its accuracy on the test texts, where chance is 1/2. The result is averaged over classes, then
+    over data sets (SAEBench, arXiv 2503.09532, section 3; Gurnee et al., arXiv 2305.01610).
 
-    The rest of a class's texts is drawn once from the evaluation's seed: all SAEs, all k and the model itself
-    are probed on the same texts. What stands for the model does not depend on the SAE and is made once.
+    The negative texts of each class are drawn once with the evaluation's seed, so all SAEs, all k and the
+    model itself are probed on the same texts. The model's own accuracies are computed once for all SAEs.
     """
 
     name: ClassVar[str] = "sparse_probing"
     version: ClassVar[str] = "2"
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
     views: ClassVar[tuple[Any, ...]] = ("native", "split")
-    # Probes learn from the residual stream at the rate and with the penalty that sae-bench fixes.
+    # Probes on the residual stream use sae-bench's fixed learning rate and penalty.
     in_stream_units: ClassVar[frozenset[str]] = frozenset(metric.name for metric in _metrics())
     repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
 
     datasets: tuple[str, ...] | None = Field(None, min_length=1)
-    """Data sets by sae-bench's names, or of the tiny world; null takes all of the run's data source."""
+    """Data sets, by sae-bench's names or the tiny world's; null uses all of the run's data source."""
     train_texts: int | None = Field(None, ge=4, le=10**7)
-    """Texts a probe is fitted to, half of them of its class; null is 4000, in the tiny world 400."""
+    """Training texts per probe, half of them from its class; null means 4000, or 400 in the tiny world."""
     test_texts: int | None = Field(None, ge=4, le=10**7)
-    """Texts a probe is tested on; null is 1000, in the tiny world 200."""
+    """Test texts per probe; null means 1000, or 200 in the tiny world."""
     context: int = Field(128, ge=2, le=10**7)
-    """Tokens of a text that are read, BOS included."""
+    """Tokens read per text, including BOS."""
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         for name in self._names(ctx):
             self._texts(name, ctx)
         return None
 
-    def prepare(self, lm: LanguageModel, ctx: Context) -> list[Probed]:
-        """Texts, draws and the model's own accuracies; of each SAE's codes the columns that probes read.
+    def prepare(self, lm: LanguageModel, ctx: Context) -> list[ProbedDataSet]:
+        """Texts, draws, the model's own accuracies, and the columns of each SAE's codes that probes read.
 
         Raises UserError for a data set that is unknown or cannot be read.
         """
@@ -110,20 +110,20 @@ class SparseProbing(HubData, Task):
             revisions=self.revisions,
         )
 
-    def _probed(self, data: Labelled, lm: LanguageModel, ctx: Context) -> Probed:
+    def _probed(self, data: Labelled, lm: LanguageModel, ctx: Context) -> ProbedDataSet:
         from abench import pool
 
         texts, train, test = _in_one_list(data)
         problems = one_against_rest(train, test, ctx.evaluation.seed)
-        pooled = pool(lm, texts, ctx, context=self.context)
-        probed = Probed(data.name, texts, problems, _llm_scores(pooled.residual, problems))
+        pooled = pool(lm, texts, site=ctx.site, saes=ctx.saes, context=self.context)
+        probed = ProbedDataSet(data.name, texts, problems, _llm_scores(pooled.residual, problems))
         for sae in ctx.saes:
             if not pooled.codes.failed(sae):
                 probed.keep(sae, pooled)
         return probed
 
     def score(
-        self, sae: Any, prepared: list[Probed], lm: LanguageModel, ctx: Context
+        self, sae: SAE, prepared: list[ProbedDataSet], lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, Mapping[str, Any]]:
         import numpy as np
 
@@ -137,19 +137,19 @@ class SparseProbing(HubData, Task):
         scores = {m.name: float(np.mean([s[m.name] for s in each.values()])) for m in self.metrics}
         return scores, {"datasets": each, "latents": latents}
 
-    def _columns(self, probed: Probed, sae: Any, lm: LanguageModel, ctx: Context) -> Columns:
-        """Kept by `prepare`. An SAE that failed there raises its own error here; a new one is encoded."""
-        from abench import pool
+    def _columns(self, probed: ProbedDataSet, sae: SAE, lm: LanguageModel, ctx: Context) -> Columns:
+        """The columns stored by `prepare`, or those of a new SAE; raises an SAE's own error if it failed."""
+        from abench import SplitSAE, pool
 
-        base, split = _reading(sae)
+        base, split = (sae.base, True) if isinstance(sae, SplitSAE) else (sae, False)
         if (base, split) not in probed.columns:
-            probed.keep(base, pool(lm, probed.texts, replace(ctx, saes=(base,)), context=self.context))
+            probed.keep(base, pool(lm, probed.texts, site=ctx.site, saes=(base,), context=self.context))
         return probed.columns[base, split]
 
 
 @dataclass(frozen=True)
-class Probed:
-    """A data set's texts and probes; of each SAE only the columns that a probe reads, never all codes."""
+class ProbedDataSet:
+    """A data set's texts and probes, with the columns of each SAE that probes read, never all codes."""
 
     name: str
     texts: Sequence[str]
@@ -157,10 +157,10 @@ class Probed:
     llm: Mapping[str, float]
     """The model's own accuracies, by metric, averaged over the classes."""
     columns: dict[tuple[Any, bool], Columns] = field(default_factory=dict)
-    """By SAE and whether it is seen split."""
+    """Keyed by SAE and whether it is in the split view."""
 
-    def keep(self, sae: Any, pooled: Pooled) -> None:
-        """Keep an SAE's columns in both views."""
+    def keep(self, sae: SAE, pooled: Pooled) -> None:
+        """Store an SAE's columns in both views."""
         codes: PoleCodes = pooled.codes(sae)
         native = best_columns(codes, self.problems, max(K))
         one_sided = codes.negative is None
@@ -168,14 +168,8 @@ class Probed:
         self.columns[sae, True] = native if one_sided else best_columns(codes.split(), self.problems, max(K))
 
 
-def _reading(sae: Any) -> tuple[Any, bool]:
-    from abench import SplitSAE
-
-    return (sae.base, True) if isinstance(sae, SplitSAE) else (sae, False)
-
-
 def _in_one_list(data: Labelled) -> tuple[list[str], dict[str, range], dict[str, range]]:
-    """All texts, and the rows among them of each class for training and for testing."""
+    """All texts, and the rows of each class for training and for testing."""
     texts: list[str] = []
     halves: list[dict[str, range]] = []
     for half in (data.train, data.test):
@@ -201,7 +195,7 @@ def _scores(kind: str, columns: Columns, problems: Sequence[Problem]) -> dict[st
 
 
 def _llm_scores(residual: Tensor, problems: Sequence[Problem]) -> dict[str, float]:
-    """The same from mean residuals [texts, d_model], and from all their coordinates together."""
+    """Accuracies from mean residuals [texts, d_model], on the best k coordinates and on all of them."""
     import numpy as np
 
     values = residual.numpy()

@@ -1,7 +1,7 @@
-"""Targeted probe perturbation: does ablating one class's latents hurt that class's probe alone?
+"""Targeted probe perturbation: does ablating one class's latents impair only that class's probe?
 
-SAEBench's evaluation (Karvonen et al. 2025, after Marks et al. 2024), computed from pooled codes: see
-tasks/ablation.py. No score changes when a latent's sign is flipped in encoder and decoder.
+SAEBench's evaluation (Karvonen et al. 2025, after Marks et al. 2024), computed from pooled codes; see
+tasks/_shared/ablation.py. No score changes when a latent's sign is flipped in encoder and decoder.
 """
 
 from __future__ import annotations
@@ -10,64 +10,56 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from abench import Context, Metric, Scores, Skip, Task, View
+from abench import Context, Metric, Scores, Skip
 
-from .ablation import NUMBERS, Contrasts, Probed, probed, strongest
-from .labelled import TINY_CLASSES, Labelled, is_tiny, labelled
-from .labelled_hub import REPOSITORIES
-from .linear_probes import ProbeSettings, Question, seed_of
-from .revisions import HubData
+from ._shared.ablation import NUMBERS, Contrasts, ProbeAblation, Probed, metric, probed, strongest
+from ._shared.labelled import TINY_CLASSES, Labelled, is_tiny, labelled
+from ._shared.labelled_hub import REPOSITORIES
+from ._shared.linear_probes import ProbeQuestion, seed_of
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from abench import LanguageModel
-
-HEADLINE = 20
+    from abench import SAE, LanguageModel
 
 _PARTS = {
-    "total_metric": (True, "drop in accuracy of the class's own probe less the mean drop of the others"),
-    "intended_diff_only": (True, "drop in accuracy of the class's own probe"),
-    "unintended_diff_only": (False, "mean drop in accuracy of the other classes' probes"),
+    "total_metric": (True, "accuracy drop of the class's own probe minus the mean drop of the others"),
+    "intended_diff_only": (True, "accuracy drop of the class's own probe"),
+    "unintended_diff_only": (False, "mean accuracy drop of the other classes' probes"),
 }
 
 
 def _metrics() -> tuple[Metric, ...]:
     return tuple(
-        Metric(
+        metric(
             f"tpp_threshold_{number}_{part}",
-            higher,
-            title=f"TPP@{number}" if part == "total_metric" else "",
-            headline=number == HEADLINE and part == "total_metric",
-            paper="score" if number == HEADLINE and part == "total_metric" else None,
-            description=f"{meaning}, {number} latents ablated",
+            number,
+            f"{meaning}, {number} latents ablated",
+            higher=higher,
+            title="TPP" if part == "total_metric" else "",
         )
         for number in NUMBERS
         for part, (higher, meaning) in _PARTS.items()
     )
 
 
-class TPP(HubData, ProbeSettings, Task):
-    """Ablating the latents of one class should hurt that class's linear probe and no other.
+class TPP(ProbeAblation):
+    """Does ablating the latents of one class impair that class's linear probe and no other?
 
-    Latents are chosen by (mean code on the class − mean code on others, at least 0) × (probe · decoder row),
-    for a signed latent by the sum of that over its two poles.
+    Latents are selected by (mean code on the class − mean code on others, at least 0) × (probe · decoder
+    row), summed over the two poles of a signed latent.
 
-    Chanin (arXiv:2605.18229) finds that TPP fails several checks of reliability at its usual settings: read
-    it beside other tasks, and small differences not at all.
+    Chanin (arXiv:2605.18229) finds that TPP fails several reliability checks at its usual settings. Read it
+    together with other tasks, and do not interpret small differences.
     """
 
     name: ClassVar[str] = "tpp"
     version: ClassVar[str] = "1"
-    views: ClassVar[tuple[View, ...]] = ("native", "split")
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
-    # Probes learn from the residual stream at the rate and with the penalty that sae-bench fixes.
-    in_stream_units: ClassVar[frozenset[str]] = frozenset(metric.name for metric in _metrics())
+    # Probes on the residual stream use sae-bench's fixed learning rate and penalty.
+    in_stream_units: ClassVar[frozenset[str]] = frozenset(each.name for each in _metrics())
     repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
-
-    datasets: tuple[str, ...] | None = None
-    """Labelled data sets; None takes sae-bench's, or the two of the tiny world."""
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         for name in self._names(ctx):
@@ -76,8 +68,8 @@ class TPP(HubData, ProbeSettings, Task):
                 check_classes(name, texts)
         return None
 
-    def prepare(self, lm: LanguageModel, ctx: Context) -> Mapping[str, Prepared]:
-        """By data set: probes, their clean accuracies, and the pooled codes of all SAEs."""
+    def prepare(self, lm: LanguageModel, ctx: Context) -> Mapping[str, ProbedClasses]:
+        """Probes, their clean accuracies and the pooled codes of all SAEs, keyed by data set."""
         return {name: self._prepared(name, lm, ctx) for name in self._names(ctx)}
 
     def _names(self, ctx: Context) -> tuple[str, ...]:
@@ -86,7 +78,7 @@ class TPP(HubData, ProbeSettings, Task):
     def _texts(self, name: str, ctx: Context) -> Labelled:
         return labelled(name, ctx, **self.sizes(tiny=is_tiny(ctx)), revisions=self.revisions)
 
-    def _prepared(self, name: str, lm: LanguageModel, ctx: Context) -> Prepared:
+    def _prepared(self, name: str, lm: LanguageModel, ctx: Context) -> ProbedClasses:
         data, seed = self._texts(name, ctx), ctx.evaluation.seed
         probes = probed(
             lm,
@@ -96,10 +88,10 @@ class TPP(HubData, ProbeSettings, Task):
             self,
             [seed_of(seed, name, each) for each in data.train],
         )
-        return Prepared(tuple(data.train), probes)
+        return ProbedClasses(tuple(data.train), probes)
 
     def score(
-        self, sae: Any, prepared: Mapping[str, Prepared], lm: LanguageModel, ctx: Context
+        self, sae: SAE, prepared: Mapping[str, ProbedClasses], lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, dict[str, Any]]:
         each = {name: data_set.drops(sae) for name, data_set in prepared.items()}
         scores = {
@@ -111,21 +103,21 @@ class TPP(HubData, ProbeSettings, Task):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class ProbedClasses:
     """A data set's classes and the probe of each."""
 
     classes: tuple[str, ...]
     probed: Probed
 
     def accuracies(self, logits: Tensor) -> Tensor:
-        """Each class's probe on its own question, [classes]; logits [texts, classes]."""
+        """Accuracy of each class's probe on its own question, [classes], from logits [texts, classes]."""
         import torch
 
         questions = enumerate(self.probed.test)
         return torch.tensor([q.accuracy(logits[:, i]) for i, q in questions], dtype=torch.float64)
 
-    def drops(self, sae: Any) -> dict[int, dict[str, float]]:
-        """By number of latents ablated: means over the classes whose latents are."""
+    def drops(self, sae: SAE) -> dict[int, dict[str, float]]:
+        """Mean accuracy drops over the classes, keyed by the number of ablated latents."""
         import torch
 
         use, directions = self.probed.use(sae), self.probed.directions(sae)
@@ -143,12 +135,15 @@ class Prepared:
 
 
 def tpp_effects(contrasts: Contrasts, directions: Tensor) -> Tensor:
-    """[classes, latents]; for a non-negative SAE sae-bench's, and the same whatever sign a latent has."""
+    """Effects of latents on each class's probe, [classes, latents]; independent of the sign of a latent.
+
+    For a non-negative SAE they equal sae-bench's.
+    """
     return (contrasts.positive.clamp_min(0) - contrasts.negative.clamp_min(0)) * directions
 
 
 def _parts(drops: Tensor) -> dict[str, float]:
-    """Means of drops in accuracy [class ablated, probe], the diagonal and the rest apart."""
+    """Means of accuracy drops [ablated class, probe], separately for the diagonal and the rest."""
     classes = len(drops)
     intended = float(drops.diagonal().mean())
     unintended = float((drops.sum() - drops.diagonal().sum()) / (classes * (classes - 1)))
@@ -161,10 +156,11 @@ def _parts(drops: Tensor) -> dict[str, float]:
 
 def one_against_others(
     name: str, texts: Mapping[str, Sequence[str]], seed: int
-) -> tuple[list[str], list[Question]]:
-    """All texts, class by class, and for each class the question which of them are of it.
+) -> tuple[list[str], list[ProbeQuestion]]:
+    """All texts, class by class, and one question per class: which texts belong to it?
 
-    Negatives are equally many, drawn evenly from the other classes. Raises Skip as `check_classes` does.
+    There are as many negatives as positives, drawn evenly from the other classes. Raises Skip as
+    `check_classes` does.
     """
     import torch
 
@@ -173,20 +169,23 @@ def one_against_others(
     rows = [torch.arange(size) + number * size for number in range(len(texts))]
     return (
         [text for each in texts.values() for text in each[:size]],
-        [Question(own, _drawn([r for r in rows if r is not own], size, generator)) for own in rows],
+        [ProbeQuestion(own, _drawn([r for r in rows if r is not own], size, generator)) for own in rows],
     )
 
 
 def check_classes(name: str, texts: Mapping[str, Sequence[str]]) -> int:
-    """The number of texts that every class has; Skip for fewer than two classes or a class without texts."""
+    """The number of texts that every class has.
+
+    Raises Skip for fewer than two classes or a class without texts.
+    """
     size = min((len(each) for each in texts.values()), default=0)
     if len(texts) < 2 or size == 0:
-        raise Skip(f"the data set '{name}' needs texts of two classes or more, it has {_counts(texts)}")
+        raise Skip(f"the data set '{name}' needs texts of at least two classes; it has {_counts(texts)}")
     return size
 
 
 def _drawn(others: Sequence[Tensor], size: int, generator: torch.Generator) -> Tensor:
-    """`size` rows, as evenly as can be from each of the others."""
+    """`size` rows, drawn as evenly as possible from each of the other classes."""
     import torch
 
     share = -(-size // len(others))

@@ -81,9 +81,9 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
 """Architectures whose blocks, names or positions differ from those of the six, in three blocks."""
 
 UNFIT: dict[str, tuple[str, dict[str, Any], str]] = {
-    "bert": ("BertConfig", _THREE, "tokens see the ones after them"),
-    "roberta": ("RobertaConfig", _THREE, "tokens see the ones after them"),
-    "electra": ("ElectraConfig", _THREE, "tokens see the ones after them"),
+    "bert": ("BertConfig", _THREE, "tokens attend to later tokens"),
+    "roberta": ("RobertaConfig", _THREE, "tokens attend to later tokens"),
+    "electra": ("ElectraConfig", _THREE, "tokens attend to later tokens"),
     "t5": (
         "T5Config",
         {"vocab_size": VOCABULARY, "d_model": D_MODEL, "num_layers": 3, "num_heads": 4, "d_ff": 64},

@@ -23,11 +23,12 @@ import safetensors.torch
 import torch
 from small_run import data_of, small_plan, weights_of
 
-from abench import activations, group_training, runner
-from abench.plan import Plan
+from abench.data import token_rows
 from abench.report import tidy
-from abench.runner import run_plan
-from abench.store import Store
+from abench.results.store import Store
+from abench.runs import group_training, runner
+from abench.runs.plan import Plan
+from abench.runs.runner import run_plan
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _EVENTS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate"}
@@ -222,7 +223,7 @@ def main(part: str, folder: Path) -> None:
 def make_it_quick() -> None:
     """A checkpoint after every step, however long it takes, and no more texts drawn than are needed."""
     group_training.CHECKPOINT_SHARE = float("inf")
-    activations._TEXTS_AT_ONCE = 16
+    token_rows._TEXTS_AT_ONCE = 16
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from abench.tasks.linear_probes import Probes, Question
+from abench.tasks._shared.linear_probes import ProbeQuestion, Probes
 from torch import Tensor
 
 from abench import LanguageModel, right_padded, token_rows
@@ -41,7 +41,7 @@ def drawn(acts: Activations, name: str, perform_scr: bool = False) -> tuple[Tens
         return prepare_probe_data(acts, name, perform_scr)
 
 
-def questions_of(sizes: Mapping[str, int], classes: Sequence[str], *, scr: bool) -> list[Question]:
+def questions_of(sizes: Mapping[str, int], classes: Sequence[str], *, scr: bool) -> list[ProbeQuestion]:
     """The rows that `drawn` chooses, among all texts of all classes in order."""
     starts = torch.tensor([0, *sizes.values()]).cumsum(0).tolist()
     rows = {
@@ -52,7 +52,7 @@ def questions_of(sizes: Mapping[str, int], classes: Sequence[str], *, scr: bool)
     for name in classes:
         numbers, labels = drawn(rows, name, scr)
         numbers = numbers[:, 0].long()
-        questions.append(Question(numbers[labels == 1], numbers[labels == 0]))
+        questions.append(ProbeQuestion(numbers[labels == 1], numbers[labels == 0]))
     return questions
 
 

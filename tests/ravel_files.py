@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from abench.tasks.ravel_prompts import REPOSITORY, TINY_ATTRIBUTES
+from abench.tasks.ravel.prompts import REPOSITORY, TINY_ATTRIBUTES
 
 from abench.tinyworld import World
 from abench.tinyworld.entities import TEMPLATES

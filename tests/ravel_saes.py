@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from abench.tasks.ravel import Prepared
+from abench.tasks.ravel import Exchanges
 from signed import random_sae
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -32,7 +32,7 @@ def rotated(variant: str, k: int, *, basis: Tensor | None = None, d: int = 128) 
     return sae
 
 
-def learnt_basis(prepared: Prepared, lm: LanguageModel, site: str, steps: int) -> Tensor:
+def learnt_basis(prepared: Exchanges, lm: LanguageModel, site: str, steps: int) -> Tensor:
     """An orthonormal basis [d, d] of as many equal blocks as there are attributes, one block each.
 
     Learnt by gradient descent on the exchanged subspaces themselves (distributed alignment search, Geiger et

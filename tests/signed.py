@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from abench.rewritten import Wide as WideSAE
-from abench.rewritten import flipped, permuted
+from abench.conformance.rewritten import Wide as WideSAE
+from abench.conformance.rewritten import flipped, permuted
 from abench.variants import SAEShape, get_variant
 
 __all__ = ["WideSAE", "flipped", "permuted", "random_sae"]

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from abench.catalogue import find_model, local_commit
 from abench.config import load_run
-from abench.plan import Plan, make_plan
+from abench.lm.catalogue import find_model, local_commit
 from abench.plugins import find_tasks, get_task
-from abench.report_of_plan import write_plan_report
-from abench.store import Store
+from abench.results.store import Store
+from abench.runs.plan import Plan, make_plan
+from abench.runs.report_of_plan import write_plan_report
 from abench.variants import get_variant
 
 SMALL = {

@@ -9,7 +9,7 @@ import torch
 from signed import random_sae
 
 from abench import SplitSAE
-from abench.rewritten import normalising
+from abench.conformance.rewritten import normalising
 from abench.variants import get_variant, load_sae, save_sae, variant_names
 
 D_IN, WIDTH, K = 128, 256, 8

@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from abench.tasks.ablation import NUMBERS, Contrasts, Probed, check_linear, probed, strongest
-from abench.tasks.linear_probes import ProbeSettings, Question
+from abench.tasks._shared.ablation import NUMBERS, Contrasts, Probed, check_linear, probed, strongest
+from abench.tasks._shared.linear_probes import ProbeQuestion, ProbeSettings
 from probe_oracle import activations, scr_and_tpp
 from signed import WideSAE, flipped, random_sae
 from torch import Tensor
 
 from abench import Context, LanguageModel, Skip, SplitSAE
 from abench.config import DataSpec, EvaluationSpec
-from abench.rewritten import normalising
+from abench.conformance.rewritten import normalising
 from abench.tinyworld import MODEL_DIR, World
 
 SITE = "blocks.2.hook_resid_post"
@@ -30,9 +30,12 @@ def context_of(*saes: Any) -> Context:
     return Context(SITE, EvaluationSpec(), DataSpec(source="tinyworld", dataset=None), 128, saes=saes)
 
 
-def halves(texts: list[str]) -> list[Question]:
+def halves(texts: list[str]) -> list[ProbeQuestion]:
     rows = torch.arange(len(texts))
-    return [Question(rows[::2], rows[1::2]), Question(rows[: len(rows) // 2], rows[len(rows) // 2 :])]
+    return [
+        ProbeQuestion(rows[::2], rows[1::2]),
+        ProbeQuestion(rows[: len(rows) // 2], rows[len(rows) // 2 :]),
+    ]
 
 
 def probed_with(lm: LanguageModel, *saes: Any) -> Probed:
@@ -93,7 +96,7 @@ def test_texts_in_several_parts_are_the_same_texts(
 ) -> None:
     sae = random_sae("abstopk")
     whole = probed_with(lm, sae)
-    monkeypatch.setattr("abench.tasks.ablation._TEXTS_AT_ONCE", 17)
+    monkeypatch.setattr("abench.tasks._shared.ablation._TEXTS_AT_ONCE", 17)
     parts = probed_with(lm, sae)
     torch.testing.assert_close(parts.use(sae).contrasts.negative, whole.use(sae).contrasts.negative)
     torch.testing.assert_close(parts.probes.weight, whole.probes.weight, atol=1e-5, rtol=1e-4)

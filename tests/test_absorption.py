@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 import torch
 from abench.tasks.absorption import Absorption, Spelled
-from abench.tasks.absorption_latents import PoleWeights
-from abench.tasks.absorption_words import Direction, Thresholds, absorption
-from abench.tasks.spelling import LETTERS
+from abench.tasks.absorption.latents import PoleWeights
+from abench.tasks.absorption.spelling import LETTERS
+from abench.tasks.absorption.words import ProbeDirection, Thresholds, absorption
 from pydantic import ValidationError
 from signed import WideSAE, flipped, permuted, random_sae
 from torch import Tensor
 
 from abench import Context, LanguageModel, Skip, SplitSAE
 from abench.config import DataSpec, EvaluationSpec
-from abench.rewritten import InOtherUnits, normalising
+from abench.conformance.rewritten import InOtherUnits, normalising
 from abench.task import checked, parted
 from abench.tinyworld import MODEL_DIR
 
@@ -212,7 +212,7 @@ def by_hand(
     from scipy.sparse import csr_array
 
     row = csr_array(torch.tensor([codes]).numpy())
-    direction = Direction(torch.tensor(projection).numpy(), torch.tensor(cosine).numpy())
+    direction = ProbeDirection(torch.tensor(projection).numpy(), torch.tensor(cosine).numpy())
     return absorption(row, [along], direction, main, Thresholds())
 
 
@@ -239,7 +239,7 @@ def test_one_word(codes: list[float], fraction: float, full: int) -> None:
 def test_no_more_than_three_latents_absorb_together() -> None:
     from scipy.sparse import csr_array
 
-    direction = Direction(torch.ones(6).numpy(), torch.full((6,), 0.5).numpy())
+    direction = ProbeDirection(torch.ones(6).numpy(), torch.full((6,), 0.5).numpy())
     row = csr_array(torch.tensor([[5.0, 1.0, 1.0, 1.0, 1.0, 1.0]]).numpy())
     # Three of the five others carry 3 of 10, two 2 of 10; what is missing is 5.
     limits = [Thresholds(absorbers=3, projection_share=0.3), Thresholds(absorbers=2, projection_share=0.2)]
@@ -248,7 +248,7 @@ def test_no_more_than_three_latents_absorb_together() -> None:
 
 
 def test_too_few_letters_are_a_skip_with_the_reason(lm: LanguageModel) -> None:
-    with pytest.raises(Skip, match=r"knows only \d+ of 26 letters at blocks.1.*and 26 are needed"):
+    with pytest.raises(Skip, match=r"knows only \d+ of 26 letters at blocks.1.*but 26 are needed"):
         Absorption(min_letters=26, epochs=1).prepare(lm, Context(SITE, EvaluationSpec(limit=64), DATA, 128))
 
 

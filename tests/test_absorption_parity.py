@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 import torch
 from abench.tasks.absorption import Absorption, Spelled
-from abench.tasks.absorption_probe import Probe, Training, train_probe
-from abench.tasks.spelling import LETTERS, SAE_BENCH
+from abench.tasks.absorption.probe import Probe, Training, train_probe
+from abench.tasks.absorption.spelling import LETTERS, SAE_BENCH
 from signed import WideSAE, flipped, random_sae
 from torch import Tensor
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from abench.tasks.absorption import Absorption
-from abench.tasks.spelling import SAE_BENCH, TINY, Word, candidates, positions, read, usable
+from abench.tasks.absorption.spelling import SAE_BENCH, TINY, Word, candidates, positions, read, usable
 
 from abench import Context, LanguageModel, Skip
 from abench.config import DataSpec, EvaluationSpec
@@ -136,14 +136,14 @@ def test_places_of_tokens(rows: list[list[int]], tokens: list[int], expected: li
 
 def test_a_context_too_short_for_the_prompts_is_a_skip() -> None:
     for context in (8, 200):  # too short for one example, and for ten
-        with pytest.raises(Skip, match=f"does not fit the model's context of {context} tokens"):
+        with pytest.raises(Skip, match=f"does not fit in the model's context of {context} tokens"):
             Absorption().prepare(llama(bos=True, context=context), HUB)
 
 
 def test_a_vocabulary_without_words_is_a_skip() -> None:
     lm = llama(bos=True)
     lm.tokenizer.get_vocab = lambda: {"<eos>": 0, "1": 1, "Ġ": 2}
-    with pytest.raises(Skip, match="0 words are too few: of the tokenizer's 0 words of one token"):
+    with pytest.raises(Skip, match="0 words are too few: of the tokenizer's 0 single-token words"):
         Absorption().prepare(lm, HUB)
 
 

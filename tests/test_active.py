@@ -10,8 +10,9 @@ from signed import WideSAE, random_sae
 from torch import Tensor
 
 from abench import SplitSAE, reconstruct
-from abench.active import _FINDERS, active_codes
-from abench.steps.codes import SparseCodes
+from abench.kernels.sparse_codes import SparseCodes
+from abench.latents.active import active_codes
+from abench.latents.encoders import rule_of
 from abench.variants import load_sae, save_sae, variant_names
 
 D_IN, WIDTH, K = 16, 256, 8
@@ -68,7 +69,7 @@ def test_of_every_variant_in_both_views(saved: Callable[..., Any], variant: str,
 def test_every_variants_class_is_known_unless_it_encodes_in_steps(
     saved: Callable[..., Any], variant: str
 ) -> None:
-    assert (type(saved(variant)) in _FINDERS) == (variant != "multistep")
+    assert (rule_of(saved(variant)) is not None) == (variant != "multistep")
 
 
 @pytest.mark.parametrize("variant", ["topk", "abstopk", "signedtopk"])
@@ -117,7 +118,7 @@ def test_of_the_saes_own_type(saved: Callable[..., Any], variant: str) -> None:
 
 def test_many_blocks_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     sae = random_sae("abstopk", d_in=D_IN, width=WIDTH, k=K)
-    monkeypatch.setattr("abench.active._ENTRIES_AT_ONCE", {"cpu": 1})
+    monkeypatch.setattr("abench.latents.active._ENTRIES_AT_ONCE", {"cpu": 1})
     assert_codes_are_encodes(sae, activations(700))
 
 

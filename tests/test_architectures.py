@@ -9,10 +9,10 @@ import torch
 from architectures import OTHERS, UNFIT, VOCABULARY, build_model, build_other, build_tokenizer
 
 from abench import AddDirection, LanguageModel, UserError, site_name, steered
-from abench.behaviour import check_behaviour
-from abench.blocks import blocks_of, hidden_of, with_hidden
-from abench.latent_card import said
-from abench.model_folder import examine
+from abench.latents.latent_card import said
+from abench.lm.behaviour import check_behaviour
+from abench.lm.blocks import blocks_of, hidden_of, with_hidden
+from abench.lm.model_folder import examine
 
 Write = Callable[[str], Path]
 DEPTH, WIDTH = 3, 32
@@ -103,7 +103,7 @@ def test_a_model_whose_logits_do_not_follow_from_its_blocks() -> None:
         return output
 
     lm.model.get_decoder().register_forward_hook(past_the_blocks)
-    with pytest.raises(UserError, match=r"odd \(LlamaForCausalLM\) is no .* its logits do not follow"):
+    with pytest.raises(UserError, match=r"odd \(LlamaForCausalLM\) is not .* its logits are not determined"):
         check_behaviour(lm)
 
 
@@ -114,14 +114,14 @@ def test_a_model_whose_tokens_see_the_ones_after_them() -> None:
         return output + output.mean(1, keepdim=True)
 
     lm._layers[1].register_forward_hook(mean)
-    with pytest.raises(UserError, match="its tokens see the ones after them"):
+    with pytest.raises(UserError, match="its tokens attend to later tokens"):
         check_behaviour(lm)
 
 
 def test_a_model_without_a_list_of_blocks() -> None:
     model = build_model("gpt2")
     model.config.n_layer = 5
-    with pytest.raises(UserError, match=r"no list of 5 blocks is found in gpt2 \(GPT2LMHeadModel\)"):
+    with pytest.raises(UserError, match=r"found no list of 5 blocks in gpt2 \(GPT2LMHeadModel\)"):
         blocks_of(model, "gpt2")
 
 

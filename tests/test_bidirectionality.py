@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from abench.tasks.bidirectionality import Bidirectionality, drawn
-from abench.tasks.pole_judges import Verdict, kappa
-from abench.tasks.pole_openai import OpenAIPoles, question, read_kind
-from abench.tasks.pole_oracle import TinyWorldPoles, about, base_rates, kind_of, opposite_of, tail
-from abench.tasks.pole_validation import made_up, validation
+from abench.tasks.bidirectionality.endpoint import OpenAIPoles, question, read_kind
+from abench.tasks.bidirectionality.judges import PoleVerdict, kappa
+from abench.tasks.bidirectionality.oracle import TinyWorldPoles, about, base_rates, kind_of, opposite_of, tail
+from abench.tasks.bidirectionality.validation import made_up, validation
 from chat_server import Says, chat_server, without_proxies
 from command import SMALL, Abench
 from paper_cells import cell
@@ -20,7 +20,7 @@ from pole_saes import AXES, planted
 from signed import flipped, permuted, random_sae
 
 from abench import Excerpt, LatentContexts, Metric
-from abench.conformance import Bench
+from abench.conformance.bench import Bench
 from abench.judges import Endpoint
 from abench.kept import MemoryKept
 from abench.report import write_report
@@ -153,9 +153,9 @@ def test_a_judge_that_always_says_the_same_is_right_on_a_third_and_asked_once(be
         def spec(self) -> dict[str, Any]:
             return {"judge": "stubborn"}
 
-        def judge(self, latents: Any) -> list[Verdict]:
+        def judge(self, latents: Any) -> list[PoleVerdict]:
             self.asked += len(latents)
-            return [Verdict("none")] * len(latents)
+            return [PoleVerdict("none")] * len(latents)
 
     judge, ctx = Stubborn(), bench.context(())
     first = validation(judge, ctx, number=60, contexts=4, around=5)
@@ -309,7 +309,7 @@ def test_the_table_has_intervals_the_judge_s_accuracy_and_the_paper_s_rows(tmp_p
     cells = [judged(0.2, variant="abstopk", **site), judged(0.1, **site, changes={"signed": False})]
     text = write_report(cells, {}, tmp_path / "r", title="t").text(160)
     assert "20.0 [15.0, 25.0]" in text
-    assert "96.0 % [90.0, 99.0]" in text and "On 120 made-up latents" in text
+    assert "96.0 % [90.0, 99.0]" in text and "on 120 constructed latents" in text
     row = next(line for line in text.splitlines() if "AbsTopK (paper)" in line)
     assert row.split()[-4:] == ["29.7", "20.2", "56.4", "13.9"]
     assert "lowest pre-activations" in text
@@ -347,7 +347,7 @@ def test_two_seeds_are_averaged_with_their_spread_and_the_judge_s_accuracy_stand
     # 20 and 30: mean 25, sample standard deviation √50.
     assert "25.0 ± 7.1 12.5 ± 3.5 50.0 ± 0.0 25.0 ± 7.1 200" in " ".join(row)
     assert "sample standard deviation over seeds" in text
-    assert text.count("On 120 made-up latents") == 1 and "96.0 % [90.0, 99.0]" in text
+    assert text.count("on 120 constructed latents") == 1 and "96.0 % [90.0, 99.0]" in text
     assert "In brackets" not in text and "(paper)" in text
     assert "25.0" in (report.folder / "index.html").read_text(encoding="utf-8")
 
@@ -359,7 +359,7 @@ def test_a_row_that_lacks_a_seed_has_no_mean(tmp_path: Path) -> None:
     text = report.text(160)
     (row,) = (line.split() for line in text.splitlines() if " TopK  " in line)
     assert row == ["8", "TopK", "1", "1/2", "1/2", "1/2", "1/2", "100"]
-    assert "no mean is taken over fewer seeds than planned" in text
+    assert "no mean is computed over fewer seeds than planned" in text
     bars = (report.folder / "bidirectionality.csv").read_text()
     assert "abstopk" in bars and ",topk," not in bars
 
@@ -387,7 +387,7 @@ def test_the_shipped_run_prints_table_2(abench: Abench, tmp_path: Path) -> None:
     ran = abench("run", "bidirectionality", *options)
     assert ran.code == 0, ran.err
     assert "of which opposites, %" in ran.out
-    assert "made-up latents" in ran.out
+    assert "constructed latents" in ran.out
     page = (tmp_path / "results/reports/bidirectionality/index.html").read_text(encoding="utf-8")
     assert "Latents of each kind" in page
     again = abench("report", "bidirectionality", *options).out

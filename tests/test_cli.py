@@ -130,7 +130,7 @@ def test_a_results_folder_without_checksums(abench: Abench, tmp_path: Path) -> N
     (tmp_path / "abench.json").write_text('{"schema": 0}')
     result = abench("run", *SMALL, "--results", tmp_path)
     assert result.code == 2
-    assert "an earlier version of abench, without the checksums" in result.err
+    assert "an earlier version of abench, without checksums" in result.err
 
 
 def test_a_results_folder_that_cannot_be_written(abench: Abench, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from command import SMALL, Abench
 
 from abench.config import load_run, model_config
 from abench.errors import OutputClosed, UserError, outside_cause, short
-from abench.plan_memory import check_memory, gpu_bytes, main_bytes, needed_bytes
 from abench.progress import Lines
+from abench.runs.plan_memory import check_memory, gpu_bytes, main_bytes, needed_bytes
 from abench.streams import LastingStream
 
 NEEDS_FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
@@ -30,7 +30,7 @@ def test_a_full_output_is_a_sentence() -> None:
     run = shell("abench list configs >/dev/full")
     assert (run.returncode, run.stderr) == (
         2,
-        "abench: the output cannot be written: No space left on device\n",
+        "abench: cannot write the output: No space left on device\n",
     )
 
 
@@ -67,7 +67,7 @@ def test_an_interrupted_run_ends_with_one_sentence_and_gives_its_leases_back(tmp
         assert run.stdout.read() == ""
     assert first[-1].startswith("training ")
     (said,) = [line for line in rest if not line.startswith("training ")]
-    assert said == "abench: interrupted; the same command goes on where this one stopped"
+    assert said == "abench: interrupted; run the same command again to resume"
     assert list((tmp_path / "r" / "leases").iterdir()) == []
 
 
@@ -105,7 +105,7 @@ BAD_RUNS = [
     (["--set", "training.learning_rate=.inf"], "must be a finite number"),
     (["--set", "training.betas=[1,1]"], "item 1 of --set training.betas must be below 1"),
     (["--name", "x" * 300], ": --name: it has 300 characters, more than 100"),
-    (["--limit", str(10**20)], "--limit: 100000000000000000000 is too large a number\n"),
+    (["--limit", str(10**20)], "--limit: 100000000000000000000 is too large\n"),
     (["--checkpoint-every", "nan"], "not a number of seconds"),
     (["--set", "a=2020-13-45"], "--set a: unknown key; known: "),
     (["--set", "training.batch_size=true"], "a number is needed, not true or false"),
@@ -153,9 +153,9 @@ def test_options_without_effect_are_reported(abench: Abench, tmp_path: Path) -> 
     result = abench("run", "--dry-run", *asked, "--results", tmp_path)
     assert result.code == 0
     assert result.err.splitlines() == [
-        "--set task_options.recovery.epsilon: task_options.recovery has no effect: "
+        "--set task_options.recovery.epsilon: task_options.recovery has no effect because "
         "the run has no task recovery",
-        "--set variant_options.gated.coefficient: variant_options.gated has no effect: "
+        "--set variant_options.gated.coefficient: variant_options.gated has no effect because "
         "the run has no variant gated",
     ]
     # A preset has options for variants that a run may leave out.
@@ -178,7 +178,7 @@ def test_memory_is_compared_with_the_machine_s() -> None:
 def test_a_task_that_could_not_be_imported_is_not_written(abench: Abench, tmp_path: Path, name: str) -> None:
     result = abench("new", "task", name, "--dir", tmp_path / "tasks")
     assert result.code == 2
-    assert "cannot name a task" in result.err
+    assert "cannot be the name of a task" in result.err
     assert not (tmp_path / "tasks").exists()
 
 
@@ -197,7 +197,7 @@ def test_a_refusal_of_the_machine_is_a_sentence_with_the_path(abench: Abench, tm
     ],
 )
 def test_memory_that_is_used_up_is_no_bug(error: Exception) -> None:
-    assert outside_cause(error) == "there is not enough memory for this"
+    assert outside_cause(error) == "there is not enough memory"
     assert outside_cause(RuntimeError("shapes do not fit")) is None
 
 

@@ -9,7 +9,6 @@ import torch
 from signed import WideSAE, flipped, random_sae
 
 from abench import (
-    Context,
     LanguageModel,
     SplitSAE,
     UserError,
@@ -21,8 +20,7 @@ from abench import (
     sparse_codes,
     token_rows,
 )
-from abench.config import DataSpec, EvaluationSpec
-from abench.rewritten import normalising
+from abench.conformance.rewritten import normalising
 from abench.tinyworld import MODEL_DIR, World
 
 SITE = "blocks.2.hook_resid_post"
@@ -32,11 +30,6 @@ TEXTS = [d.text for d in World().biographies("test", 40)] + ["the cat", "a"]
 @pytest.fixture(scope="module")
 def lm() -> LanguageModel:
     return LanguageModel.load(MODEL_DIR, name="tiny", eos_after_documents=True)
-
-
-def context_of(*saes: Any) -> Context:
-    data = DataSpec(source="tinyworld", dataset=None)
-    return Context(SITE, EvaluationSpec(), data, context_size=128, saes=saes)
 
 
 def by_hand(lm: LanguageModel, sae: Any, text: str, context: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,7 +54,7 @@ def test_pooled_codes_are_the_means_over_each_texts_own_tokens(
     lm: LanguageModel, variant: str, context: int, way: str
 ) -> None:
     sae = normalising(random_sae(variant), way)
-    pooled = pool(lm, TEXTS, context_of(sae), context=context)
+    pooled = pool(lm, TEXTS, site=SITE, saes=[sae], context=context)
     codes = pooled.codes(sae).columns(slice(None))
     for row, text in enumerate(TEXTS):
         residual, mean = by_hand(lm, sae, text, context)
@@ -73,7 +66,7 @@ def test_pooled_codes_are_the_means_over_each_texts_own_tokens(
 def test_the_split_view_pools_each_pole_by_itself(lm: LanguageModel, k: int) -> None:
     sae = random_sae(k=k)
     wide = WideSAE(sae)
-    pooled = pool(lm, TEXTS, context_of(sae, wide), context=64)
+    pooled = pool(lm, TEXTS, site=SITE, saes=[sae, wide], context=64)
     split, explicit = pooled.codes(SplitSAE(sae)), pooled.codes(wide)
     assert explicit.negative is None
     assert abs(split.positive - explicit.positive).max() < 1e-6
@@ -85,7 +78,7 @@ def test_the_split_view_pools_each_pole_by_itself(lm: LanguageModel, k: int) -> 
 def test_flipping_latents_swaps_their_poles(lm: LanguageModel) -> None:
     sae = random_sae()
     other = flipped(sae)
-    pooled = pool(lm, TEXTS, context_of(sae, other), context=64)
+    pooled = pool(lm, TEXTS, site=SITE, saes=[sae, other], context=64)
     first, second = pooled.codes(sae), pooled.codes(other)
     sign = torch.sign((sae.W_dec * other.W_dec).sum(-1))
     torch.testing.assert_close(first.columns(slice(None)), second.columns(slice(None)) * sign)
@@ -96,7 +89,7 @@ def test_flipping_latents_swaps_their_poles(lm: LanguageModel) -> None:
 
 def test_columns_and_means_of_some_texts(lm: LanguageModel) -> None:
     sae = random_sae()
-    codes = pool(lm, TEXTS, context_of(sae), context=64).codes(sae)
+    codes = pool(lm, TEXTS, site=SITE, saes=[sae], context=64).codes(sae)
     everything = codes.columns(slice(None))
     torch.testing.assert_close(codes.columns([5, 3, 200], [1, 0]), everything[[1, 0]][:, [5, 3, 200]])
     positive, negative = codes.means([4, 7])
@@ -107,12 +100,12 @@ def test_columns_and_means_of_some_texts(lm: LanguageModel) -> None:
 
 def test_an_sae_that_fails_costs_only_itself(lm: LanguageModel) -> None:
     good, narrow = random_sae("topk"), random_sae("topk", d_in=64)
-    context = context_of(narrow, good)
-    pooled = pool(lm, TEXTS[:4], context, context=64)
+    saes = [narrow, good]
+    pooled = pool(lm, TEXTS[:4], site=SITE, saes=saes, context=64)
     assert pooled.codes(good).latents == 256
     with pytest.raises(RuntimeError, match="128"):
         pooled.codes(narrow)
-    rates = firing_rates(lm, torch.tensor([[5] * 16]), context)
+    rates = firing_rates(lm, torch.tensor([[5] * 16]), site=SITE, saes=saes)
     assert len(rates(good).positive) == 256
     with pytest.raises(RuntimeError, match="128"):
         rates(narrow)
@@ -133,26 +126,22 @@ def test_sparse_codes_are_those_of_the_encoder(variant: str, way: str) -> None:
 
 def test_a_text_without_tokens_is_an_error_that_names_it(lm: LanguageModel) -> None:
     with pytest.raises(UserError, match="text 1 of 2 has no tokens: ''"):
-        pool(lm, ["the cat", ""], context_of(), context=64)
+        pool(lm, ["the cat", ""], site=SITE, saes=[], context=64)
 
 
 def test_a_text_of_special_tokens_alone_is_an_error_that_names_it(lm: LanguageModel) -> None:
     """Its mean would be taken over nothing, and one NaN would reach every mean that it is part of."""
-    with pytest.raises(
-        UserError, match="text 1 of 3 has no tokens but special ones among its first 2: '<eos>'"
-    ):
-        pool(lm, ["the cat", "<eos>", "a"], context_of(random_sae()), context=64)
-    with pytest.raises(
-        UserError, match="text 0 of 1 has no tokens but special ones among its first 1: 'the cat'"
-    ):
-        pool(lm, ["the cat"], context_of(random_sae()), context=1)
+    with pytest.raises(UserError, match="text 1 of 3 has only special tokens among its first 2: '<eos>'"):
+        pool(lm, ["the cat", "<eos>", "a"], site=SITE, saes=[random_sae()], context=64)
+    with pytest.raises(UserError, match="text 0 of 1 has only special tokens among its first 1: 'the cat'"):
+        pool(lm, ["the cat"], site=SITE, saes=[random_sae()], context=1)
 
 
 @pytest.mark.parametrize("k", [8, 200])
 def test_firing_rates_of_each_pole(lm: LanguageModel, k: int) -> None:
     sae = random_sae(k=k)
     tokens = torch.tensor([ids[:20] for ids in lm.token_ids([t for t in TEXTS if len(t.split()) > 22])])
-    rates = firing_rates(lm, tokens, context_of(sae))
+    rates = firing_rates(lm, tokens, site=SITE, saes=[sae])
     z = sae.encode(lm.residual(tokens, SITE)[ordinary(tokens, lm)])
     torch.testing.assert_close(rates(sae).positive, (z > 0).double().mean(0))
     torch.testing.assert_close(rates(sae).negative, (z < 0).double().mean(0))

@@ -11,7 +11,6 @@ from torch import Tensor
 from abench import (
     AblateDirection,
     ClampLatent,
-    Context,
     LanguageModel,
     LatentDifferences,
     SplitSAE,
@@ -22,8 +21,7 @@ from abench import (
     residual_codes,
     steered,
 )
-from abench.config import DataSpec, EvaluationSpec
-from abench.rewritten import normalising
+from abench.conformance.rewritten import normalising
 from abench.tinyworld import MODEL_DIR, World
 
 Pooling = Literal["mean", "last"]
@@ -63,8 +61,7 @@ def test_the_direction_is_the_difference_of_means(pooling: Pooling, lm: Language
 
 
 def test_mean_pooling_is_that_of_the_tasks(lm: LanguageModel) -> None:
-    ctx = Context(SITE, EvaluationSpec(), DataSpec(source="tinyworld", dataset=None), 128)
-    means = pool(lm, [*GOOD, *BAD], ctx, context=256).residual
+    means = pool(lm, [*GOOD, *BAD], site=SITE, saes=[], context=256).residual
     concept = mean_difference(lm, GOOD, BAD, SITE, pooling="mean")
     expected = means[: len(GOOD)].mean(0) - means[len(GOOD) :].mean(0)
     torch.testing.assert_close(concept.direction * concept.norm, expected, rtol=1e-4, atol=1e-3)
@@ -162,7 +159,7 @@ def test_mistakes_are_sentences(lm: LanguageModel) -> None:
         (GOOD, [], "at least 2 negative prompts, not 0"),
         (GOOD, [BAD[0], ""], "negative prompt 2 of 2 has no tokens"),
         (["<bos>", GOOD[0]], BAD, "positive prompt 1 of 2 has no tokens"),
-        (GOOD, [BAD[0], "cat " * 300], "holds 256"),
+        (GOOD, [BAD[0], "cat " * 300], "is 256"),
     ):
         with pytest.raises(UserError, match=reason):
             mean_difference(lm, positive, negative, SITE, pooling="mean")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from abench.catalogue import find_model
 from abench.config import RunConfig, config_names, describe_run, load_run, model_config
 from abench.errors import UserError, did_you_mean
+from abench.lm.catalogue import find_model
 
 
 def mistake(tmp_path: Path, text: str) -> str:
@@ -36,7 +36,7 @@ def mistake(tmp_path: Path, text: str) -> str:
         ("training:\n  tokens: 100\n  batch_size: 200", "tokens (100) must be at least one batch (200)"),
         ("training: {learning_rate: -1}", "training.learning_rate"),
         ("training: {warmup_fraction: 0.7, decay_fraction: 0.7}", "add up to more than 1"),
-        ("training: {buffer_tokens: 10}", "buffer_tokens (10) must hold a batch"),
+        ("training: {buffer_tokens: 10}", "buffer_tokens (10) must be at least one batch"),
         ("preset: tinny", "there is no preset 'tinny'; did you mean 'tiny'?"),
         ("dtype: float8", "dtype"),
     ],
@@ -122,7 +122,7 @@ def test_unknown_model_has_near_names() -> None:
 
 
 def test_weights_that_cannot_be_had_are_one_sentence_that_says_how() -> None:
-    from abench.catalogue import weights_folder
+    from abench.lm.catalogue import weights_folder
 
     with pytest.raises(UserError) as caught:
         weights_folder(model_config("qwen3-4b"))

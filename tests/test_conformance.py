@@ -11,10 +11,10 @@ from command import Abench
 from signed import random_sae
 
 from abench import Amount, Context, Metric, Scores, Skip, Task, View, residual_codes
-from abench.bench import Bench
-from abench.conformance import check_found, check_task
+from abench.conformance.bench import Bench
+from abench.conformance.check import check_found, check_task
+from abench.conformance.rewritten import Wide, flipped, permuted
 from abench.plugins import FoundTask, find_tasks
-from abench.rewritten import Wide, flipped, permuted
 
 BUILT_IN = {name: each for name, each in find_tasks().items() if each.source.startswith("abench.tasks")}
 
@@ -161,13 +161,13 @@ class _NoHeadline(_Broken):
     [
         (_CountsPositive, "flipping the sign of latents changes nothing"),
         (_TakesTheFirst, "the order of latents changes nothing"),
-        (_UnitsOfTheSAE, "codes in other units change nothing: score is"),
-        (_UnitsOfTheSAE, "codes in other units change nothing (layer_norm): score is"),
-        (_UnitsOfTheSAE, "codes in other units change nothing (constant_norm_rescale): score is"),
-        (_UnitsOfTheStream, "a residual stream 128 times larger changes nothing: score is"),
-        (_UnknownUnits, "declaration: in_stream_units names 'scores', which is none of its metrics"),
-        (_GlobalRandom, "own random numbers"),
-        (_ChangesTheSAE, "SAEs stay as they are"),
+        (_UnitsOfTheSAE, "codes in other units change nothing: score changes"),
+        (_UnitsOfTheSAE, "codes in other units change nothing (layer_norm): score changes"),
+        (_UnitsOfTheSAE, "codes in other units change nothing (constant_norm_rescale): score changes"),
+        (_UnitsOfTheStream, "a residual stream 128 times larger changes nothing: score changes"),
+        (_UnknownUnits, "declaration: in_stream_units names 'scores', which is not one of its metrics"),
+        (_GlobalRandom, "no global random numbers"),
+        (_ChangesTheSAE, "SAEs are not modified"),
         (_NotANumber, "runs: ScoreError"),
         (_SaysNoAmount, "amounts: it does not record how much data it used"),
         (_LooksAtTheOthers, "scores do not depend on the other SAEs"),
@@ -212,7 +212,7 @@ def test_a_task_is_checked_with_the_options_that_it_names_for_that(bench: Bench)
     slow, wrong = check_found(found, {"language": bench})
     assert slow.problems == []
     (problem,) = wrong.problems
-    assert problem.startswith("declaration: its check_options cannot be taken: round: ")
+    assert problem.startswith("declaration: its check_options are not valid: round: ")
 
 
 def test_the_rewritten_saes_are_the_same_function() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from abench import UserError, content
-from abench.catalogue import find_model, folder_hash, local_commit
-from abench.content import content_hash, files_under, folder_digest, unchanged
+from abench import UserError
+from abench.lm.catalogue import find_model, folder_hash, local_commit
+from abench.storage import content
+from abench.storage.content import content_hash, files_under, folder_digest, unchanged
 from abench.tinyworld import MODEL_DIR
 
 

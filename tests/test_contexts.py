@@ -1,16 +1,15 @@
 """Top contexts: what one pass keeps is what looking at everything finds."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from signed import random_sae
 
-from abench import Context, LatentContexts, SplitSAE, TokenRows, ordinary, residual_codes, top_contexts
-from abench.conformance import Bench
-from abench.contexts import pre_activations
-from abench.rewritten import InOtherUnits, normalising
+from abench import LatentContexts, SplitSAE, TokenRows, ordinary, residual_codes, top_contexts
+from abench.conformance.bench import Bench
+from abench.conformance.rewritten import InOtherUnits, normalising
+from abench.latents.contexts import pre_activations
 
 LATENTS = [7, 3, 40, 90, 11]
 
@@ -25,15 +24,13 @@ def tokens(bench: Bench) -> torch.Tensor:
     return TokenRows(bench.lm, bench.data, "held_out", 128).batch(30)  # type: ignore[arg-type]
 
 
-def context(bench: Bench, *saes: Any, batch_size: int = 7) -> Context:
-    ctx = bench.context(saes)
-    return replace(ctx, evaluation=ctx.evaluation.model_copy(update={"batch_size": batch_size}))
+def group(bench: Bench, *saes: Any, batch_size: int = 7) -> dict[str, Any]:
+    return {"site": bench.site, "saes": saes, "batch_size": batch_size}
 
 
 def found(bench: Bench, tokens: torch.Tensor, sae: Any, **options: Any) -> Any:
-    ctx = context(bench, sae)
     with torch.no_grad():
-        return top_contexts(bench.lm, tokens, ctx, latents=lambda _: LATENTS, **options)(sae)
+        return top_contexts(bench.lm, tokens, **group(bench, sae), latents=lambda _: LATENTS, **options)(sae)
 
 
 def everything(bench: Bench, tokens: torch.Tensor, encode: Any) -> torch.Tensor:
@@ -121,7 +118,7 @@ def test_in_the_split_view_each_pole_that_fires_is_alive(bench: Bench, tokens: t
     sae.b_enc[:5] += 1000  # these never fire on the negative side
     with torch.no_grad():
         both = top_contexts(  # type: ignore[arg-type]
-            bench.lm, tokens, context(bench, sae), latents=lambda _: range(100)
+            bench.lm, tokens, **group(bench, sae), latents=lambda _: range(100)
         )
     native, split = both(sae), both(SplitSAE(sae))
     fired = sum((each.positive_rate > 0) + (each.negative_rate > 0) for each in native.latents)
@@ -145,8 +142,8 @@ def test_the_size_of_blocks_and_other_saes_change_nothing(bench: Bench, tokens: 
     sae, other = random_sae("abstopk", width=100, k=10), random_sae("topk", width=64, k=4)
     with torch.no_grad():
         results = [
-            top_contexts(bench.lm, tokens, ctx, latents=lambda _: [1, 2, 3])(sae)  # type: ignore[arg-type]
-            for ctx in (context(bench, sae, batch_size=30), context(bench, other, sae, batch_size=4))
+            top_contexts(bench.lm, tokens, **ours, latents=lambda _: [1, 2, 3])(sae)  # type: ignore[arg-type]
+            for ours in (group(bench, sae, batch_size=30), group(bench, other, sae, batch_size=4))
         ]
     places = [
         [(c.row, c.position) for each in r.latents for c in (*each.positive, *each.negative)] for r in results
@@ -164,7 +161,7 @@ def test_an_sae_that_fails_costs_its_own_result_only(bench: Bench, tokens: torch
 
     broken, sae = Broken(), random_sae("abstopk", width=100, k=10)
     with torch.no_grad():
-        results = top_contexts(bench.lm, tokens, context(bench, broken, sae), latents=lambda _: [1])  # type: ignore[arg-type]
+        results = top_contexts(bench.lm, tokens, **group(bench, broken, sae), latents=lambda _: [1])  # type: ignore[arg-type]
     assert isinstance(results(sae).latents[0], LatentContexts)
     with pytest.raises(RuntimeError, match="no codes today"):
         results(broken)

@@ -15,10 +15,10 @@ from test_steps_selection import adversarial
 from torch import Tensor
 
 from abench.config import TrainingSpec
-from abench.steps import AutogradStep, make_step
-from abench.steps import penalised as penalised_module
-from abench.steps.selection import top_of_batch, top_of_rows
-from abench.training import SAETrainer, run_lockstep
+from abench.kernels.selection import top_of_batch, top_of_rows
+from abench.training.steps import AutogradStep, make_step
+from abench.training.steps import penalised as penalised_module
+from abench.training.trainer import SAETrainer, run_lockstep
 from abench.variants import SAEShape, get_variant
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

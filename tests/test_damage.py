@@ -12,11 +12,12 @@ from damage import DAMAGES
 from small_run import data_of, small_plan, weights_of
 
 from abench import Metric, Task
-from abench.plan import Cell, Plan, Scoring
 from abench.progress import Silent
-from abench.runner import run_plan
-from abench.sealed import read_sealed, write_sealed
-from abench.store import Store
+from abench.results.jobs import Cell, Scoring
+from abench.results.store import Store
+from abench.runs.plan import Plan
+from abench.runs.runner import run_plan
+from abench.storage.sealed import read_sealed, write_sealed
 
 SAE_FILES = ("cfg.json", "sae.json", "sae_weights.safetensors", "train.csv")
 
@@ -80,7 +81,7 @@ def interrupted(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with two checkpoints of every SAE, after steps 2 and 1."""
     root = tmp_path_factory.mktemp("interrupted") / "results"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("abench.group_training.CHECKPOINT_SHARE", float("inf"))  # one after every step
+        patch.setattr("abench.runs.group_training.CHECKPOINT_SHARE", float("inf"))  # one after every step
         with pytest.raises(KeyboardInterrupt):
             run_plan(plan, Store.open(root, create=True), progress=_Listening(stop=3), checkpoint_seconds=0.0)
     return root

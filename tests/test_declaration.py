@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abench import Context, Metric, Scores, Task
-from abench.catalogue import find_model
 from abench.config import RunConfig
 from abench.declaration import declaration_problems
 from abench.errors import UserError
+from abench.lm.catalogue import find_model
 from abench.names import NAME_LENGTH, name_problem, path_part, safe_name
 from abench.plugins import find_tasks, get_task
-from abench.store import Record, Store
+from abench.results.store import Record, Store
 from abench.task import ScoreError, checked, parted
 from abench.variants import register
 from abench.variants.topk import TopK
@@ -60,9 +60,9 @@ WRONG = {
     'metrics = [Metric("share", True)]': "its metrics must be a tuple of abench.Metric, not list",
     'metrics = ("share",)': "its metrics must be abench.Metric, not 'share'",
     "metrics = ()": "it declares no metrics",
-    'views = ("split",)': "its views have to begin with 'native'",
+    'views = ("split",)': "its views must begin with 'native'",
     'views = "native"': "its views must be a tuple",
-    'kinds = ("vision",)': "its kinds are of 'language' and 'synthetic', not 'vision'",
+    'kinds = ("vision",)': "its kinds must be 'language' or 'synthetic', not 'vision'",
     'in_all = "yes"': "in_all must be True or False",
     "check_options = 3": "check_options must be a mapping",
     'limit: float = float("nan")': "its options cannot be written as JSON",
@@ -141,7 +141,7 @@ def test_modules_that_exit_print_or_bite_cost_themselves_only(tmp_path: Path, ab
 
 def test_a_wrong_task_is_refused_named_by_the_check_and_left_out_of_all(wrong: Path, abench: Abench) -> None:
     found = find_tasks([wrong])
-    with pytest.raises(UserError, match=r"is declared wrongly: "):
+    with pytest.raises(UserError, match=r"is declared incorrectly: "):
         get_task("mine", {}, found)
     check = abench("list", "tasks", "--tasks-dir", wrong, "--check", "--only", "mine")
     assert check.code == 3
@@ -149,7 +149,7 @@ def test_a_wrong_task_is_refused_named_by_the_check_and_left_out_of_all(wrong: P
     status = abench("run", "--tasks", "all", "--tasks-dir", wrong, "--dry-run")
     assert status.code == 0
     assert "task 'mine' (" in status.err
-    assert "is left out: it is declared wrongly" in status.err
+    assert "is skipped: it is declared incorrectly" in status.err
 
 
 def test_an_installed_package_cannot_take_the_place_of_a_task() -> None:
@@ -160,7 +160,7 @@ def test_an_installed_package_cannot_take_the_place_of_a_task() -> None:
     _add(found, FoundTask("core", "theirs.other", TopTask))
     assert found["core"].task is Scored
     assert found["theirs.core"].summary == "ImportError: no"
-    assert found["theirs.other"].summary == "the name 'core' is taken by abench.tasks.core"
+    assert found["theirs.other"].summary == "the name 'core' is already taken by abench.tasks.core"
 
 
 # Scores
@@ -193,7 +193,7 @@ def test_numbers_of_all_libraries_are_scores(value: Any) -> None:
     [True, "0.5", None, np.bool_(True), torch.tensor(True), torch.zeros(1), [0.5], 1j, 10**400, object()],
 )
 def test_what_is_no_number_is_no_score(value: Any) -> None:
-    with pytest.raises(ScoreError, match="task scored gave a as"):
+    with pytest.raises(ScoreError, match="task scored returned a as"):
         checked(Scored, {"a": value})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from abench.tasks.steering_methods import Contrast, latents
+from abench.tasks.safety_utility.methods import Contrast, latents
 from signed import random_sae
 from steering_saes import D_IN, HOW, WIDTH, K, exported, seen
 from torch import Tensor
@@ -24,8 +24,7 @@ from abench import (
     residual_codes,
 )
 from abench.config import DataSpec
-from abench.latent_card import latent_card
-from abench.rewritten import (
+from abench.conformance.rewritten import (
     InOtherUnits,
     Wide,
     flipped,
@@ -34,6 +33,7 @@ from abench.rewritten import (
     normalising,
     permuted,
 )
+from abench.latents.latent_card import latent_card
 from abench.tinyworld import MODEL_DIR, World
 
 SITE = "blocks.2.hook_resid_post"
@@ -114,7 +114,7 @@ def test_the_configuration_s_unit_is_read_in_one_place() -> None:
     files = {file for folder in packages for file in folder.rglob("*.py")}
     readers = sorted(f.name for f in files if _MENTIONED.search(f.read_text(encoding="utf-8")))
     # Two of them write it: into a saved SAE, and into one for the check of tasks.
-    assert readers == ["decoding.py", "export.py", "rewritten.py"]
+    assert readers == ["export.py", "normalisation.py", "rewritten.py"]
     for name in ("export.py", "rewritten.py"):
         (text,) = (file.read_text(encoding="utf-8") for file in files if file.name == name)
         assert not re.search(r"normalize_activations\s*(!=|==|\bin\b)", text)

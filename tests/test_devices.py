@@ -7,7 +7,7 @@ import torch
 from command import Abench
 
 from abench import LanguageModel, UserError
-from abench.devices import available_devices, usable_device
+from abench.lm.devices import available_devices, usable_device
 from abench.tinyworld import MODEL_DIR
 
 NONE = ["meta", "cpu:7", "cuda:99", "", " cpu", "nonsense", "cpu:-1", f"cpu:{10**20}", "\0", "x" * 5000]

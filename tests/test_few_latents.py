@@ -9,8 +9,8 @@ from steering_saes import D_IN, HOW, VARIANTS, WIDTH, K, exported, seen
 from torch import Tensor
 
 from abench import SplitSAE, UserError, latent_codes, residual_codes
-from abench.few_latents import codes_of
-from abench.rewritten import normalising
+from abench.conformance.rewritten import normalising
+from abench.latents.few_latents import codes_of
 
 LATENTS = (0, 5, 31, 32, 100, WIDTH - 1)
 

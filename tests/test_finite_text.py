@@ -10,11 +10,13 @@ import torch
 from command import Abench
 from torch import Tensor
 
-from abench.activations import ActivationStream, Position, TokenRows, ordinary
 from abench.config import DataSpec, TrainingSpec
-from abench.data import texts
+from abench.data.activations import ActivationStream
+from abench.data.texts import texts
+from abench.data.token_rows import Position, TokenRows
 from abench.errors import UserError
-from abench.models import LanguageModel
+from abench.lm.models import LanguageModel
+from abench.lm.tokens import ordinary
 from abench.tinyworld import MODEL_DIR, World
 
 SITE = "blocks.2.hook_resid_post"
@@ -200,7 +202,7 @@ def test_the_epochs_that_the_sentence_names_are_enough(tiny: LanguageModel, tmp_
             stream = ActivationStream(tiny, SITE, data, training, context=16, rows_per_forward=8)
             return len([batch for batch, _ in zip(stream.batches(), range(training.steps), strict=False)])
 
-        with pytest.raises(UserError, match=r"ends after [\d,]+ activations; training asks for") as raised:
+        with pytest.raises(UserError, match=r"ends after [\d,]+ activations, but training needs") as raised:
             read(data)
         epochs = int(str(raised.value).split("data.epochs=")[1].split(",")[0])
         assert f"would have to be read {epochs} times" in str(raised.value)
@@ -212,7 +214,9 @@ def test_the_epochs_that_the_sentence_names_are_enough(tiny: LanguageModel, tmp_
 def test_all_documents_held_out_is_a_sentence(tiny: LanguageModel, tmp_path: Path) -> None:
     data = corpus(tmp_path, 9, held_out=9)
     stream = ActivationStream(tiny, SITE, data, SPEC, context=16)
-    with pytest.raises(UserError, match="no text to train on: the first 9 documents are kept for evaluation"):
+    with pytest.raises(
+        UserError, match="no text to train on: the first 9 documents are held out for evaluation"
+    ):
         next(stream.batches())
 
 
@@ -254,7 +258,7 @@ def test_a_text_smaller_than_the_buffer_trains_and_calibrates(
     marks = list((tmp_path / "results" / "saes").rglob("sae_weights.safetensors"))
     assert len(marks) == 2
     short = run(abench, tmp_path, data, "topk", 256 * (steps + 4), "training.outlier_norm=null")
-    assert short.code == 2 and "would have to be read 2 times: --set data.epochs=2" in short.err
+    assert short.code == 2 and "would have to be read 2 times: add --set data.epochs=2" in short.err
     more = run(
         abench, tmp_path, data, "topk", 256 * (steps + 4), "training.outlier_norm=null", "data.epochs=2"
     )

@@ -120,7 +120,7 @@ def test_prompts_the_context_does_not_hold(lm: LanguageModel) -> None:
     (row,) = lm.token_ids([fits])
     left = 256 - 1 - len(row)
     lm.generate(["i", fits], max_new_tokens=left)
-    wanted = rf"prompt 2 of 2 has {len(row) + 1} tokens and {left + 1} new ones .* holds 256"
+    wanted = rf"prompt 2 of 2 has {len(row) + 1} tokens and {left + 1} new ones .* is 256"
     with pytest.raises(UserError, match=wanted):
         lm.generate(["i", fits], max_new_tokens=left + 1)
     with pytest.raises(UserError, match="at least 1"):

@@ -12,16 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from abench.activations import Position
-from abench.catalogue import fetched_commit, find_model
 from abench.config import load_run
+from abench.data.token_rows import Position
 from abench.errors import UserError
-from abench.group_training import train_missing
-from abench.plan import Plan, SAEJob, make_plan
+from abench.lm.catalogue import fetched_commit, find_model
 from abench.plugins import find_tasks, get_task
 from abench.progress import Silent
-from abench.runner import run_plan
-from abench.store import Record, Store
+from abench.results.jobs import SAEJob
+from abench.results.store import Record, Store
+from abench.runs.group_training import train_missing
+from abench.runs.plan import Plan, make_plan
+from abench.runs.runner import run_plan
 from abench.variants import get_variant
 
 BATCH, BLOCK, STEPS = 64, 4, 10
@@ -155,7 +156,7 @@ def take_over(store: Store, job: SAEJob) -> None:
 def test_who_lost_a_lease_in_training_leaves_that_sae_and_goes_on_with_the_others(
     store: Store, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abench.group_training.CHECKPOINT_SHARE", float("inf"))  # one after every step
+    monkeypatch.setattr("abench.runs.group_training.CHECKPOINT_SHARE", float("inf"))  # one after every step
     plan = plan_of(("abstopk", "topk"))
     lost, kept = plan.saes
     told = Told(at, lambda: take_over(store, lost))
@@ -164,7 +165,7 @@ def test_who_lost_a_lease_in_training_leaves_that_sae_and_goes_on_with_the_other
     assert store.get_sae(lost) is None
     assert store.get_sae(kept) is not None
     assert [said for said in told.said if "another process has taken over" in said] == [
-        f"{lost.label}: another process has taken over, since this one was silent for too long; "
+        f"{lost.label}: another process has taken over because this one did not respond for too long; "
         "its result is used"
     ]
     assert not store.sae_folder(lost).exists()

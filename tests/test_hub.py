@@ -192,14 +192,14 @@ def _yaml(file: Path, *, n_layers: int, d_model: int, revision: str = "main") ->
 SENTENCES = {
     "gated": "google/gemma-2-2b is gated: accept its licence on the hub and set HF_TOKEN",
     "not let in": "google/gemma-2-2b is gated: accept its licence on the hub and set HF_TOKEN",
-    "absent": "the hub has no model 'nobody/nothing', or your token may not see it",
+    "absent": "the hub has no model 'nobody/nothing', or your token has no access to it",
     "no id": "'nobody/not hing' cannot be a hub id",
-    "pickled": "has no weights: no .safetensors file is in it",
+    "pickled": "has no weights: it contains no .safetensors file",
     "no tokenizer": "has no tokenizer: its vocabulary is empty",
     "no config": "is not a Hugging Face model folder: it has no config.json",
     "other sizes": "Pythia is configured with 6 blocks and d_model 256, but the weights in",
     "no such revision": "EleutherAI/pythia-70m has no revision 'step7' on the hub",
-    "broken off": "fetching EleutherAI/pythia-70m from the hub failed",
+    "broken off": "downloading EleutherAI/pythia-70m from the hub failed",
 }
 
 

@@ -42,7 +42,7 @@ answer = sorted(next(iter(rows)))
 """
 BY_SAE_BENCH = """
 from sae_bench.sae_bench_utils.dataset_utils import get_multi_label_train_test_data
-from abench.tasks.labelled_hub import texts_by_class
+from abench.tasks._shared.labelled_hub import texts_by_class
 train, test = get_multi_label_train_test_data({name!r}, 16, 8, 3)
 ours = texts_by_class({name!r}, 16, 8, seed=3)
 answer = [
@@ -52,7 +52,7 @@ answer = [
 PILE = """
 from itertools import islice
 from abench.config import DataSpec
-from abench.data import texts
+from abench.data.texts import texts
 spec = DataSpec(held_out_documents={held_out}, revision={revision!r})
 answer = list(islice(texts(spec, {part!r}, start={start}), {number}))
 """

@@ -14,19 +14,19 @@ from hub.server import MEMBER_TOKEN, Fault, Hub
 
 from abench import Task, UserError
 from abench.config import EvaluationSpec, RunConfig
-from abench.plan import make_plan
 from abench.plugins import find_tasks, get_task
-from abench.store import Store
+from abench.results.store import Store
+from abench.runs.plan import make_plan
 
 pytestmark = pytest.mark.slow
 
 TEXTS = "labelled_hub.texts_by_class({name!r}, 8, 4, seed=0, revisions=at)"
-QUESTIONS = "unlearning_data.questions(ctx, ('human_aging',), at)[{subject!r}]"
+QUESTIONS = "texts.questions(ctx, ('human_aging',), at)[{subject!r}]"
 RAVEL = (
-    "ravel_prompts.prompts_by_kind({'city': ('Country', 'Language')}, ctx, None, "
+    "prompts.prompts_by_kind({'city': ('Country', 'Language')}, ctx, None, "
     "at.get('adamkarvonen/ravel_prompts'))"
 )
-REQUESTS = "requests.requests(ctx, 'test', 99, harmful=None, harmless=None, revisions=at).{kind}"
+REQUESTS = "requests(ctx, 'test', 99, harmful=None, harmless=None, revisions=at).{kind}"
 READ = {
     "LabHC/bias_in_bios": TEXTS.format(name="LabHC/bias_in_bios_class_set1"),
     "canrager/amazon_reviews_mcauley_1and5": TEXTS.format(name="canrager/amazon_reviews_mcauley_1and5"),
@@ -36,8 +36,8 @@ READ = {
     "adamkarvonen/ravel_prompts": RAVEL,
     "cais/wmdp": QUESTIONS.format(subject="wmdp-bio"),
     "cais/mmlu": QUESTIONS.format(subject="human_aging"),
-    "cais/wmdp-bio-forget-corpus": "list(unlearning_data.forget_documents(ctx, None, at))",
-    "Salesforce/wikitext": "list(unlearning_data.retain_documents(ctx, at))",
+    "cais/wmdp-bio-forget-corpus": "list(texts.forget_documents(ctx, None, at))",
+    "Salesforce/wikitext": "list(texts.retain_documents(ctx, at))",
     "walledai/HarmBench": REQUESTS.format(kind="harmful"),
     "tatsu-lab/alpaca": REQUESTS.format(kind="harmless"),
 }
@@ -48,7 +48,11 @@ STOCK_MMLU = "[len(t.dataset['test']) for t in utility._stock_mmlu(at.get('cais/
 CODE = """
 from abench import Context
 from abench.config import DataSpec, EvaluationSpec
-from abench.tasks import labelled_hub, ravel_prompts, requests, unlearning_data, utility
+from abench.tasks._shared import labelled_hub
+from abench.tasks.ravel import prompts
+from abench.tasks.safety_utility import utility
+from abench.tasks.safety_utility.requests import requests
+from abench.tasks.unlearning import texts
 ctx, at = Context("blocks.1.hook_resid_post", EvaluationSpec(), DataSpec(), 16), {at}
 answer = repr({read})
 """
@@ -123,8 +127,8 @@ def test_without_the_hub_no_revision_passes_for_another(hub: Hub, home: Path, re
         client_environment(hub, home, offline=True), *(reading(READ[name], **at) for at in cases)
     )
     assert older["answer"] == read[name, "older"]["answer"]
-    assert "what this machine has of it is not revision 'main'" in now["error"]
-    assert "HF_HUB_OFFLINE is set, and this machine does not know its revision 'v9'" in absent["error"]
+    assert "the copy on this machine is not revision 'main'" in now["error"]
+    assert "HF_HUB_OFFLINE is set, and this machine has no record of its revision 'v9'" in absent["error"]
 
 
 def test_a_hub_that_fails_is_not_replaced_by_what_was_prepared_last(hub: Hub, home: Path, read: Any) -> None:

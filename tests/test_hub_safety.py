@@ -13,7 +13,7 @@ from hub.models import small_config
 from hub.questions import ASKED_SUBJECTS, FEW_QUESTIONS, QUESTIONS, VALIDATION_QUESTIONS, mmlu_subjects
 from hub.server import MEMBER_TOKEN, STRANGER_TOKEN, Hub
 
-from abench.store import Record, Store
+from abench.results.store import Record, Store
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +30,8 @@ CHEAP = {
 COUNTS = """
 from abench import Context
 from abench.config import DataSpec, EvaluationSpec
-from abench.models import LanguageModel
-from abench.tasks.utility import Utility
+from abench.lm.models import LanguageModel
+from abench.tasks.safety_utility.utility import Utility
 from huggingface_hub import snapshot_download
 from pathlib import Path
 lm = LanguageModel.load(Path(snapshot_download("Qwen/Qwen3-4B")), name="qwen", dtype="float32")
@@ -105,7 +105,8 @@ def test_a_gated_data_set_costs_its_cells_and_no_others(hub: Hub, tmp_path: Path
         assert record.status == "failed"
         assert record.reason == (
             "the data set walledai/HarmBench cannot be read: it is gated: accept its terms on the hub and "
-            "set HF_TOKEN to your token. Or give a file: --set task_options.safety_utility.harmful=PATH"
+            "set HF_TOKEN to your token. Alternatively use a file: "
+            "--set task_options.safety_utility.harmful=PATH"
         )
 
 

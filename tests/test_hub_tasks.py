@@ -18,7 +18,7 @@ from hub.questions import ravel_prompts_of
 from hub.repository import Commit
 from hub.server import MEMBER_TOKEN, Hub
 
-from abench.store import Record, Store
+from abench.results.store import Record, Store
 
 pytestmark = pytest.mark.slow
 

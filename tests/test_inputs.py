@@ -9,11 +9,11 @@ from command import Abench
 from pydantic import BaseModel
 
 from abench import InputFile, UserError
-from abench.cli.options import plan_of
-from abench.content import content_hash
-from abench.inputs import input_hashes
-from abench.plan import Plan
 from abench.plugins import find_tasks, get_task
+from abench.runs.inputs import input_hashes
+from abench.runs.plan import Plan
+from abench.runs.planner import RunRequest, plan_run
+from abench.storage.content import content_hash
 
 TASK = '''
 from pathlib import Path
@@ -40,8 +40,7 @@ class FromFile(Task):
 
 def plan(task: str, *settings: str) -> Plan:
     options = {"model": "tiny", "tasks": (task,), "variants": ("topk",), "k": (4,)}
-    asked = {"config": None, "options": options, "assignments": settings, "tasks_dirs": ()}
-    return plan_of(asked, fetch=False)
+    return plan_run(RunRequest(options=options, assignments=settings), fetch=False, say=print)
 
 
 def keys(task: str, *settings: str) -> tuple[str, str]:
@@ -86,7 +85,7 @@ def test_more_than_one_name_is_one_sentence() -> None:
     class Several(BaseModel):
         files: Annotated[list[str], InputFile()]
 
-    with pytest.raises(UserError, match="the option files is an InputFile, which is one name, not"):
+    with pytest.raises(UserError, match="the option files is an InputFile and takes one name, not"):
         input_hashes(Several(files=["a", "b"]))
 
 
@@ -107,7 +106,7 @@ def test_a_file_that_has_moved_away_is_told(abench: Abench, tmp_path: Path) -> N
         told.append(abench(*command).err.splitlines())
         file.write_text("text")
     told.append(abench(*command).err.splitlines())
-    sentence = "which is not there: results computed from it are not found without it"
+    sentence = "which does not exist: results computed with it are not found without it"
     of_asks = f"task_options.safety_utility.harmful names '{asks}', {sentence}"
     of_texts = f"data.dataset names '{texts}', {sentence}"
     named = [[line for line in lines if "names '" in line] for lines in told]

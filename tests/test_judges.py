@@ -18,7 +18,7 @@ from abench.judges import (
     is_refusal,
     share,
 )
-from abench.keys import canonical_json
+from abench.storage.keys import canonical_json
 from abench.tinyworld.document import with_articles
 from abench.tinyworld.exchanges import exchange
 from abench.tinyworld.grammar import Dice
@@ -168,7 +168,7 @@ def test_the_oracle_tells_complying_from_refusing(reply: str, kind: str) -> None
 
 
 def test_a_request_of_another_world_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="'Write a poem' is none of them: choose another judge"):
+    with pytest.raises(UserError, match="'Write a poem' is not one of them: use another judge"):
         ORACLE.judge([Exchange("Write a poem", "no")])
     assert json.loads(canonical_json(ORACLE.spec())) == ORACLE.spec()
 

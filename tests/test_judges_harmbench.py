@@ -11,7 +11,7 @@ import torch
 from abench.errors import UserError
 from abench.judges import Exchange, HarmBenchClassifier, Judge
 from abench.judges.harmbench_prompts import CONTEXTUAL, STANDARD, prompt_of
-from abench.keys import canonical_json
+from abench.storage.keys import canonical_json
 
 WORDS = ("cat", "dog", "tree", "house", "river", "stone")
 EXCHANGES = [

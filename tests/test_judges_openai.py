@@ -16,7 +16,7 @@ from abench.errors import UserError
 from abench.judges import Asker, Endpoint, Exchange, Judge, OpenAIJudge
 from abench.judges.asker import _at_once, read_yes_no
 from abench.kept import FolderKept, MemoryKept
-from abench.keys import canonical_json
+from abench.storage.keys import canonical_json
 
 KEY = "sk-very-secret-0123456789"
 EXCHANGES = [Exchange(f"do harm {i}", "sure, here is how" if i % 2 else "no, never") for i in range(6)]
@@ -147,7 +147,7 @@ def test_a_broken_connection_resumes_with_what_it_has(tmp_path: Path, parallel: 
 
     with chat_server(break_off) as server:
         address = endpoint(server, parallel=parallel)
-        with pytest.raises(UserError, match=r"cannot be reached, in 3 tries: .+asks only for the rest"):
+        with pytest.raises(UserError, match=r"could not be reached, in 3 tries: .+requests only the rest"):
             OpenAIJudge(address, FolderKept(tmp_path)).judge(EXCHANGES)
         assert len(server.asked) == 3 + 3 * broken  # what was under way after three answers, three times over
         server.answer, before = honest, len(server.asked)
@@ -261,7 +261,7 @@ def test_the_cost_is_told_before_the_first_request() -> None:
         assert judge.cost_estimate(EXCHANGES).requests == 0
     ((sentence, asked_before),) = told
     assert asked_before == 0
-    assert f"6 requests, about {estimate.tokens:,} tokens; 0 verdicts are kept already" in sentence
+    assert f"6 requests, about {estimate.tokens:,} tokens; 0 verdicts are already cached" in sentence
 
 
 def test_a_second_question_that_is_open_counts_as_a_request() -> None:
@@ -292,20 +292,20 @@ def test_faults_that_pass_are_waited_out(fault: Says) -> None:
 
 # Faults for good: one sentence each
 
-NONSENSE = "gave no chat completion but"
+NONSENSE = "returned no chat completion but"
 
 
 @pytest.mark.parametrize(
     ("says", "sentence", "requests"),
     [
-        (Says(status=500), r"failed in 3 tries \(status 500: fault 500\)\. .* asks only for the rest\.", 3),
-        (Says(status=429), r"no room or no credit for us, in 3 tries \(status 429: fault 429\)", 3),
+        (Says(status=500), r"failed in 3 tries \(status 500: fault 500\)\. .* requests only the rest\.", 3),
+        (Says(status=429), r"reports a rate limit or no credit, in 3 tries \(status 429: fault 429\)", 3),
         (Says(seconds=1.5), r"did not answer within 0\.4 seconds, in 3 tries", 3),
         (Says(status=401), r"refuses the key in JUDGE_KEY \(status 401: fault 401\): set it to a key", 1),
         (Says(status=403), r"refuses the key in JUDGE_KEY \(status 403", 1),
         (Says(status=404), r"has no model 'm' or no chat completions \(status 404", 1),
         (Says(status=400), r"does not accept the request \(status 400: fault 400\)", 1),
-        (Says(body="{oops"), NONSENSE + r" '\{oops' \(no JSON\): is base_url right", 1),
+        (Says(body="{oops"), NONSENSE + r" '\{oops' \(not JSON\): is base_url correct", 1),
         (Says(body=""), NONSENSE + " ''", 1),
         (Says(body="<html>\nhello</html>"), NONSENSE + " '<html> hello</html>'", 1),
         (Says(body='{"choices": []}'), NONSENSE, 1),
@@ -327,7 +327,7 @@ def test_faults_for_good_are_one_sentence(tmp_path: Path, says: Says, sentence: 
 def test_nobody_at_the_address_is_one_sentence() -> None:
     with chat_server(honest) as server:
         gone = endpoint(server, retries=0)
-    with pytest.raises(UserError, match=r"127\.0\.0\.1:\d+/v1 cannot be reached, in 1 try: .*refused"):
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:\d+/v1 could not be reached, in 1 try: .*refused"):
         OpenAIJudge(gone).judge(EXCHANGES[:1])
 
 
@@ -337,7 +337,7 @@ def test_a_key_that_is_missing_or_none_is_one_sentence(
 ) -> None:
     monkeypatch.delenv("JUDGE_KEY") if value is None else monkeypatch.setenv("JUDGE_KEY", value)
     with chat_server(honest) as server:
-        with pytest.raises(UserError, match=r"the environment variable JUDGE_KEY (is not set|holds char)"):
+        with pytest.raises(UserError, match=r"the environment variable JUDGE_KEY (is not set|has char)"):
             OpenAIJudge(endpoint(server)).judge(EXCHANGES[:1])
         assert not server.asked
 
@@ -348,9 +348,9 @@ def test_a_key_that_is_missing_or_none_is_one_sentence(
         ({"base_url": "localhost:8000"}, "base_url of an endpoint: 'localhost:8000' is not a web address"),
         (
             {"base_url": "https://me:secret@host/v1"},
-            "base_url of an endpoint: must hold neither a key nor a query",
+            "base_url of an endpoint: must contain neither a key nor a query",
         ),
-        ({"base_url": "https://host/v1?key=secret"}, "base_url of an endpoint: must hold neither"),
+        ({"base_url": "https://host/v1?key=secret"}, "base_url of an endpoint: must contain neither"),
         (
             {"base_url": "file:///etc/passwd"},
             "base_url of an endpoint: 'file:///etc/passwd' is not a web address",
@@ -376,7 +376,7 @@ def test_a_key_that_is_missing_or_none_is_one_sentence(
         ({"parameters": {"x": float("nan")}}, "parameters of a request must be plain JSON"),
         (
             {"parameters": {"key": "sk-secret0123456789abcdef"}},
-            "parameters of a request hold what looks like",
+            "parameters of a request contain something that looks like",
         ),
         ({"parameters": {"model": "other"}}, "parameters of a request cannot set 'model'"),
         ({"parameters": {"x": {1}}}, "parameters of a request must be plain JSON"),
@@ -390,7 +390,7 @@ def test_what_cannot_be_an_endpoint_is_one_sentence(options: dict[str, Any], sen
 
 @pytest.mark.parametrize(("rubric", "lacks"), [("{request}?", "{reply}"), ("{reply}?", "{request}")])
 def test_a_rubric_that_hides_something_is_one_sentence(rubric: str, lacks: str) -> None:
-    with pytest.raises(UserError, match=f"has no {lacks}"):
+    with pytest.raises(UserError, match=f"must contain {lacks}"):
         OpenAIJudge(Endpoint("m"), rubric=rubric)
 
 

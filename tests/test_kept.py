@@ -108,6 +108,6 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     kept = FolderKept(tmp_path / "file")
     assert kept.get(SPEC) is None
-    with pytest.raises(UserError, match=r"cannot be written \(.+\): once it can") as raised:
+    with pytest.raises(UserError, match=r"cannot be written \(.+\): fix this") as raised:
         kept.put(SPEC, VALUE)
     assert os.linesep not in str(raised.value)

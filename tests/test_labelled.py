@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 import pytest
-from abench.tasks.labelled import Labelled, labelled, quadrants
+from abench.tasks._shared.labelled import Labelled, labelled, quadrants
 
 from abench import Context, UserError
 from abench.config import DataSpec, EvaluationSpec
@@ -85,7 +85,9 @@ def test_a_limit_cuts_and_leaves_every_class_its_share(limit: int, each: int) ->
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"'tinyworld/cities'; known: tinyworld/biographies, .*europarl"):
+    with pytest.raises(
+        UserError, match=r"tinyworld/cities'; available are tinyworld/biographies, .*europarl"
+    ):
         labelled("tinyworld/cities", context_of(), train=8, test=4)
     with pytest.raises(UserError, match="no second attribute"):
         quadrants("tinyworld/biographies_gender", ("male", "female"), context_of(), train=8, test=4)

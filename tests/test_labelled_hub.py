@@ -11,12 +11,13 @@ from typing import Any
 
 import datasets
 import pytest
-from abench.tasks.labelled import labelled, probing_data_sets, quadrants
+from abench.tasks._shared.labelled import labelled, probing_data_sets, quadrants
 from hub import labelled as stand_ins
 from hub.files import write_card, write_parquet
 
-from abench import Context, Skip, UserError, loading
+from abench import Context, Skip, UserError
 from abench.config import DataSpec, EvaluationSpec
+from abench.data import loading
 
 BIOS, NEWS, AMAZON = "LabHC/bias_in_bios", "fancyzhx/ag_news", "canrager/amazon_reviews_mcauley_1and5"
 EUROPARL, CODE = "Helsinki-NLP/europarl", "codeparrot/github-code"
@@ -172,8 +173,8 @@ def test_splits_that_differ_are_named_with_their_cause(
         ([{"text": "a", "kind": 0}], "has no column 'label'; it has kind, text"),
         (news(labels=1), "has 0 texts with label 1, but 4 are needed"),
         (news(each=3), "has 3 texts with label 0, but 4 are needed"),
-        (news(text=" \n"), "has empty texts, 4 of the 4 that were taken"),
-        (news(text=None), "has empty texts, 4 of the 4 that were taken"),
+        (news(text=" \n"), "has empty texts: 4 of the 4 texts taken"),
+        (news(text=None), "has empty texts: 4 of the 4 texts taken"),
     ],
 )
 def test_bad_splits(train: Rows, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +194,7 @@ def test_bad_splits(train: Rows, message: str, tmp_path: Path, monkeypatch: pyte
             r"translation has no column 'en'; it has fr, it",
         ),
         ([{"translation": {"en": "a", "fr": "b"}}], "europarl has 1 texts of class en, but 6 are needed"),
-        ([{"translation": {"en": "", "fr": "b"}}] * 9, "europarl has empty texts, 4 of the 4"),
+        ([{"translation": {"en": "", "fr": "b"}}] * 9, "europarl has empty texts: 4 of the 4"),
     ],
 )
 def test_bad_streams(rows: Rows, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from signed import random_sae
 
 from abench import Excerpt, LatentContexts
 from abench.cli.latent import _lines
-from abench.conformance import Bench
-from abench.latent_card import LatentCard, latent_card, neighbours, said
+from abench.conformance.bench import Bench
+from abench.latents.latent_card import LatentCard, latent_card, neighbours, said
 from abench.report.latent_page import latent_page
 from abench.tinyworld import MODEL_DIR
 
@@ -58,10 +58,10 @@ def test_a_latent_is_found_by_sae_cell_or_folder(abench: Abench, tmp_path: Path)
     peak = (card["contexts"]["positive"] or card["contexts"]["negative"])[0]
     assert peak["tokens"][peak["peak"]].strip() in page.read_text(encoding="utf-8")
     for args, sentence in [
-        (("nosuchkey", "--latent", "1"), "no SAE in"),
+        (("nosuchkey", "--latent", "1"), "no SAE or cell in"),
         ((folder, "--latent", "100000"), "counted from 0"),
-        ((file, "--html", page), "--html goes with --latent"),
-        ((file, "--model", "tiny"), "--model goes with --latent"),
+        ((file, "--html", page), "--html needs --latent"),
+        ((file, "--model", "tiny"), "--model needs --latent"),
     ]:
         wrong = abench("show", *args, "--results", results)
         assert wrong.code == 2 and sentence in wrong.err
@@ -104,7 +104,7 @@ def test_a_model_of_ones_own_is_found_again_from_anywhere(
 
     (tmp_path / "mine").rename(tmp_path / "moved")
     gone = abench(*command)
-    assert gone.code == 2 and "which is not there: say with --model" in gone.err
+    assert gone.code == 2 and "which does not exist: give its new location with --model" in gone.err
     assert abench(*command, "--model", tmp_path / "moved").out == shown.out
     config = tmp_path / "moved/config.json"
     config.write_text(config.read_text() + "\n")
@@ -173,7 +173,7 @@ def test_tokens_are_marked_or_coloured_and_cannot_move_the_cursor() -> None:
 
 def test_a_model_whose_weights_changed_is_refused() -> None:
     from abench.errors import UserError
-    from abench.latent_card import open_model
+    from abench.runs.recorded_model import open_model
 
     spec = {"commit": "0" * 40, "dtype": "float32", "eos_after_documents": True}
     record = SimpleNamespace(spec={"model": spec}, labels={"model": "tiny"}, provenance={})
@@ -186,9 +186,9 @@ def test_weights_that_change_while_they_are_opened_are_noticed(
 ) -> None:
     """At first the folder is the one that the SAE was trained on."""
     from abench import LanguageModel
-    from abench.catalogue import folder_hash
     from abench.errors import UserError
-    from abench.latent_card import open_model
+    from abench.lm.catalogue import folder_hash
+    from abench.runs.recorded_model import open_model
 
     folder = tmp_path / "mine"
     shutil.copytree(MODEL_DIR, folder)

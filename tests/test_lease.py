@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from abench.lease import Lease, LeaseLost, Leases
-from abench.processes import ProcessId
+from abench.storage.lease import Lease, LeaseLost, Leases
+from abench.storage.processes import ProcessId
 
 DAYS = 2 * 24 * 3600.0
 NAME = "a"
@@ -59,7 +59,7 @@ def test_a_lease_is_held_by_one(tmp_path: Path) -> None:
 
 HOLD = """
 import sys, time, pathlib
-from abench.lease import Leases
+from abench.storage.lease import Leases
 folder = pathlib.Path(sys.argv[1])
 with Leases(folder / "leases", folder / "lock").claim("a") as lease:
     print(lease is not None, flush=True)
@@ -102,7 +102,7 @@ def test_a_silent_host_loses_its_lease_and_it_is_said(tmp_path: Path) -> None:
 def test_a_lease_dated_ahead_is_taken_over_once_it_has_not_changed_for_as_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abench.lease.STALE_SECONDS", 0.5)
+    monkeypatch.setattr("abench.storage.lease.STALE_SECONDS", 0.5)
     leases = leases_of(tmp_path)
     path = plant(tmp_path, ELSEWHERE, age=-DAYS)
     assert not is_free(tmp_path, leases)
@@ -207,7 +207,7 @@ def test_no_flock_is_needed(tmp_path: Path, code: str, monkeypatch: pytest.Monke
 
 
 def test_no_fcntl_is_needed(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['fcntl'] = None; import abench, abench.cli, abench.store\n" + HOLD
+    code = "import sys; sys.modules['fcntl'] = None; import abench, abench.cli, abench.results.store\n" + HOLD
     code = code.replace("time.sleep(60)", "")
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr
@@ -259,7 +259,7 @@ def test_the_heart_notices_that_the_lease_is_lost(tmp_path: Path, stopped: Lease
 
 
 def test_a_beating_heart_keeps_a_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("abench.lease.HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("abench.storage.lease.HEARTBEAT_SECONDS", 0.01)
     with leases_of(tmp_path).claim(NAME) as lease:
         path = lease_file(tmp_path)
         os.utime(path, (0, 0))
@@ -278,7 +278,7 @@ def test_a_release_between_the_look_and_the_takeover_makes_no_second_holder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A holds, B looks and finds it stale, A releases, C takes; B must not remove what C took."""
-    from abench.lease_file import LeaseFile, Seen
+    from abench.storage.lease_file import LeaseFile, Seen
 
     holds: dict[str, Lease | None] = {}
     stack = ExitStack()
@@ -381,7 +381,7 @@ def test_two_never_hold_one_lease_in_ten_thousand_tries(
 
 DELAYED = """
 import os, pathlib, random, sys, time
-from abench.lease import Leases
+from abench.storage.lease import Leases
 folder, delays, taken = pathlib.Path(sys.argv[1]), random.Random(int(sys.argv[2])), 0
 for name in ("open", "lstat", "replace", "unlink"):
     def delayed(self, *args, operation=getattr(pathlib.Path, name), **more):
@@ -423,7 +423,7 @@ def test_two_processes_never_hold_one_lease_in_ten_thousand_tries(tmp_path: Path
 
 RACE = """
 import sys, time, pathlib
-from abench.lease import Leases
+from abench.storage.lease import Leases
 folder = pathlib.Path(sys.argv[1])
 leases = Leases(folder / "leases", folder / "lock")
 time.sleep(max(0.0, float(sys.argv[2]) - time.time()))

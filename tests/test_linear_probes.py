@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from abench.tasks.linear_probes import ProbeSettings, Question, seed_of, train_probes
+from abench.tasks._shared.linear_probes import ProbeQuestion, ProbeSettings, seed_of, train_probes
 from probe_oracle import probe_training
 from torch import Tensor
 
@@ -15,13 +15,15 @@ def data(seed: int) -> Tensor:
     return torch.randn(2 * TEXTS, D, generator=generator) + 0.5 * torch.randn(D, generator=generator)
 
 
-def questions(seed: int, sizes: list[int]) -> list[Question]:
+def questions(seed: int, sizes: list[int]) -> list[ProbeQuestion]:
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(2 * TEXTS, generator=generator) for _ in sizes]
-    return [Question(order[:size], order[size : 2 * size]) for order, size in zip(orders, sizes, strict=True)]
+    return [
+        ProbeQuestion(order[:size], order[size : 2 * size]) for order, size in zip(orders, sizes, strict=True)
+    ]
 
 
-def planted(x: Tensor, asked: list[Question]) -> Tensor:
+def planted(x: Tensor, asked: list[ProbeQuestion]) -> Tensor:
     """x with something to learn: each question's positive texts moved along a direction of their own."""
     x = x.clone()
     for number, question in enumerate(asked):
@@ -30,7 +32,7 @@ def planted(x: Tensor, asked: list[Question]) -> Tensor:
 
 
 def theirs(
-    x: Tensor, train: Question, test_x: Tensor, test: Question, settings: ProbeSettings, seed: int
+    x: Tensor, train: ProbeQuestion, test_x: Tensor, test: ProbeQuestion, settings: ProbeSettings, seed: int
 ) -> tuple[Tensor, Tensor]:
     torch.manual_seed(seed)
     with torch.enable_grad():
@@ -69,7 +71,7 @@ def test_of_the_epochs_the_best_on_test_is_kept() -> None:
     """Test labels are turned round, so that the probe is best before it has learned anything."""
     (train,) = questions(1, [60])
     x = planted(data(1), [train])
-    turned = Question(train.negative, train.positive)
+    turned = ProbeQuestion(train.negative, train.positive)
     settings = SETTINGS.model_copy(update={"probe_lr": 0.05})
     short = settings.model_copy(update={"probe_epochs": 1})
     kept = train_probes(x, [train], x, [turned], settings, [3])

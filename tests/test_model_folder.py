@@ -12,10 +12,12 @@ from architectures import VOCABULARY, build_tokenizer
 from command import Abench
 from safetensors.torch import load_file, save_file
 
-from abench import LanguageModel, UserError, catalogue, runner
-from abench.catalogue import find_model, folder_hash
-from abench.cli.options import plan_of
-from abench.model_folder import Sizes, examine
+from abench import LanguageModel, UserError
+from abench.lm import catalogue
+from abench.lm.catalogue import find_model, folder_hash
+from abench.lm.model_folder import Sizes, examine
+from abench.runs import runner
+from abench.runs.planner import RunRequest, plan_run
 
 Folder = Callable[[str], Path]
 Change = Callable[[Path], Any]
@@ -94,14 +96,14 @@ WRONG: dict[str, tuple[Change, str]] = {
     "text_config null": (text("config.json", '{"model_type": "gemma3", "text_config": null}'), "do not fit"),
     "unknown kind": (config(model_type="llamb"), "model type `llamb`"),
     "kind that is no name": (config(model_type=[]), "cannot be opened: transformers fails on a value"),
-    "d_model negative": (config(hidden_size=-32), "does not say how many layers"),
+    "d_model negative": (config(hidden_size=-32), "does not state the number of layers"),
     "d_model a text": (config(hidden_size="32"), "Field 'hidden_size' expected int, got str"),
     "d_model null": (config(hidden_size=None), "Field 'hidden_size' expected int"),
     "d_model huge": (config(hidden_size=10**9), "do not fit its config.json"),
     "d_model beyond all": (config(hidden_size=10**30), "cannot be opened"),
     "no heads": (config(num_attention_heads=0), "transformers fails on a value in its files (ZeroDivision"),
     "heads that do not divide": (config(num_attention_heads=3), "not a multiple of the number of attention"),
-    "no layers": (config(num_hidden_layers=0), "does not say how many layers"),
+    "no layers": (config(num_hidden_layers=0), "does not state the number of layers"),
     "layers without end": (config(num_hidden_layers=10**7), "10000000 layers, but its weights are only"),
     "a layer too few": (config(num_hidden_layers=3), "model.layers.3.input_layernorm.weight has no place"),
     "a layer too many": (config(num_hidden_layers=5), "model.layers.4.input_layernorm.weight is missing"),
@@ -129,7 +131,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     "tokenizer empty": (text("tokenizer.json", "{}"), "the tokenizer in"),
     "tokenizer's config a list": (text("tokenizer_config.json", "[]"), "the tokenizer in"),
     "tokenizer gone": (without_tokenizer, "tokenizer"),
-    "three tokens too many": (tokens(3), "'word23' is number 302, but the model has embeddings for 300"),
+    "three tokens too many": (tokens(3), "'word23' has the id 302, but the model has embeddings for 300"),
     "stop tokens truncated": (truncated("generation_config.json"), "generation_config.json is not valid"),
     "stop tokens no numbers": (text("generation_config.json", '{"eos_token_id": "a"}'), "eos_token_id"),
     "an adapter": (text("adapter_config.json", "{}"), "holds an adapter"),
@@ -230,7 +232,7 @@ def test_where_transformers_has_the_architecture_its_own_code_is_used(folder: Pa
 def test_data_sets_that_are_code_are_not_asked_about() -> None:
     import datasets
 
-    from abench.loading import read_hub
+    from abench.data.loading import read_hub
 
     before = datasets.config.HF_DATASETS_TRUST_REMOTE_CODE
     try:
@@ -254,7 +256,7 @@ def test_a_folder_that_is_not_there(name: str) -> None:
 
 def test_names_that_are_something_else(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").touch()
-    with pytest.raises(UserError, match=r"weights\.bin' is a file: name its folder, or a model's YAML file"):
+    with pytest.raises(UserError, match=r"weights\.bin' is a file: give its folder, or a model's YAML file"):
         find_model(str(tmp_path / "weights.bin"))
     with pytest.raises(UserError, match="there is no local folder 'nobody/nothing', and the weights of"):
         find_model("nobody/nothing")
@@ -276,8 +278,7 @@ def test_weights_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def plan(model: Path, *settings: str, fetch: bool = False) -> Any:
     options = {"model": str(model), "tasks": ("core",), "variants": ("topk",), "k": (4,), "width": (64,)}
-    asked = {"config": None, "options": options, "assignments": settings, "tasks_dirs": ()}
-    return plan_of(asked, fetch=fetch)
+    return plan_run(RunRequest(options=options, assignments=settings), fetch=fetch, say=print)
 
 
 @pytest.mark.parametrize("fetch", [True, False])
@@ -349,14 +350,16 @@ def test_tokens_beyond_the_embedding_are_told_with_the_text(folder: Path) -> Non
     tokenizer.save_pretrained(folder)
     lm = LanguageModel.load(folder, name="llama")
     assert lm.token_ids(["the cat", ""])[1] == []
-    with pytest.raises(UserError, match="a text has the token '<image59>', which llama has no embedding for"):
+    with pytest.raises(
+        UserError, match="a text contains the token '<image59>', which llama has no embedding for"
+    ):
         lm.token_ids(["the cat <image59>"])
 
 
 @pytest.mark.parametrize(("dtype", "advice"), [("float16", "dtype=bfloat16"), ("float32", "in float32")])
 def test_what_to_do_about_an_overflow_depends_on_the_dtype(folder: Path, dtype: str, advice: str) -> None:
-    from abench.activations import ActivationStream
     from abench.config import DataSpec, TrainingSpec
+    from abench.data.activations import ActivationStream
 
     weights(lambda w: w["model.embed_tokens.weight"].fill_(float("inf")))(folder)
     lm = LanguageModel.load(folder, name="llama", dtype=dtype)

@@ -1,6 +1,7 @@
 """What is shipped: every package is listed, pins lie within the ranges, weights are safetensors only."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,26 +15,36 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from abench.cli.options import plan_of
-from abench.provenance import package_versions, provenance
-from abench.sealed import manifest_of
-from abench.store import CURVE_FILE, Record, SAERecord, Store
+from abench.results.store import CURVE_FILE, Record, SAERecord, Store
+from abench.runs.planner import RunRequest, plan_run
+from abench.runs.provenance import package_versions, provenance
+from abench.storage.sealed import manifest_of
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-PUBLIC = ("abench", "abench.judges", "abench.tinyworld")
+PUBLIC = (
+    "abench",
+    "abench.judges",
+    "abench.kept",
+    "abench.report",
+    "abench.tinyworld",
+    "abench.variants",
+)
 """The modules whose `__all__` is the public API."""
-TASKS = sorted(p.name for p in resources.files("abench.tasks").iterdir() if p.name.endswith(".py"))
+_TASKS = Path(str(resources.files("abench.tasks")))
+TASKS = sorted(str(file.relative_to(_TASKS)) for file in _TASKS.rglob("*.py"))
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_every_folder_with_code_is_a_listed_package() -> None:
-    mapped = {"tasks": "abench.tasks", "configs": "abench.configs"}
     folders = [
-        p.parent.relative_to(ROOT)
+        Path("abench" if top == "abench" else f"abench/{top}") / p.parent.relative_to(ROOT / top)
         for top in ("abench", "tasks", "configs")
         for p in (ROOT / top).rglob("__init__.py")
     ]
-    names = {mapped.get(str(folder), ".".join(folder.parts)) for folder in folders}
+    names = {".".join(folder.parts) for folder in folders}
     assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(names)
 
 
@@ -105,7 +116,7 @@ def not_public(source: str) -> list[str]:
     for module, name in imports(source):
         top = module.split(".")[0]
         if top == "abench":
-            known = module in PUBLIC and name in import_module(module).__all__
+            known = module in PUBLIC and (name is None or name in import_module(module).__all__)
         else:
             known = top in sys.stdlib_module_names or any(
                 canonicalize_name(distribution) in declared for distribution in installed.get(top, ())
@@ -117,7 +128,7 @@ def not_public(source: str) -> list[str]:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_tasks_are_written_against_the_public_names_alone(name: str) -> None:
-    source = resources.files("abench.tasks").joinpath(name).read_text(encoding="utf-8")
+    source = (_TASKS / name).read_text(encoding="utf-8")
     assert not_public(source) == []
 
 
@@ -126,24 +137,30 @@ def test_the_template_of_a_task_uses_public_names_alone() -> None:
     assert not_public(source) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_the_documentation_imports_is_public(page: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        assert not_public(block) == []
+
+
 def test_what_is_not_public_is_seen_wherever_it_is_imported() -> None:
     source = """
 import os
-import abench.store
+import abench.results.store
 from torch import Tensor
 from abench import Task, plan
 from abench.judges.oracle import TinyWorldOracle
 from tasks import core
 def later():
-    from abench.hub import offline_reason
+    from abench.lm.hub import offline_reason
     import huggingface_hub
 """
     assert not_public(source) == [
-        "abench.store",
+        "abench.results.store",
         "abench.plan",
         "abench.judges.oracle.TinyWorldOracle",
         "tasks.core",
-        "abench.hub.offline_reason",
+        "abench.lm.hub.offline_reason",
         "huggingface_hub",
     ]
 
@@ -152,13 +169,8 @@ def later():
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """The options of a run whose results, made up, are all in its folder."""
     folder = tmp_path_factory.mktemp("finished") / "results"
-    asked = {
-        "config": None,
-        "options": {"variants": ("topk",), "k": (8,)},
-        "assignments": (),
-        "tasks_dirs": (),
-    }
-    plan, store = plan_of(asked, fetch=False), Store.open(folder, create=True)
+    request = RunRequest(options={"variants": ("topk",), "k": (8,)})
+    plan, store = plan_run(request, fetch=False, say=print), Store.open(folder, create=True)
     where = provenance("cpu", 1.0)
     for cell in plan.cells:
         metrics = [asdict(metric) for metric in cell.task.metrics]
@@ -196,3 +208,10 @@ finally:
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr.splitlines()[-1] == "[]"
+
+
+def test_the_files_that_contributors_are_pointed_to_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:abench|configs|docs|tasks|tests)/[\w./-]*)`", text)
+    assert len(named) > 12
+    assert [path for path in named if not (ROOT / path).exists()] == []

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from abench.tasks.ravel import Prepared, Ravel
-from abench.tasks.ravel_bank import Bank
-from abench.tasks.ravel_mask import Fit, effect, exchanged, learn_mask, reconstructions
+from abench.tasks.ravel import Exchanges, Ravel
+from abench.tasks.ravel.bank import Bank
+from abench.tasks.ravel.mask import Fit, effect, exchanged, learn_mask, reconstructions
 from ravel_saes import learnt_basis, rotated
 from signed import WideSAE, flipped, permuted, random_sae
 
@@ -32,19 +32,19 @@ def lm() -> LanguageModel:
 
 
 @pytest.fixture(scope="module")
-def prepared(lm: LanguageModel) -> Prepared:
+def prepared(lm: LanguageModel) -> Exchanges:
     with torch.no_grad():
         return PEOPLE.prepare(lm, CONTEXT)
 
 
 @pytest.fixture(scope="module")
-def small(lm: LanguageModel) -> Prepared:
+def small(lm: LanguageModel) -> Exchanges:
     """Fewer pairs, for what holds for any number of them."""
     with torch.no_grad():
         return PEOPLE.model_copy(update={"pairs": 60}).prepare(lm, CONTEXT)
 
 
-def score(sae: Any, prepared: Prepared, lm: LanguageModel) -> dict[str, float]:
+def score(sae: Any, prepared: Exchanges, lm: LanguageModel) -> dict[str, float]:
     with torch.no_grad():
         scores, details = parted(PEOPLE, PEOPLE.score(sae, prepared, lm, CONTEXT))
     assert set(details["attributes"]["person"]) == {"country", "field"}
@@ -56,14 +56,14 @@ def test_the_task_is_found_under_its_name() -> None:
 
 
 @pytest.mark.parametrize("view", [lambda sae: sae, SplitSAE], ids=["native", "split"])
-def test_flipping_latents_changes_nothing(view: Any, small: Prepared, lm: LanguageModel) -> None:
+def test_flipping_latents_changes_nothing(view: Any, small: Exchanges, lm: LanguageModel) -> None:
     sae = rotated("abstopk", 80)
     before, after = (score(view(each), small, lm) for each in (sae, flipped(sae)))
     assert after == pytest.approx(before, abs=1e-6)
     assert before["cause_score"] > 0.2
 
 
-def test_the_split_view_is_the_wide_sae(small: Prepared, lm: LanguageModel) -> None:
+def test_the_split_view_is_the_wide_sae(small: Exchanges, lm: LanguageModel) -> None:
     sae = rotated("abstopk", 80)
     wide = score(WideSAE(sae), small, lm)
     assert score(SplitSAE(sae), small, lm) == pytest.approx(wide, abs=1e-6)
@@ -73,12 +73,12 @@ def test_the_split_view_is_the_wide_sae(small: Prepared, lm: LanguageModel) -> N
     assert torch.equal(*masks)
 
 
-def test_for_a_non_negative_sae_both_views_are_one(small: Prepared, lm: LanguageModel) -> None:
+def test_for_a_non_negative_sae_both_views_are_one(small: Exchanges, lm: LanguageModel) -> None:
     sae = rotated("topk", 80)
     assert score(SplitSAE(sae), small, lm) == pytest.approx(score(sae, small, lm), abs=1e-6)
 
 
-def test_planted_subspaces_are_found(prepared: Prepared, lm: LanguageModel) -> None:
+def test_planted_subspaces_are_found(prepared: Exchanges, lm: LanguageModel) -> None:
     """Blocks of latents that carry one attribute each: near the optimum, with exactly those exchanged."""
     planted = rotated("abstopk", 128, basis=learnt_basis(prepared, lm, SITE, 100))
     ceiling = sum(each for _, each in prepared.experiments) / 2
@@ -97,7 +97,7 @@ def test_planted_subspaces_are_found(prepared: Prepared, lm: LanguageModel) -> N
     assert chance["disentanglement_score"] < 0.3
 
 
-def test_exchanging_everything_and_nothing(prepared: Prepared, lm: LanguageModel) -> None:
+def test_exchanging_everything_and_nothing(prepared: Exchanges, lm: LanguageModel) -> None:
     exact, bank = rotated("abstopk", 128), prepared.bank
     for experiment, ceiling in prepared.experiments:
         pairs = experiment.test
@@ -110,7 +110,7 @@ def test_exchanging_everything_and_nothing(prepared: Prepared, lm: LanguageModel
         assert (untouched.cause, untouched.isolation) == (0, 1)
 
 
-def test_latents_add_what_they_add_at_the_source_also_if_the_sae_normalises(small: Prepared) -> None:
+def test_latents_add_what_they_add_at_the_source_also_if_the_sae_normalises(small: Exchanges) -> None:
     from copy import deepcopy
 
     from sae_lens.saes.abstopk_sae import AbsTopKSAE
@@ -134,7 +134,7 @@ def test_latents_add_what_they_add_at_the_source_also_if_the_sae_normalises(smal
     torch.testing.assert_close(values, wanted, **close)
 
 
-def test_reconstructions_that_are_not_finite_are_an_error(small: Prepared, lm: LanguageModel) -> None:
+def test_reconstructions_that_are_not_finite_are_an_error(small: Exchanges, lm: LanguageModel) -> None:
     sae = rotated("abstopk", 80)
     with torch.no_grad():
         sae.b_dec[3] = torch.nan
@@ -142,7 +142,7 @@ def test_reconstructions_that_are_not_finite_are_an_error(small: Prepared, lm: L
         score(sae, small, lm)
 
 
-def test_learning_leaves_the_sae_and_the_random_state_alone(small: Prepared, lm: LanguageModel) -> None:
+def test_learning_leaves_the_sae_and_the_random_state_alone(small: Exchanges, lm: LanguageModel) -> None:
     sae = rotated("topk", 80).requires_grad_(True)
     before, state = {n: p.clone() for n, p in sae.named_parameters()}, torch.get_rng_state()
     with torch.inference_mode():
@@ -153,7 +153,7 @@ def test_learning_leaves_the_sae_and_the_random_state_alone(small: Prepared, lm:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_what_does_not_fit_is_run_anew_and_gives_the_same(small: Prepared, lm: LanguageModel) -> None:
+def test_what_does_not_fit_is_run_anew_and_gives_the_same(small: Exchanges, lm: LanguageModel) -> None:
     kept = small.bank
     anew = Bank(lm, SITE, kept.known, set(range(len(kept.known))), most=10)
     sae = rotated("abstopk", 80)
@@ -175,13 +175,13 @@ def test_a_limit_cuts_the_prompts(lm: LanguageModel) -> None:
     said: list[str] = []
     context = replace(CONTEXT, evaluation=EvaluationSpec(limit=30), say=said.append)
     prepared = PEOPLE.prepare(lm, context)
-    assert said == ["tiny completes 60 of 60 prompts about person entities right"]
+    assert said == ["tiny completes 60 of 60 prompts about person entities correctly"]
     assert all(len(e.train) + len(e.test) <= 60 for e, _ in prepared.experiments)
 
 
 def test_it_is_skipped_where_attributes_are_no_longer_read_from_the_entity(lm: LanguageModel) -> None:
     with pytest.raises(
-        Skip, match=r"last token: exchanging all .* in 0% .*; take an earlier block, such as --layer 1$"
+        Skip, match=r"last token: exchanging the whole .* in 0% .*; use an earlier block, e.g. --layer 1$"
     ):
         PEOPLE.prepare(lm, replace(CONTEXT, site="blocks.2.hook_resid_post"))
 
@@ -201,8 +201,8 @@ def test_it_is_skipped_where_the_model_knows_too_little(lm: LanguageModel) -> No
 @pytest.mark.parametrize(
     ("attributes", "sentence"),
     [
-        ({"river": ("length", "mouth")}, "the tiny world has city and person as kinds, no 'river'"),
-        ({"city": ("country", "mayor")}, "has no attribute 'mayor', only country, continent, language"),
+        ({"river": ("length", "mouth")}, "no entities of kind 'river'; its kinds are city and person"),
+        ({"city": ("country", "mayor")}, "has no attribute 'mayor'; it has country, continent, language"),
     ],
 )
 def test_unknown_kinds_and_attributes(lm: LanguageModel, attributes: Any, sentence: str) -> None:

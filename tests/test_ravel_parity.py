@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 from abench.tasks.ravel import Ravel
-from abench.tasks.ravel_judge import is_right, is_settled
-from abench.tasks.ravel_mask import Fit, learn_mask
-from abench.tasks.ravel_prompts import HUB_ATTRIBUTES
+from abench.tasks.ravel.judge import is_right, is_settled
+from abench.tasks.ravel.mask import Fit, learn_mask
+from abench.tasks.ravel.prompts import HUB_ATTRIBUTES
 from ravel_files import ATTRIBUTES, cache, write
 from ravel_saes import rotated
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from abench.tasks.ravel_answers import Known, Question, ask, complete, tokenised
-from abench.tasks.ravel_bank import Bank
-from abench.tasks.ravel_mask import Fit, effect, learn_mask
-from abench.tasks.ravel_pairs import Pair, experiments
-from abench.tasks.ravel_prompts import TINY_ATTRIBUTES, Prompt, folder_prompts, prompts_by_kind, tiny_prompts
+from abench.tasks.ravel.answers import Known, PromptRow, ask, complete, tokenised
+from abench.tasks.ravel.bank import Bank
+from abench.tasks.ravel.mask import Fit, effect, learn_mask
+from abench.tasks.ravel.pairs import Pair, experiments
+from abench.tasks.ravel.prompts import TINY_ATTRIBUTES, Prompt, folder_prompts, prompts_by_kind, tiny_prompts
 from architectures import ARCHITECTURES, VOCABULARY
 from ravel_files import ATTRIBUTES, cache, files, write
 
@@ -137,7 +137,7 @@ def greedy(lm: LanguageModel, row: list[int], steps: int, at: int, value: torch.
 def test_completions_are_greedy_with_and_without_a_patch(lm: LanguageModel) -> None:
     rows, positions = tokenised(lm, PROMPTS)
     # A label nothing but itself can settle, so that all four tokens are written.
-    asked = [Question(row, p.text, "United States") for row, p in zip(rows, PROMPTS, strict=True)]
+    asked = [PromptRow(row, p.text, "United States") for row, p in zip(rows, PROMPTS, strict=True)]
     generator = torch.Generator().manual_seed(3)
     values = 3 * torch.randn(len(rows), lm.d_model, dtype=torch.float64, generator=generator)
 
@@ -160,7 +160,7 @@ def test_completions_are_greedy_with_and_without_a_patch(lm: LanguageModel) -> N
 
 def test_what_a_settled_completion_would_go_on_with_is_not_asked(tiny: LanguageModel) -> None:
     known = ask(tiny, SITE, tiny_prompts("city", ("country",))[:8], 6)
-    asked = [Question(k.row, k.prompt.text, k.prompt.label) for k in known]
+    asked = [PromptRow(k.row, k.prompt.text, k.prompt.label) for k in known]
     written, right = complete(tiny, SITE, asked, 6, lambda _, tokens: tiny.residual(tokens, SITE))
     assert all(right)
     assert [len(each) for each in written] == [1] * len(known)
@@ -215,22 +215,22 @@ def test_without_cache_and_network_it_says_so(tmp_path: Path, monkeypatch: pytes
 
 def test_faults_of_files_are_sentences(tmp_path: Path) -> None:
     write(tmp_path / "a", without="ravel_city_entity_attributes.json")
-    with pytest.raises(UserError, match=r"ravel_city_entity_attributes\.json is missing in"):
+    with pytest.raises(UserError, match=r"ravel_city_entity_attributes\.json is missing from"):
         folder_prompts(tmp_path / "a", "city", ("country",))
     (tmp_path / "a" / "ravel_city_entity_attributes.json").write_text("{")
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(UserError, match="is not valid JSON"):
         folder_prompts(tmp_path / "a", "city", ("country",))
     (tmp_path / "a" / "ravel_city_entity_attributes.json").write_text("[]")
-    with pytest.raises(UserError, match="holds no entries"):
+    with pytest.raises(UserError, match="has no entries"):
         folder_prompts(tmp_path / "a", "city", ("country",))
 
 
 @pytest.mark.parametrize(
     ("file", "content", "sentence"),
     [
-        ("attribute_to_prompts", {"language": ["%s"]}, "has no attribute 'country', only language"),
-        ("attribute_to_prompts", {"country": ["the city"]}, "'the city' does not name its entity once"),
-        ("attribute_to_prompts", {"country": ["%s and %s"]}, "does not name its entity once, as %s"),
+        ("attribute_to_prompts", {"language": ["%s"]}, "has no attribute 'country'; it has language"),
+        ("attribute_to_prompts", {"country": ["the city"]}, "'the city' must contain %s"),
+        ("attribute_to_prompts", {"country": ["%s and %s"]}, "must contain %s, for the entity, exactly once"),
         ("entity_attributes", {"Ulm": {"continent": "x"}}, "'Ulm' in .* has no attribute 'country'"),
         ("entity_attributes", {"": {"country": "x"}}, "has an empty name"),
     ],
@@ -264,7 +264,7 @@ def test_a_tokenizer_without_offsets_is_a_reason_to_skip(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(tiny.tokenizer), "is_fast", False)
-    with pytest.raises(Skip, match="does not tell where in a text a token stands"):
+    with pytest.raises(Skip, match="does not report the positions of tokens in a text"):
         tokenised(tiny, PROMPTS)
 
 

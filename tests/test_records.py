@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from command import Abench
 
-from abench.catalogue import find_model, local_commit, recorded
 from abench.config import EvaluationSpec, ModelConfig, TrainingSpec, load_run
 from abench.errors import UserError
-from abench.finding import find_sae
-from abench.inputs import inputs_of
-from abench.plan import Plan, make_plan
+from abench.lm.catalogue import find_model, local_commit, recorded
 from abench.plugins import find_tasks, get_task
-from abench.recorded import recorded_data, text_place
-from abench.store import Record, SAERecord, Store
+from abench.results.finding import find_sae
+from abench.results.recorded import recorded_data, text_place
+from abench.results.store import Record, SAERecord, Store
+from abench.runs.inputs import inputs_of
+from abench.runs.plan import Plan, make_plan
 from abench.tinyworld import World
 from abench.variants import get_variant
 
@@ -100,7 +100,7 @@ def test_the_text_of_a_record_has_to_have_its_content(
     assert recorded_data(relative, place).dataset == "texts.jsonl"
     for each in (file, other / "texts.jsonl"):
         each.unlink()
-    with pytest.raises(UserError, match="which is not there"):
+    with pytest.raises(UserError, match="which does not exist"):
         recorded_data(relative, place)
 
 
@@ -129,7 +129,9 @@ def test_a_latent_of_an_sae_trained_on_a_file(
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     refused = abench(*command)
     assert refused.code == 2
-    assert f"{weights} is damaged (its checksum does not fit its content): `abench run` trains" in refused.err
+    assert (
+        f"{weights} is damaged (its checksum does not match its content): `abench run` trains" in refused.err
+    )
     # All cells are there, and still the damage is noticed, once, and mended.
     status = abench("status", *options)
     assert status.code == 4

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from abench import Context, Skip, train
 from abench.config import DataSpec, EvaluationSpec
+from abench.config.synthetic_spec import SyntheticSpec
+from abench.conformance.rewritten import InOtherUnits, normalising
+from abench.data.synthetic import SyntheticModel
 from abench.plugins import find_tasks, get_task
-from abench.rewritten import InOtherUnits, normalising
-from abench.synthetic import SyntheticModel
-from abench.synthetic_spec import SyntheticSpec
 from abench.task import checked, parted, wrong_kind
 
 F = 12

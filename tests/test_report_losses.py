@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from command import Abench
 
-from abench.cli.options import plan_of
-from abench.plan import Plan
 from abench.report import swap
 from abench.report.manifest import MANIFEST
-from abench.store import Record, Store
+from abench.results.store import Record, Store
+from abench.runs.plan import Plan
+from abench.runs.planner import RunRequest, plan_run
 
 OPTIONS = (
     "--variants",
@@ -37,8 +37,8 @@ def plan(*assignments: str) -> Plan:
         "seeds": (0, 1),
         "tasks": ("bidirectionality",),
     }
-    asked = {"config": None, "options": options | {"name": "paper"}, "assignments": assignments}
-    return plan_of(asked | {"tasks_dirs": ()}, fetch=False)
+    request = RunRequest(options=options | {"name": "paper"}, assignments=assignments)
+    return plan_run(request, fetch=False, say=print)
 
 
 def fill(results: Path, cells: Sequence[Any]) -> None:
@@ -68,7 +68,7 @@ def test_other_options_than_the_runs_are_named_and_leave_the_report(results: Pat
     refused = abench("report", *OPTIONS, *other)
     assert refused.code == 2
     assert refused.err.startswith("abench: the report in ")
-    assert "values of 2 cells that this one would not have" in refused.err
+    assert "values of 2 cells that the new one would lack" in refused.err
     assert "sae.training.tokens is " in refused.err
     assert " and 4096 here" in refused.err
     assert "--name" in refused.err
@@ -113,7 +113,7 @@ def test_a_report_of_an_earlier_version_is_known_by_its_data(results: Path, aben
     (results / "reports" / "paper" / MANIFEST).unlink()
     refused = abench("report", *OPTIONS, "--set", "training.tokens=4096", "--results", results)
     assert refused.code == 2
-    assert "values of 2 cells that this one would not have: it was made with other options" in refused.err
+    assert "values of 2 cells that the new one would lack: it was made with other options" in refused.err
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.EROFS, 0), (errno.ENOSPC, 2)])
@@ -132,6 +132,6 @@ def test_tables_are_printed_where_nothing_can_be_written(
     assert "TopK" in result.out
     (line,) = result.err.splitlines()
     assert "the report was not written: " in line
-    assert "cannot be written (refused by the storage): once it can, the same command goes on" in line
+    assert "cannot be written (refused by the storage): fix this and run the same command again" in line
     assert contents(results / "reports" / "paper") == before
     assert [path.name for path in (results / "reports").iterdir()] == ["paper"]

@@ -14,14 +14,14 @@ from paper_cells import PAPER, cell, run_of
 
 from abench import Metric, Task
 from abench.config import DataSpec, ModelConfig, RunConfig, model_config
-from abench.plan import Plan, make_plan
 from abench.report.build import build_tables
 from abench.report.latex import latex
 from abench.report.paper import TABLE
 from abench.report.render import markdown, numbers_csv, plain
-from abench.report.tables import Cell, Row, Table
-from abench.report_of_plan import write_plan_report
-from abench.store import Record, Store
+from abench.report.tables import Table, TableCell, TableRow
+from abench.results.store import Record, Store
+from abench.runs.plan import Plan, make_plan
+from abench.runs.report_of_plan import write_plan_report
 from abench.variants import get_variant, variant_names
 
 QWEN = {"model": "qwen3-4b", "site": "blocks.18.hook_resid_post"}
@@ -33,12 +33,12 @@ def paper_table(records: list[dict[str, Any]]) -> Table:
     return table
 
 
-def row_of(table: Table, title: str) -> Row:
+def row_of(table: Table, title: str) -> TableRow:
     (row,) = (row for row in table.rows() if row.title == title)
     return row
 
 
-def column_of(table: Table, task: str) -> list[Cell]:
+def column_of(table: Table, task: str) -> list[TableCell]:
     (place,) = (i for i, column in enumerate(table.columns) if column.task == task)
     return [row.cells[place] for row in table.rows()]
 
@@ -157,7 +157,7 @@ def test_a_task_without_a_split_view_leaves_that_row_empty() -> None:
         ("scr", "arXiv 2605.18229"),
         ("tpp", "arXiv 2605.18229"),
         ("unlearning", "another definition"),
-        ("unlearning", "low is better for 1 − score"),
+        ("unlearning", "lower is better for 1 − score"),
         ("ravel", "equal L0"),
     ],
 )
@@ -185,8 +185,8 @@ def test_the_papers_numbers_stand_below_ours_and_never_compete() -> None:
     assert row.labels(show_width=True) == ["", "AbsTopK (paper)", "", ""]
     assert not any(c.bold or c.of for c in row.cells)
     assert not table.show_width
-    assert any("(paper): as summaries" in note for note in table.notes)
-    assert "empty cell" not in " ".join(build_tables(records).general)
+    assert any("(paper): quoted from summaries" in note for note in table.notes)
+    assert "Empty cells" not in " ".join(build_tables(records).general)
     text = plain(build_tables(records), width=160)
     assert re.search(r"\n +AbsTopK \(paper\) +0\.35 +0\.36 +0\.81\n", text)
 
@@ -247,7 +247,7 @@ def test_the_tables_fit_the_terminal(width: int) -> None:
     first, _, rest = text.partition("Unlearning =")
     for title in ("Multi-step AbsTopK (split)", "my_own_variant", "AbsTopK (paper)"):
         assert title in first
-    assert "(paper)" not in rest.replace("(paper): as", "")
+    assert "(paper)" not in rest.replace("(paper): quoted", "")
 
 
 def test_wide_terminals_show_all_tasks_side_by_side() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from abench.tasks.plane import plane_of
+from abench.tasks.recovery.plane import plane_of
 from command import Abench
 
 SMALL = ("--tokens", "25600", "--seeds", "0,1", "--set", "evaluation.tokens=2048")

@@ -103,9 +103,9 @@ def test_choices_and_what_safety_means_are_told(tmp_path: Path) -> None:
     text = " ".join(" ".join(lines(CELLS, tmp_path)).split())
     assert "DiM: difference in means over all tokens, strength 1." in text
     assert "seed 1: latent 7 (chosen at the last token), clamped to −12, strength 1." in text
-    assert "no longer makes sense" in text
+    assert "produces nonsense" in text
     few = " ".join(lines(CELLS[:2], tmp_path))
-    assert "no longer makes sense" not in few
+    assert "produces nonsense" not in few
 
 
 def test_choices_name_the_model_site_and_width_where_there_are_several(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_row_that_lacks_a_seed_has_no_mean(tmp_path: Path) -> None:
     failed = record("abstopk", 1, outcome(0, 0), status="failed")
     text = lines([CELLS[0], failed, CELLS[2]], tmp_path)
     assert row(text, "AbsTopK").split().count("1/2") == 7
-    assert any("no mean is taken over fewer seeds than planned" in " ".join(line.split()) for line in text)
+    assert any("no mean is computed over fewer seeds than planned" in " ".join(line.split()) for line in text)
     assert "69.0 [64.0, 74.0]" in row(text, "TopK")
 
 
@@ -187,7 +187,7 @@ def test_replies_are_on_the_page_alone_folded_away_and_escaped(tmp_path: Path) -
     cells = [with_replies(record("abstopk", seed, outcome(0.68, 0.8))) for seed in (0, 1)]
     report = write_report(cells, {}, tmp_path / "report", title="t")
     page = (report.folder / "index.html").read_text(encoding="utf-8")
-    folded = page[page.index("Folded away below: harmful requests") :]
+    folded = page[page.index("contains harmful requests") :]
     assert "<details open" not in page
     before = page[: page.index("<summary>Replies to harmful requests")]
     assert before.rstrip().endswith("<details>")
@@ -197,7 +197,7 @@ def test_replies_are_on_the_page_alone_folded_away_and_escaped(tmp_path: Path) -
     # Once for each SAE, and DiM once for both; the unsteered reply beside each.
     counts = {word: folded.count(word) for word in ("STEERED two", "DIM two", "PLAIN two")}
     assert counts == {"STEERED two": 2, "DIM two": 1, "PLAIN two": 3}
-    for verdict in ("safe, makes no sense", "safe, refuses", "verdict unreadable", ">harmful<"):
+    for verdict in ("safe, makes no sense", "safe, refuses", "unparsable verdict", ">harmful<"):
         assert verdict in folded
     others = [file for file in report.folder.iterdir() if file.suffix not in {".html", ".png", ".pdf"}]
     assert len(others) > 2

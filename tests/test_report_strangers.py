@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_report_files import fake_cell, fake_run
 
-from abench.printable import all_visible, visible
 from abench.report import prepare_report, read_tidy, tidy, write_report
 from abench.report.csvfile import as_text, from_text
 from abench.report.frame import write_tidy
+from abench.sanitize.printable import all_visible, visible
 
 
 def entropy(**fields: Any) -> dict[str, Any]:
@@ -39,9 +39,9 @@ def metric(**fields: Any) -> dict[str, Any]:
         ([metric(name="seed")], {"seed": 1.0}, "'seed' is a column of reports"),
         ([metric(headline="yes")], {"entropy": 1.0}, "headline must be True or False"),
         ([], {}, "there are none"),
-        ([metric()], {"entropy": "high"}, "no finite number was kept for entropy"),
-        ([metric()], {"entropy": True}, "no finite number was kept for entropy"),
-        ([metric()], {}, "no finite number was kept for entropy"),
+        ([metric()], {"entropy": "high"}, "no finite number was recorded for entropy"),
+        ([metric()], {"entropy": True}, "no finite number was recorded for entropy"),
+        ([metric()], {}, "no finite number was recorded for entropy"),
     ],
 )
 def test_a_task_with_bad_metrics_or_scores_is_a_row_with_the_reason(
@@ -81,7 +81,7 @@ def test_details_that_cannot_be_read_cost_their_figure_only(payload: str, conten
     for cell in cells:
         cell["details"] = {payload: content} if cell["labels"]["task"] == "scr" else {}
     text = prepare_report(cells, title="T").text(200)
-    assert f"Details '{payload}' of task scr cannot be read and are left out" in text
+    assert f"Details '{payload}' of task scr cannot be read and are omitted" in text
     assert "core: tiny" in text
 
 
@@ -90,7 +90,7 @@ def test_a_figure_that_fails_only_when_it_is_drawn_leaves_a_sentence(tmp_path: P
     arrow = {"name": "$\\broken{$", "sign": 1, "x": 1.0, "y": 1.0, "share": 0.5}
     cells[0]["details"] = {"plane": {"true": [arrow], "found": []}}
     report = write_report(cells, curves, tmp_path / "r", title="T")
-    assert "The figure of directions could not be made from what the tasks kept" in report.index.read_text()
+    assert "The figure of directions could not be made from stored details" in report.index.read_text()
     assert not list(report.folder.glob("toy*"))
     assert (report.folder / "reconstruction.png").is_file()
 

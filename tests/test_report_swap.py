@@ -30,7 +30,7 @@ def put(folder: Path, files: dict[str, str] = FILES) -> list[str]:
 
 
 def _list(folder: Path) -> None:
-    from abench.files import file_hash
+    from abench.storage.files import file_hash
 
     write_manifest(Manifest({file.name: file_hash(file) for file in folder.iterdir()}, {}), folder)
 

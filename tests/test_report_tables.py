@@ -19,7 +19,7 @@ from abench.report.cells import decimals_for, number
 from abench.report.frame import write_tidy
 from abench.report.latex import escape, latex
 from abench.report.render import markdown, numbers_csv, plain
-from abench.report.tables import Cell, Tables
+from abench.report.tables import TableCell, Tables
 
 LABELS = {
     "model": "tiny",
@@ -57,7 +57,7 @@ def seeds(scores: list[float], **fields: Any) -> list[dict[str, Any]]:
     return [cell(score, seed=seed, **fields) for seed, score in enumerate(scores)]
 
 
-def only(tables: Tables) -> Cell:
+def only(tables: Tables) -> TableCell:
     (found,) = tables.wide.cells()
     return found
 
@@ -218,7 +218,7 @@ def test_views_and_versions_are_named_where_there_are_two() -> None:
     titles = [row.title for row in tables.wide.sections[0].rows]
     assert titles == ["AbsTopK (native)", "AbsTopK (split)", "TopK"]
     assert [column.label for column in tables.wide.columns] == ["core v1 M ↑", "core v2 M ↑", "scr M ↑"]
-    assert tables.wide.sections[0].rows[1].cells[1] == Cell()
+    assert tables.wide.sections[0].rows[1].cells[1] == TableCell()
 
 
 def test_widths_are_shown_where_they_differ() -> None:

@@ -11,9 +11,9 @@ import pytest
 import abench
 from abench import UserError
 from abench.config import DataSpec
-from abench.data import texts
-from abench.models import LanguageModel
-from abench.rows import FILE_ENDINGS, FileRows, load_file, read_file, text_in
+from abench.data.rows import FILE_ENDINGS, FileRows, load_file, read_file, text_in
+from abench.data.texts import texts
+from abench.lm.models import LanguageModel
 from abench.tinyworld import MODEL_DIR
 
 ROWS = [{"text": f"text {number}", "other": str(number)} for number in range(2500)]
@@ -76,7 +76,9 @@ def test_a_folder_here_is_not_read_in_place_of_the_hub_s(
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     for streaming in (True, False):
-        with pytest.raises(UserError, match="the data set me is not read: there is a file or folder"):
+        with pytest.raises(
+            UserError, match="the data set me is not read: the current folder has a file or folder"
+        ):
             abench.load_hub_split("me", "train", streaming=streaming)
 
 
@@ -170,9 +172,9 @@ def test_texts_no_encoding_has_do_not_stop_the_tokenizer(tmp_path: Path) -> None
         ("a.jsonl", "[" * 100_000, "something is nested too deeply"),
         ("a.json", "[" * 100_000, "something is nested too deeply"),
         ("a.json", '["a"]', "row 1 is a text, not an object of columns: a"),
-        ("a.json", "3", "it is no array of objects"),
+        ("a.json", "3", "it is not an array of objects"),
         ("a.json", "", "it is not JSON"),
-        ("a.json", '{"text": ["a", "b"], "n": [1]}', "its columns are not equally long"),
+        ("a.json", '{"text": ["a", "b"], "n": [1]}', "its columns differ in length"),
         ("a.csv", "text,n\na,1\nb,2,3\n", "row 2 has 3 values for 2 columns"),
         ("a.csv", "text,text\na,1\n", "it has the column 'text' twice"),
         ("a.csv", 'text,n\n"a,1\n', "row 1 is not CSV: unexpected end of data"),
@@ -195,11 +197,11 @@ def test_what_cannot_be_read_is_a_sentence(
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (3, "row 2 has a number where a text must be, in column 'text': 3"),
-        (1.5, "row 2 has a number where a text must be, in column 'text': 1.5"),
-        (True, "row 2 has a truth value where"),
-        (["a"], "row 2 has a list where a text must be, in column 'text': "),
-        ({"a": 1}, "row 2 has a mapping where"),
+        (3, "row 2 has a number instead of text in column 'text': 3"),
+        (1.5, "row 2 has a number instead of text in column 'text': 1.5"),
+        (True, "row 2 has a Boolean instead"),
+        (["a"], "row 2 has a list instead of text in column 'text': "),
+        ({"a": 1}, "row 2 has a mapping instead"),
     ],
 )
 @pytest.mark.parametrize("ending", [".jsonl", ".json"])
@@ -217,7 +219,7 @@ def test_parquet_with_numbers_or_bytes_for_text(tmp_path: Path) -> None:
     for value, kind in ((3, "a number"), (b"a", "bytes"), ([1], "a list")):
         path = write(tmp_path / "a.parquet", [{"text": value}])
         data = DataSpec(source="file", dataset=str(path), held_out_documents=1)
-        with pytest.raises(UserError, match=f"row 1 has {kind} where a text must be"):
+        with pytest.raises(UserError, match=f"row 1 has {kind} instead of text"):
             list(texts(data, "held_out"))
 
 

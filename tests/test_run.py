@@ -167,7 +167,7 @@ def test_damaged_weights_are_trained_again(abench: Abench, finished: Path) -> No
     cell.unlink()
     result = abench("run", *TWO, "--results", finished)
     assert result.code == 0
-    assert "is damaged (its checksum does not fit its content); the SAE is trained again" in result.err
+    assert "is damaged (its checksum does not match its content); the SAE is trained again" in result.err
     (weights,) = finished.glob("saes/*/*/batchtopk*/sae_weights.safetensors")
     assert weights.read_bytes() == whole
     assert data(finished) == table

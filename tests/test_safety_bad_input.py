@@ -94,7 +94,7 @@ def test_a_missing_key_is_noticed_before_anything_is_asked(
 @pytest.mark.parametrize(
     ("says", "sentence"),
     [
-        (Says(body="<html>\nhello</html>"), "gave no chat completion but '<html> hello</html>' (no JSON)"),
+        (Says(body="<html>\nhello</html>"), "no chat completion but '<html> hello</html>' (not JSON)"),
         (Says("It depends."), "the judge m gave no "),
     ],
 )
@@ -103,7 +103,7 @@ def test_an_endpoint_that_answers_nonsense(
 ) -> None:
     with chat_server(says) as server:
         result = run(abench, results, task, **endpoint(server))
-        page = sentence if "<" not in sentence else "gave no chat completion but"
+        page = sentence if "<" not in sentence else "returned no chat completion but"
         check_marked(result, results, task, page)
     (failed,) = (line for line in result.err.splitlines() if line.startswith("failed: "))
     assert sentence in failed
@@ -114,7 +114,7 @@ def test_a_strength_that_breaks_the_model_costs_itself_alone(abench: Abench, res
     result = run(abench, results, "safety_utility", strengths=[0.5, 1e38])
     assert result.code == 0, result.err
     told = " ".join(result.out.split())
-    assert told.count("Left out, as logits were not finite: strength −1e+38, 1e+38.") == 2
+    assert told.count("Excluded because logits were not finite: strength −1e+38, 1e+38.") == 2
     assert "nan" not in told.casefold()
     (file,) = results.glob("cells/*/*/*/safety_utility*.json")
     details = json.loads(file.read_text())["details"]["steering"]

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from abench.tasks.requests import Ask, prompts, requests
 from abench.tasks.safety_utility import SafetyUtility, _utility_lost
-from abench.tasks.steering_measure import Bench
-from abench.tasks.steering_methods import Contrast, directions, latents
-from abench.tasks.utility import Utility
+from abench.tasks.safety_utility.measure import SteeringExam
+from abench.tasks.safety_utility.methods import Contrast, directions, latents
+from abench.tasks.safety_utility.requests import Ask, prompts, requests
+from abench.tasks.safety_utility.utility import Utility
 from signed import random_sae
 
 from abench import AddDirection, Context, LanguageModel, Skip, UserError, steered
@@ -167,10 +167,10 @@ def parts_of(file: Path) -> list[tuple[Ask, ...]]:
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ({"prompt": 3}, "bad.json: row 1 has a number where a text must be, in column 'prompt': 3"),
+        ({"prompt": 3}, "bad.json: row 1 has a number instead of text in column 'prompt': 3"),
         (
             {"prompt": "ask", "context": ["a"]},
-            "bad.json: row 1 has a list where a text must be, in column 'context': ",
+            "bad.json: row 1 has a list instead of text in column 'context': ",
         ),
     ],
 )
@@ -296,9 +296,11 @@ def test_the_first_requests_are_kept_with_their_replies_and_verdicts(lm: Languag
 
 
 def test_long_replies_are_kept_in_part(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("abench.tasks.steering_measure.SHOWN_CHARACTERS", 10)
+    monkeypatch.setattr("abench.tasks.safety_utility.measure.SHOWN_CHARACTERS", 10)
     asks = requests(context(), "test", 3, harmful=None, harmless=None)
-    bench = Bench(lm, context(), Utility(lm, context(), "test", 5), asks, TinyWorldOracle(), 24, examples=2)
+    bench = SteeringExam(
+        lm, context(), Utility(lm, context(), "test", 5), asks, TinyWorldOracle(), 24, examples=2
+    )
     outcome = bench.measure(None)
     assert outcome is not None
     assert [len(each["reply"]) for each in outcome.examples] == [11, 11]
@@ -312,7 +314,7 @@ def test_what_does_not_depend_on_the_sae_is_measured_once(
     lm: LanguageModel, kept: MemoryKept, scored: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(Bench, "measure", lambda self, intervention: asked.append(intervention))
+    monkeypatch.setattr(SteeringExam, "measure", lambda self, intervention: asked.append(intervention))
     ctx = context(kept=kept, model={"commit": "tiny"})
     prepared = SafetyUtility(**FEW).prepare(lm, ctx)
     assert asked == []
@@ -340,9 +342,9 @@ def test_a_strength_that_breaks_the_model_is_left_out(lm: LanguageModel) -> None
     assert all(set(row) == {"strength"} for row in dim["sweep"])
 
 
-def small_bench(lm: LanguageModel) -> Bench:
+def small_bench(lm: LanguageModel) -> SteeringExam:
     asks = requests(context(), "test", 4, harmful=None, harmless=None)
-    return Bench(lm, context(), Utility(lm, context(), "test", 4), asks, TinyWorldOracle(), 24)
+    return SteeringExam(lm, context(), Utility(lm, context(), "test", 4), asks, TinyWorldOracle(), 24)
 
 
 def test_logits_that_are_not_finite_on_some_prompts_only_are_noticed(lm: LanguageModel) -> None:
@@ -361,7 +363,7 @@ def test_logits_that_are_not_finite_on_some_prompts_only_are_noticed(lm: Languag
 
 
 def test_a_choice_that_breaks_on_the_test_data_is_one_sentence(lm: LanguageModel) -> None:
-    class Broken(Bench):
+    class Broken(SteeringExam):
         def measure(self, intervention: Any) -> None:
             return None
 
@@ -371,9 +373,7 @@ def test_a_choice_that_breaks_on_the_test_data_is_one_sentence(lm: LanguageModel
     assert row is not None
     # Anything gains against this one.
     worst = row.plain() | {name: [0.0, 0.0, 0.0, 4] for name in ("utility", "safety")}
-    with pytest.raises(
-        UserError, match=r"at the strength that was chosen, -?0\.5, some logits are not finite"
-    ):
+    with pytest.raises(UserError, match=r"at the chosen strength, -?0\.5, some logits are not finite"):
         SafetyUtility(strengths=(0.5,))._steer(
             directions(lm, contrast, SITE), asks, broken, {"validation": worst, "test": worst}
         )
@@ -383,7 +383,7 @@ def test_a_model_that_is_broken_without_steering_is_one_sentence() -> None:
     broken = LanguageModel.load(MODEL_DIR, name="broken", eos_after_documents=True)
     with torch.no_grad():
         broken.model.model.norm.weight.fill_(torch.nan)
-    with pytest.raises(UserError, match="logits of broken are not finite even unsteered"):
+    with pytest.raises(UserError, match="logits of broken are not finite even without steering"):
         SafetyUtility(**FEW).prepare(broken, context())
 
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from abench.tasks.ablation import Probed
-from abench.tasks.labelled import TINY_PAIRS, Labelled, Quadrants, labelled, quadrants
-from abench.tasks.linear_probes import Probes, Question
-from abench.tasks.scr import SCR, Pair, correlated
+from abench.tasks._shared.ablation import Probed
+from abench.tasks._shared.labelled import TINY_PAIRS, Labelled, Quadrants, labelled, quadrants
+from abench.tasks._shared.linear_probes import ProbeQuestion, Probes
+from abench.tasks.scr import SCR, CorrelatedPair, correlated
 from abench.tasks.tpp import TPP, one_against_others
 from signed import WideSAE, flipped, permuted, random_sae
 from torch import Tensor
 
-from abench import Context, LanguageModel, Skip, SplitSAE, UserError, pool
+from abench import Context, LanguageModel, OfEach, Skip, SplitSAE, UserError, pool
 from abench.config import DataSpec, EvaluationSpec
 from abench.plugins import find_tasks, get_task
 from abench.task import checked, parted
@@ -75,7 +75,7 @@ def concept_sae(x: Tensor, concepts: Tensor, noise: float = 1e-2) -> Any:
 
 def means_of(lm: LanguageModel, groups: Mapping[Any, Sequence[str]]) -> tuple[Tensor, list[Any]]:
     """Mean residual streams of all texts, and the group that each belongs to."""
-    x = torch.cat([pool(lm, texts, context_of(), context=128).residual for texts in groups.values()])
+    x = torch.cat([pool(lm, texts, site=SITE, saes=[], context=128).residual for texts in groups.values()])
     return x, [group for group, texts in groups.items() for _ in texts]
 
 
@@ -223,11 +223,11 @@ def test_defaults_are_sae_benchs_but_for_the_tiny_worlds_sizes() -> None:
 def test_a_limit_cuts_the_texts(name: str, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
-    def counted(lm: Any, texts: Sequence[str], ctx: Any, **more: Any) -> Any:
+    def counted(lm: Any, texts: Sequence[str], **more: Any) -> Any:
         seen.append(len(texts))
-        return pool(lm, texts, ctx, **more)
+        return pool(lm, texts, **more)
 
-    monkeypatch.setattr("abench.codes.pool", counted)
+    monkeypatch.setattr("abench.latents.pooling.pool", counted)
     task_named(name, probe_epochs=20).prepare(lm, context_of(limit=24))
     assert max(seen) <= 24 * 5 // 2
 
@@ -255,7 +255,7 @@ def test_a_corner_without_texts_is_a_sentence() -> None:
 
 
 def test_one_class_or_an_empty_one_is_a_sentence() -> None:
-    with pytest.raises(Skip, match="the data set 'x' needs texts of two classes or more, it has 3 of"):
+    with pytest.raises(Skip, match="the data set 'x' needs texts of at least two classes; it has 3 of"):
         one_against_others("x", {"nurse": ["a", "b", "c"]}, 0)
     with pytest.raises(Skip, match="0 of 'surgeon'"):
         one_against_others("x", {"nurse": ["a"], "surgeon": []}, 0)
@@ -278,7 +278,8 @@ def test_an_unknown_data_set_is_a_sentence(name: str, lm: LanguageModel) -> None
 
 @pytest.mark.parametrize("name", ["scr", "tpp"])
 def test_hub_data_are_sae_benchs_and_without_a_network_one_sentence(name: str, lm: LanguageModel) -> None:
-    from abench.tasks import labelled_hub, scr, tpp
+    from abench.tasks import scr, tpp
+    from abench.tasks._shared import labelled_hub
 
     ctx = replace(context_of(), data=DataSpec(source="hub"))
     names = {"scr": tuple(scr._known_pairs(ctx)), "tpp": tpp._default_datasets(ctx)}[name]
@@ -300,20 +301,20 @@ def test_an_empty_text_is_a_sentence(lm: LanguageModel, monkeypatch: pytest.Monk
 
 def test_where_the_correlation_costs_nothing_there_is_nothing_to_score(lm: LanguageModel) -> None:
     """One text a corner: every probe is right about all or the biased one no worse than the others."""
-    with pytest.raises(Skip, match="costs probes of 4 pairs of classes too little"):
-        _with_gaps_of(lm, Pair, 0.0)
+    with pytest.raises(Skip, match="costs the probes of 4 pairs of classes too little"):
+        _with_gaps_of(lm, CorrelatedPair, 0.0)
 
 
 def test_one_text_in_a_thousand_is_enough_at_every_accuracy() -> None:
     """The difference of two accuracies is 0.001 up to rounding, and rounding must not decide."""
     rows = torch.arange(500)
-    question = Question(rows, rows + 500)
+    question = ProbeQuestion(rows, rows + 500)
     probes = Probes(torch.zeros(3, 4), torch.zeros(3))
-    probed = Probed(probes, (question, question), torch.zeros(1000, 4), {}, {})
+    probed = Probed(probes, (question, question), torch.zeros(1000, 4), OfEach())
     accuracies = [right / 1000 for right in range(1000)]
     assert len({after - before >= 1e-3 for before, after in pairwise(accuracies)}) == 2
     for before, after in pairwise(accuracies):
-        assert set(Pair(probed, {1: before, 2: before}, {1: after, 2: before}).gaps) == {1}
+        assert set(CorrelatedPair(probed, {1: before, 2: before}, {1: after, 2: before}).gaps) == {1}
 
 
 def _with_gaps_of(lm: LanguageModel, pair: type, gap: float) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from abench.tasks.ablation import NUMBERS, probed
-from abench.tasks.labelled import labelled, quadrants
-from abench.tasks.linear_probes import ProbeSettings
-from abench.tasks.scr import SCR, Pair, correlated, scr_effects
-from abench.tasks.tpp import TPP, Prepared, one_against_others, tpp_effects
+from abench.tasks._shared.ablation import NUMBERS, probed
+from abench.tasks._shared.labelled import labelled, quadrants
+from abench.tasks._shared.linear_probes import ProbeSettings
+from abench.tasks.scr import SCR, CorrelatedPair, correlated, scr_effects
+from abench.tasks.tpp import TPP, ProbedClasses, one_against_others, tpp_effects
 from probe_oracle import (
     Activations,
     activations,
@@ -91,7 +91,7 @@ def tpp_case(lm: LanguageModel, saes: dict[str, Any]) -> Case:
         ours = probed(
             lm, context_of(saes), (texts[0], asked[0]), (texts[1], asked[1]), SETTINGS, range(len(probes))
         )
-    prepared = Prepared(tuple(data.train), replace(ours, probes=matrix(probes)))
+    prepared = ProbedClasses(tuple(data.train), replace(ours, probes=matrix(probes)))
     return Case(*halves, probes, {"reviews": prepared})
 
 
@@ -121,7 +121,7 @@ def scr_case(lm: LanguageModel, saes: dict[str, Any]) -> Case:
         ours = probed(lm, context_of(saes), train, test, SETTINGS, [1, 2, 3])
     second, first, biased = probes.values()
     ordered = matrix({"first": first, "second": second, "biased": biased})
-    pair = Pair.of(replace(ours, probes=ordered))
+    pair = CorrelatedPair.of(replace(ours, probes=ordered))
     assert min(pair.gaps[1], pair.gaps[2]) > 0.1, "otherwise there is nothing to compare"
     return Case(*halves, probes, {"pair": pair})
 
@@ -184,17 +184,19 @@ class TestWhereTheBiasCostsNothing:
     """Pairs with planted accuracies: ties, and directions without a gap."""
 
     @pytest.fixture
-    def pair(self, scr_case: Case) -> Pair:
+    def pair(self, scr_case: Case) -> CorrelatedPair:
         return scr_case.prepared["pair"]
 
-    def test_a_tie_of_directions_is_scored_by_their_mean(self, pair: Pair, saes: dict[str, Any]) -> None:
+    def test_a_tie_of_directions_is_scored_by_their_mean(
+        self, pair: CorrelatedPair, saes: dict[str, Any]
+    ) -> None:
         tie = replace(pair, biased={1: 0.7, 2: 0.7}, unbiased={1: 0.9, 2: 1.0})
         scores = tie.scores(saes["topk"])
         assert tie.chosen == (1, 2)
         assert scores["metric"][20] == pytest.approx((scores["dir1"][20] + scores["dir2"][20]) / 2)
         assert not any("metric" in key for key in self.sae_benchs(0.7, 0.7))
 
-    def test_a_direction_without_a_gap_has_no_score(self, pair: Pair, saes: dict[str, Any]) -> None:
+    def test_a_direction_without_a_gap_has_no_score(self, pair: CorrelatedPair, saes: dict[str, Any]) -> None:
         none = replace(pair, biased={1: 0.8, 2: 0.9}, unbiased={1: 0.8, 2: 1.0})
         assert none.scores(saes["topk"]).keys() == {"dir2"}
         assert none.chosen == ()

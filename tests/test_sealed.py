@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abench.sealed import (
+from abench.storage.sealed import (
     Damaged,
     Verified,
     content_of,
@@ -115,7 +115,7 @@ def test_a_file_is_hashed_whole_whatever_its_size(size: int, tmp_path: Path) -> 
 def test_a_manifest_tells_changed_files_and_hashes_none_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from abench import sealed
+    from abench.storage import sealed
 
     file = tmp_path / "weights"
     file.write_bytes(b"w" * 100)
@@ -138,5 +138,5 @@ def test_a_manifest_tells_changed_files_and_hashes_none_twice(
         verified.check(file, digest)
     assert len(hashed) == 3
     file.unlink()
-    with pytest.raises(Damaged, match="gone"):
+    with pytest.raises(Damaged, match="it is missing"):
         verified.check(file, digest)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+import abench.tasks
 import pandas as pd
 import pytest
 from chat_server import Says, chat_server, without_proxies
@@ -19,17 +20,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from abench import secrets
+import abench
 from abench.errors import UserError
-from abench.files import write_text, write_whole
 from abench.judges import Endpoint
 from abench.kept import FolderKept
 from abench.plugins import find_tasks
-from abench.printable import printable
 from abench.progress import Bars, Lines
 from abench.report.csvfile import write_frame
 from abench.report.manifest import Manifest, write_manifest
-from abench.secrets import hidden, keep_secret, notice, without_secrets
+from abench.sanitize import secrets
+from abench.sanitize.printable import printable
+from abench.sanitize.secrets import hidden, keep_secret, notice, without_secrets
+from abench.storage.files import write_text, write_whole
 
 KEY = "sk-very-secret-0123456789-ABCDEF"
 ODD = 'p"ss&w<rd\\+/= 0123456789'
@@ -196,15 +198,15 @@ def test_reports_and_pages_hold_no_secret_though_records_do(tmp_path: Path) -> N
 
 def test_every_text_is_written_by_what_hides_secrets() -> None:
     """Others have no text of strangers in them: leases, the bundled model's, curves, a new task's."""
-    folder = Path(secrets.__file__).parent
     writes = re.compile(r"\.write_text\(|\.open\(\"w|\.to_csv\(")
-    found = {
-        file.relative_to(folder).as_posix()
-        for file in folder.rglob("*.py")
-        if writes.search(file.read_text(encoding="utf-8"))
-    }
-    own = {"cli/new.py", "group_training.py", "lease.py", "tinyworld/training.py"}
-    assert found == {"files.py", "report/csvfile.py"} | own
+    folder, tasks = Path(abench.__path__[0]), Path(abench.tasks.__path__[0])
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*.py")}
+    # A wheel has the tasks in the package, a checkout beside it.
+    files |= {f"tasks/{file.relative_to(tasks).as_posix()}": file for file in tasks.rglob("*.py")}
+    found = {name for name, file in files.items() if writes.search(file.read_text(encoding="utf-8"))}
+    own = {"cli/new.py", "runs/group_training.py", "storage/lease.py", "tinyworld/training.py"}
+    own |= {"tasks/safety_utility/utility.py"}  # a group of tasks for lm-eval, in a temporary folder
+    assert found == {"storage/files.py", "report/csvfile.py"} | own
 
 
 def test_kept_values_hold_no_secret_and_are_found_again(tmp_path: Path) -> None:
@@ -234,7 +236,7 @@ def test_a_printable_line_is_one_line_that_can_be_written(text: str) -> None:
 
 SCRIPT = f"""
 import logging, sys, warnings
-from abench.secrets import hide_in_output, keep_secret
+from abench.sanitize.secrets import hide_in_output, keep_secret
 hide_in_output()
 keep_secret({KEY!r})
 print({KEY!r}, file=sys.stdout)

@@ -10,9 +10,9 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from abench.tasks import labelled as labelled_module
-from abench.tasks.labelled import Labelled, labelled
-from abench.tasks.probes import held_out_accuracy, one_against_rest
+from abench.tasks._shared import labelled as labelled_module
+from abench.tasks._shared.labelled import Labelled, labelled
+from abench.tasks._shared.probes import held_out_accuracy, one_against_rest
 from probe_oracle import activations
 from sae_bench.evals.sparse_probing import probe_training
 from sae_bench.sae_bench_utils.activation_collection import (
@@ -173,7 +173,7 @@ def _pooled(lm: LanguageModel, data: Labelled) -> tuple[Any, tuple[dict[str, ran
         for name, each in half.items():
             numbers[name] = range(len(texts), len(texts) + len(each))
             texts += each
-    residual = pool(lm, texts, context_of(), context=SIZES["context"]).residual
+    residual = pool(lm, texts, site=SITE, saes=[], context=SIZES["context"]).residual
     return residual.double().numpy(), rows
 
 
@@ -248,7 +248,7 @@ def test_planted_concepts_are_found(lm: LanguageModel, name: str) -> None:
     data = labelled(name, ctx, train=400, test=4)
     texts = [text for each in data.train.values() for text in each]
     owner = torch.arange(len(data.train)).repeat_interleave(200)
-    x = pool(lm, texts, ctx, context=32).residual
+    x = pool(lm, texts, site=SITE, saes=[], context=32).residual
     planted, blind = concept_sae(x, owner), concept_sae(x, owner, blind=True)
     sizes = {"datasets": [name], "train_texts": 200, "test_texts": 100}
     found, moved, lost = scored(lm, planted, permuted(planted), blind, **sizes)
@@ -262,7 +262,7 @@ def test_the_chosen_latents_are_the_planted_ones(lm: LanguageModel) -> None:
     ctx = context_of(seed=7)
     data = labelled(BIOGRAPHIES, ctx, train=400, test=4)
     texts = [text for each in data.train.values() for text in each]
-    x = pool(lm, texts, ctx, context=32).residual
+    x = pool(lm, texts, site=SITE, saes=[], context=32).residual
     sae = concept_sae(x, torch.arange(5).repeat_interleave(200))
     task = get_task("sparse_probing", {"datasets": [BIOGRAPHIES], **SIZES}, find_tasks())
     ctx = context_of(sae)

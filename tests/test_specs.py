@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from abench.config import ModelConfig, RunConfig
+from abench.config.synthetic_spec import SyntheticSpec
 from abench.plugins import find_tasks
-from abench.synthetic_spec import SyntheticSpec
 from abench.variants import get_variant, variant_names
 
 SPECS: tuple[type[BaseModel], ...] = (

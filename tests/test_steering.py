@@ -148,7 +148,7 @@ def test_no_trace_is_left(lm: LanguageModel, tokens: Tensor) -> None:
     assert not torch.equal(logits(lm, tokens, clamp), plain)
     with pytest.raises(RuntimeError, match="stop"), steered(lm, SITE, clamp):
         raise RuntimeError("stop")
-    with pytest.raises(ValueError, match=r"made \[6, 24, 5\]"):
+    with pytest.raises(ValueError, match=r"returned \[6, 24, 5\]"):
         logits(lm, tokens, lambda residual: residual[..., :5])
     assert (dict(block.__dict__), len(block._forward_hooks)) == before
     assert torch.equal(lm.logits(tokens), plain)
@@ -227,9 +227,9 @@ def test_mistakes_are_sentences(lm: LanguageModel) -> None:
         with pytest.raises(UserError, match="no latent"):
             made()
     for direction in (torch.zeros(128), torch.ones(1, 128), torch.full((128,), torch.inf)):
-        with pytest.raises(UserError, match="a direction is a vector"):
+        with pytest.raises(UserError, match="a direction must be a vector"):
             AddDirection(direction, 1.0)
-        with pytest.raises(UserError, match="a direction is a vector"):
+        with pytest.raises(UserError, match="a direction must be a vector"):
             AblateDirection(direction)
     for intervention in (None, AddDirection(DIRECTION, 1.0)):
         with (

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from abench.steps import AutogradStep, Step, make_step
-from abench.steps import penalised as penalised_module
+from abench.training.steps import AutogradStep, Step, make_step
+from abench.training.steps import penalised as penalised_module
 from abench.variants import SAEShape, get_variant
 
 from sae_lens import TrainingSAE  # isort: skip - abench.variants makes sae_lens importable

@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_steps import COEFFICIENTS, SHAPE, TOP, activations, build, dead_mask
 
-from abench.steps import AutogradStep, make_step
+from abench.training.steps import AutogradStep, make_step
 from abench.variants import SAEShape, get_variant
 
 from sae_lens import TopKTrainingSAE  # isort: skip - abench.variants makes sae_lens importable

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from abench.steps.selection import beyond, positive, top_of_batch, top_of_rows
+from abench.kernels.selection import beyond, positive, top_of_batch, top_of_rows
 
 ROWS, WIDTH = 6, 256
 

@@ -11,7 +11,7 @@ from command import SMALL
 from filelock import FileLock, Timeout
 
 IMPATIENT = """
-from abench import lease
+from abench.storage import lease
 lease.HEARTBEAT_SECONDS, lease.STALE_SECONDS = 0.2, 2.0
 from abench.cli import main
 main()

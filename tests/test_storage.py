@@ -1,4 +1,4 @@
-"""What the disk refuses is one sentence; nothing half-written stays, and the same command goes on."""
+"""What the disk refuses is one sentence; nothing half-written stays, and the same command resumes."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import zeros
 
-from abench.storage import StorageError, writing
+from abench.storage.faults import StorageError, writing
 
 RUN = ("run", "--variants", "topk", "--k", "4", *SMALL, "--tokens", "8192")
 
@@ -50,7 +50,7 @@ def assert_one_sentence(err: str, place: Path) -> None:
     lines = [line for line in err.splitlines() if "abench: " in line]
     assert len(lines) == 1 and "Traceback" not in err, err
     assert str(place) in lines[0]
-    assert "the same command goes on" in lines[0]
+    assert "run the same command again" in lines[0]
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def test_a_finished_folder_that_is_read_only_is_shown(
     assert table_of(shown.out) == table_of(usual.out)
     assert "the report was not written: " in shown.err and "Read-only file system" in shown.err
     assert other.code == 2
-    assert "is not writable, and something is missing from it" in other.err
+    assert "is not writable, and results are missing from it" in other.err
 
 
 def table_of(output: str) -> list[str]:
@@ -160,7 +160,7 @@ def test_a_report_that_cannot_be_written_is_printed_all_the_same(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(finished / "reports" / "x"))
 
-    monkeypatch.setattr("abench.report_of_plan.write_prepared", refuse)
+    monkeypatch.setattr("abench.runs.report_of_plan.write_prepared", refuse)
     full = abench("report", *RUN[1:], "--results", finished)
     assert full.code == 2
     assert table_of(full.out) == table_of(usual.out)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from abench.config import DataSpec, EvaluationSpec, ModelConfig, RunConfig
 from abench.errors import UserError
-from abench.keys import canonical_json, difference, key_of
-from abench.plan import Cell, Plan, Scoring, make_plan
 from abench.plugins import find_tasks, get_task
-from abench.sealed import write_sealed
-from abench.store import Record, SAERecord, Store
+from abench.results.jobs import Cell, Scoring
+from abench.results.store import Record, SAERecord, Store
+from abench.runs.plan import Plan, make_plan
+from abench.storage.keys import canonical_json, difference, key_of
+from abench.storage.sealed import write_sealed
 from abench.variants import get_variant
 
 MODEL = ModelConfig(
@@ -232,7 +233,7 @@ def test_scores_that_are_not_finite_cannot_be_written(store: Store, cell: Cell) 
 
 
 def test_an_sae_is_whole_only_with_its_record_and_unchanged_files(store: Store, cell: Cell) -> None:
-    from abench.files import file_hash
+    from abench.storage.files import file_hash
 
     job = cell.sae
     draft = store.draft_folder(job)
@@ -265,7 +266,7 @@ def test_folder_of_another_format_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("create", [True, False])
 def test_folder_without_checksums_is_refused_and_left_alone(tmp_path: Path, create: bool) -> None:
     (tmp_path / "abench.json").write_text('{"schema": 1}\n')
-    with pytest.raises(UserError, match="an earlier version of abench, without the checksums"):
+    with pytest.raises(UserError, match="an earlier version of abench, without checksums"):
         Store.open(tmp_path, create=create)
     assert (tmp_path / "abench.json").read_text() == '{"schema": 1}\n'
 

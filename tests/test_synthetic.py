@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from abench.activations import ActivationStream
-from abench.catalogue import fetched_commit, find_model, local_commit
 from abench.config import DataSpec, ModelConfig, TrainingSpec, config_names, load_run, model_config
+from abench.config.synthetic_spec import SyntheticSpec
+from abench.data.activations import ActivationStream
+from abench.data.synthetic import SyntheticModel
 from abench.errors import UserError
-from abench.synthetic import SyntheticModel
-from abench.synthetic_spec import SyntheticSpec
+from abench.lm.catalogue import fetched_commit, find_model, local_commit
 
 SPEC = SyntheticSpec(features=40, l0=5, zipf_exponent=0.5, two_sided=0.5, positive=0.7, noise=0.1, bias=2.0)
 COUNT = 40_000
@@ -149,10 +149,10 @@ def test_a_stream_restarts_at_any_batch_bit_for_bit(start: int) -> None:
     ("changes", "sentence"),
     [
         ({"l0": 30}, "fire with probability"),
-        ({"positive": [0.5, 1.0]}, "positive lists 2 of 40 features"),
-        ({"positive": [0.5] * 40}, "say the same thing twice"),
+        ({"positive": [0.5, 1.0]}, "positive has 2 values, but there are 40 features"),
+        ({"positive": [0.5] * 40}, "give either two_sided or a list in positive"),
         ({"positive": 1.5}, "synthetic.positive must be at most 1 (got 1.5)"),
-        ({"names": ["a"]}, "names lists 1 of 40 features"),
+        ({"names": ["a"]}, "names has 1 values, but there are 40 features"),
         ({"overlap": 1.0}, "must be below 1"),
         ({"two_sidde": 1.0}, "unknown key 'synthetic.two_sidde'; did you mean 'two_sided'?"),
     ],
@@ -162,7 +162,7 @@ def test_mistakes_are_sentences(tmp_path: Path, changes: dict[str, object], sent
 
 
 def test_a_model_is_either_synthetic_or_has_weights(tmp_path: Path) -> None:
-    assert "need each other" in mistake(tmp_path, None)
+    assert "must be given together" in mistake(tmp_path, None)
     assert "n_layers must be 1" in mistake(tmp_path, SPEC.model_dump(exclude_unset=True), n_layers=2)
 
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from command import Abench
 
-from abench.activations import ActivationSource
-from abench.catalogue import fetched_commit, find_model
 from abench.config import load_run
-from abench.keys import difference
-from abench.plan import Plan, make_plan
+from abench.data.activations import ActivationSource
+from abench.data.synthetic import SyntheticModel
+from abench.lm.catalogue import fetched_commit, find_model
 from abench.plugins import find_tasks, get_task
 from abench.progress import Silent
-from abench.runner import run_plan
-from abench.store import Record, Store
-from abench.synthetic import SyntheticModel
+from abench.results.store import Record, Store
+from abench.runs.plan import Plan, make_plan
+from abench.runs.runner import run_plan
+from abench.storage.keys import difference
 from abench.task import ScoreError, parted
 from abench.variants import get_variant
 
@@ -63,7 +63,7 @@ def test_recovery_is_scored_and_core_is_skipped_with_its_reason(finished: Store)
         "recovery": "done",
     }
     assert {r.reason for r in found.values() if r.status == "skipped"} == {
-        "it needs a language model: synthetic activations come without text and predictions"
+        "it needs a language model: synthetic activations have no text or predictions"
     }
     for record in found.values():
         assert record.labels["site"] == "activations"
@@ -91,7 +91,7 @@ class _Interrupting(Silent):
 def test_an_interrupted_run_ends_with_the_same_bits(
     finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abench.group_training.CHECKPOINT_SHARE", float("inf"))  # one after every step
+    monkeypatch.setattr("abench.runs.group_training.CHECKPOINT_SHARE", float("inf"))  # one after every step
     store = Store.open(tmp_path / "results", create=True)
     plan = small_plan()
     with pytest.raises(KeyboardInterrupt):
@@ -144,7 +144,7 @@ def test_details_have_to_be_plain_json() -> None:
     assert parted(task, {"a": 1.0}) == ({"a": 1.0}, {})
     assert parted(task, ({"a": 1.0}, {"rows": (1, 2)})) == ({"a": 1.0}, {"rows": [1, 2]})
     for details in ({"a": float("nan")}, {"a": object()}):
-        with pytest.raises(ScoreError, match="task recovery gave details that are not plain JSON"):
+        with pytest.raises(ScoreError, match="task recovery returned details that are not plain JSON"):
             parted(task, ({"a": 1.0}, details))
 
 

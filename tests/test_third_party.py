@@ -57,7 +57,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (package / "__init__.py").write_text("")
     (package / "helpers.py").write_text(HELPERS)
     (package / "largest.py").write_text(TASK)
-    (package / "broken.py").write_text("import a_package_that_is_not_installed\n")
+    for name in ("broken", "_shared"):
+        (package / f"{name}.py").write_text("import a_package_that_is_not_installed\n")
+    (package / "smallest").mkdir()
+    (package / "smallest" / "__init__.py").write_text(
+        TASK.replace("Largest", "Smallest").replace("largest", "smallest").replace(".helpers", ".inner")
+    )
+    (package / "smallest" / "inner.py").write_text(HELPERS.replace("largest", "smallest"))
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: their-tasks\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[abench.tasks]\ntheirs = their_tasks\n")
     return folder
@@ -76,6 +82,11 @@ def test_its_tasks_are_listed_and_its_broken_module_is_a_row_with_the_error(site
     assert listed["broken"]["version"] == "broken"
     assert "a_package_that_is_not_installed" in listed["broken"]["summary"]
     assert listed["core"]["source"] == "abench.tasks.core"
+    assert {row["source"] for row in listed.values() if row["source"].startswith("their_tasks")} == {
+        "their_tasks.broken",
+        "their_tasks.largest",
+        "their_tasks.smallest",
+    }
 
 
 def test_its_tasks_run_in_both_views_and_keep_the_rules(site: Path, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_build_makes_a_loadable_folder(tmp_path, one_thread):
 
 def test_build_keeps_off_other_peoples_folders(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="holds no model"):
+    with pytest.raises(UserError, match="is not a model folder"):
         build(tmp_path)
-    with pytest.raises(UserError, match="holds no model"):
+    with pytest.raises(UserError, match="has no model"):
         measure(tmp_path)

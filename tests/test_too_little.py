@@ -47,7 +47,7 @@ def settings_of(task: str, folder: Path) -> list[str]:
     [
         ("absorption", "2 words are too few"),
         ("ravel", "4 pairs about the field of person entities are too few"),
-        ("safety_utility", r"part of .*one\.jsonl has \d of its 1 requests, too few"),
+        ("safety_utility", r"part of .*one\.jsonl has \d of its 1 requests, which are too few"),
         ("unlearning", r"the text to forget \(1 texts, \d+ tokens\) does not fill one row"),
     ],
 )
@@ -86,7 +86,7 @@ def test_few_texts_of_a_pair_are_a_skip() -> None:
 
 @pytest.mark.usefixtures("hub")
 def test_what_was_read_to_see_whether_it_is_enough_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from abench.tasks import hub_splits
+    from abench.tasks._shared import hub_splits
 
     read: list[str] = []
     load = hub_splits.load_hub_split

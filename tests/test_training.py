@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 import abench
-from abench.activations import ActivationStream, InputStatistics, Position, TokenRows, ordinary
-from abench.checkpoint import StreamState, load_checkpoint, save_checkpoint
 from abench.config import DataSpec, TrainingSpec
+from abench.data.activations import ActivationStream, InputStatistics
+from abench.data.token_rows import Position, TokenRows
 from abench.errors import UserError
-from abench.library import rebatch
-from abench.models import LanguageModel
+from abench.lm.models import LanguageModel
+from abench.lm.tokens import ordinary
 from abench.tinyworld import MODEL_DIR
-from abench.training import Diverged, SAETrainer, learning_rate_factor, run_lockstep
+from abench.training.checkpoint import StreamState, load_checkpoint, save_checkpoint
+from abench.training.library import rebatch
+from abench.training.trainer import Diverged, SAETrainer, learning_rate_factor, run_lockstep
 from abench.variants import SAEShape, TopK, get_variant, registry, variant_names
 
 TINY_DATA = DataSpec(source="tinyworld", dataset=None)
@@ -238,7 +240,7 @@ class _Spoilt:
         (torch.full((64, 16), torch.nan), "before document 2 of the training texts, are not finite"),
         (torch.full((64, 16), torch.inf), "are not finite"),
         (torch.ones(64, 8), r"have shape \[64, 8\], not \[tokens, 16\]"),
-        (torch.ones(0, 16), "the text ends after 128 activations; training asks for 1,920, "),
+        (torch.ones(0, 16), "the text ends after 128 activations, but training needs 1,920, "),
     ],
 )
 def test_activations_no_sae_can_learn_from_are_refused_with_their_place(bad: Tensor, sentence: str) -> None:
@@ -349,7 +351,7 @@ def test_text_that_ends_too_early_is_a_sentence(tiny: LanguageModel, tmp_path: P
     data = DataSpec(source="file", dataset=str(file), held_out_documents=10)
     stream = ActivationStream(tiny, SITE, data, SPEC, context=32, rows_per_forward=4)
     with pytest.raises(
-        UserError, match=r"the text ends after [\d,]+ activations; training asks for 1,920, for"
+        UserError, match=r"the text ends after [\d,]+ activations, but training needs 1,920, for"
     ):
         list(stream.batches())
 
@@ -393,24 +395,24 @@ def test_train_is_deterministic_and_leaves_the_global_generator_alone() -> None:
     [
         (
             [torch.ones(300, 16), torch.full((300, 16), float("nan"))],
-            r"activations\[1\] holds values that are not finite",
+            r"activations\[1\] has values that are not finite",
         ),
         (
             [torch.ones(300, 16), torch.zeros(300, 17)],
-            r"activations\[1\] has width 17, the ones before it 16",
+            r"activations\[1\] has width 17, earlier ones have 16",
         ),
         ([torch.zeros(300, 16, dtype=torch.int64)], r"activations\[0\] must be a floating-point tensor"),
         ([torch.zeros(16)], r"activations\[0\] must be a floating-point tensor"),
         ([torch.ones(300, 16)], "activations ended after 1 batches; training needs 9"),
-        ([torch.ones(30, 16)], "fewer than one batch"),
+        ([torch.ones(30, 16)], "fewer activations than one batch"),
         ([torch.zeros(300, 16)], "zero everywhere"),
         ([torch.ones(9 * 256, 16)], "the activations are all the same"),
-        ([1e20 * torch.eye(300, 16)], r"activations\[0\] holds vectors whose norm overflows float32"),
-        ([torch.eye(300, 16), 1e20 * torch.eye(300, 16)], r"activations\[1\] holds vectors whose norm"),
-        ([1e200 * torch.eye(300, 16).double()], r"activations\[0\] holds vectors whose norm"),
+        ([1e20 * torch.eye(300, 16)], r"activations\[0\] has vectors whose norm overflows float32"),
+        ([torch.eye(300, 16), 1e20 * torch.eye(300, 16)], r"activations\[1\] has vectors whose norm"),
+        ([1e200 * torch.eye(300, 16).double()], r"activations\[0\] has vectors whose norm"),
         (
             torch.eye(300, 16),
-            r"an iterable of tensors \[tokens, d_in\], such as a list, not one tensor: give",
+            r"an iterable of tensors \[tokens, d_in\], such as a list, not one tensor: pass",
         ),
         (None, "not NoneType"),
     ],
@@ -432,12 +434,12 @@ def test_bad_activations_are_a_sentence(activations: list[Tensor], sentence: str
         ({"steps": 2.5}, "steps must be a whole number"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
         ({"width": -3}, "width must be a whole number of at least 2"),
-        ({"tokens": 4096 * 20}, "tokens cannot be set, as it is steps × batch_size"),
-        ({"buffer_tokens": 4096}, "buffer_tokens cannot be set, as the activations are not shuffled"),
+        ({"tokens": 4096 * 20}, "tokens cannot be set because it is steps × batch_size"),
+        ({"buffer_tokens": 4096}, "buffer_tokens cannot be set because train\\(\\) does not shuffle"),
         ({"variants": "topk"}, "variants must be a list of at least one value"),
         ({"variants": []}, "variants must be a list"),
         ({"k": 4}, "k must be a list"),
-        ({"options": {"relu": {}}}, "options are given for 'relu', which is not among the variants"),
+        ({"options": {"relu": {}}}, "options has 'relu', which is not one of the variants"),
         ({"device": "cudda"}, "the device 'cudda' cannot be used"),
         ({"device": "meta"}, "the device 'meta' cannot be used"),
     ],

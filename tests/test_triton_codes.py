@@ -5,8 +5,8 @@ import torch
 
 pytest.importorskip("triton", reason="triton is installed with the GPU builds of torch and with abench[test]")
 
-from abench.steps.codes import SparseCodes
-from abench.steps.triton_codes import TritonCodes
+from abench.kernels.sparse_codes import SparseCodes
+from abench.kernels.triton_codes import TritonCodes
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOKENS, WIDTH, D = 13, 40, 21

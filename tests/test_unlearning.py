@@ -213,7 +213,7 @@ def test_a_latent_that_never_fires_on_the_subject_changes_nothing(lm: LanguageMo
 def test_an_sae_named_twice_is_counted_once(lm: LanguageModel) -> None:
     sae = random_sae("abstopk")
     tokens = torch.tensor([[lm.bos_id, *range(10, 41)]])
-    once, twice = (firing_rates(lm, tokens, context_of(*saes))(sae) for saes in ((sae,), (sae, sae)))
+    once, twice = (firing_rates(lm, tokens, site=SITE, saes=saes)(sae) for saes in ((sae,), (sae, sae)))
     assert torch.equal(once.positive, twice.positive)
 
 
@@ -239,7 +239,7 @@ def test_the_same_seed_gives_the_same_scores_and_leaves_the_global_one_alone(
 
 def test_a_model_that_knows_too_little_is_skipped_with_the_reason(lm: LanguageModel) -> None:
     sae = random_sae("topk")
-    with pytest.raises(Skip, match=r"tiny knows 50 of the questions on toxins .* fewer than the 60"):
+    with pytest.raises(Skip, match=r"tiny knows 50 of the questions on toxins .* needs at least 60"):
         task_of(min_questions=60).prepare(lm, context_of(sae))
     ignorant = LanguageModel(build_model("qwen3-4b"), build_tokenizer(bos=True), name="random")
     with pytest.raises(Skip, match="random knows none of the questions on toxins"):
@@ -274,7 +274,7 @@ def test_options_out_of_range(options: dict[str, Any]) -> None:
     ("rows", "sentence"),
     [
         ([{"body": "it is known that fluvexin causes laughing and nothing else."}], "has no column 'text'"),
-        ([{"text": ""}, {"text": "too short"}], "holds no text of more than 50 characters"),
+        ([{"text": ""}, {"text": "too short"}], "has no text of more than 50 characters"),
         (
             [{"text": "it is known that fluvexin causes laughing and nothing else at all."}],
             r"\(1 texts, \d+ tokens\) does not fill one row of 128 tokens",
@@ -294,7 +294,7 @@ def test_text_to_forget_that_will_not_do(
 def test_text_to_forget_from_a_file_gives_the_same_scores(
     lm: LanguageModel, planted: Planted, tmp_path: Path
 ) -> None:
-    from abench.tasks.unlearning_data import forget_documents
+    from abench.tasks.unlearning.texts import forget_documents
 
     file = tmp_path / "forget.jsonl"
     lessons = forget_documents(context_of(), None)

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from abench.tasks.choices import (
+from abench.tasks._shared.choices import (
     ORDERS,
     PLAIN,
     TINY,
+    ChoiceQuestion,
     Form,
-    Question,
     answers_from,
     asked,
     chat_form,
@@ -20,7 +20,7 @@ from abench.tasks.choices import (
     known,
     letter_tokens,
 )
-from abench.tasks.unlearning_data import (
+from abench.tasks.unlearning.texts import (
     forget_documents,
     packed_rows,
     questions,
@@ -55,14 +55,14 @@ def context_of(source: Any = "tinyworld", **evaluation: Any) -> Context:
     return Context(SITE, EvaluationSpec(**evaluation), DataSpec(source=source, dataset="x"), context_size=128)
 
 
-def toxins(seed: int = 0) -> tuple[Question, ...]:
+def toxins(seed: int = 0) -> tuple[ChoiceQuestion, ...]:
     return questions(context_of(seed=seed), ("stars",))["toxins"]
 
 
-def short_questions(number: int) -> tuple[Question, ...]:
+def short_questions(number: int) -> tuple[ChoiceQuestion, ...]:
     """Of different lengths; the answers are arbitrary."""
     return tuple(
-        Question("s", "why?" + " no" * (i % 3), ("a", "b", "cat", "d"), i % 4) for i in range(number)
+        ChoiceQuestion("s", "why?" + " no" * (i % 3), ("a", "b", "cat", "d"), i % 4) for i in range(number)
     )
 
 
@@ -73,7 +73,7 @@ def test_the_tiny_worlds_questions_are_written_as_its_model_has_seen_them() -> N
 
 
 def test_orders_turn_choices_and_answer_together() -> None:
-    question = Question("s", "which?", ("w", "x", "y", "z"), 2)
+    question = ChoiceQuestion("s", "which?", ("w", "x", "y", "z"), 2)
     assert sorted(ORDERS) == sorted(permutations(range(4)))
     assert question.ordered(ORDERS[0]) == question
     for order in ORDERS:
@@ -101,7 +101,7 @@ def test_known_questions_are_those_answered_right_in_every_order(lm: LanguageMod
 
 
 class _Prompt:
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: ChoiceQuestion) -> None:
         self.prompt, self.answer = TINY.write(question), question.answer
 
 
@@ -129,7 +129,7 @@ def test_answers_are_read_off_behind_each_prompt(architecture: str, bos: bool) -
 
 
 def test_a_question_longer_than_the_context_is_not_known(lm: LanguageModel) -> None:
-    long = Question("s", "why? " * 300, ("a", "b", "c", "d"), 0)
+    long = ChoiceQuestion("s", "why? " * 300, ("a", "b", "c", "d"), 0)
     assert [batch.numbers for batch in asked(lm, [long, *toxins()[:1]], TINY)] == [[1]]
     assert known(lm, (long,), TINY, orders=1) == []
     assert known(lm, (), TINY) == []
@@ -148,7 +148,7 @@ def test_letters_are_looked_up_with_and_without_a_space(lm: LanguageModel) -> No
 
 def test_a_tokenizer_without_the_letters_is_skipped(lm: LanguageModel) -> None:
     greek = Form("greek", ("α", "β", "γ", "δ"), PLAIN.write)
-    with pytest.raises(Skip, match="the tokenizer of tiny has no single tokens for α, β, γ, δ"):
+    with pytest.raises(Skip, match="the tokenizer of tiny has no single token for each of α, β, γ, δ"):
         letter_tokens(lm, greek, "answer:")
 
 
@@ -245,7 +245,7 @@ def test_packed_rows_of_a_tokenizer_without_bos(tmp_path: Path) -> None:
 FROM_THE_HUB = """
 from abench import Context, UserError
 from abench.config import DataSpec, EvaluationSpec
-from abench.tasks.unlearning_data import forget_documents, questions, retain_documents
+from abench.tasks.unlearning.texts import forget_documents, questions, retain_documents
 ctx = Context("blocks.1.hook_resid_post", EvaluationSpec(limit=9), DataSpec(), context_size=128)
 answer = {subject: [len(every), every[0].opening] for subject, every in questions(ctx, None).items()}
 texts = {"forget": lambda: forget_documents(ctx, None), "retain": lambda: retain_documents(ctx)}

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from abench.tasks.choices import TINY, Question, known
-from abench.tasks.unlearning_clamp import Accuracy, KnownBatch, _Firing, clamp, select
-from abench.tasks.unlearning_data import (
+from abench.tasks._shared.choices import TINY, ChoiceQuestion, known
+from abench.tasks.unlearning.clamp import Accuracy, KnownBatch, _Firing, clamp, select
+from abench.tasks.unlearning.score import Setting, summary
+from abench.tasks.unlearning.texts import (
     forget_documents,
     packed_rows,
     questions,
     retain_documents,
 )
-from abench.tasks.unlearning_score import Setting, summary
 from signed import flipped, random_sae
 from torch import Tensor
 
@@ -60,7 +60,7 @@ def saes(lm: LanguageModel) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def known_questions(lm: LanguageModel) -> list[list[Question]]:
+def known_questions(lm: LanguageModel) -> list[list[ChoiceQuestion]]:
     """Those of the subject to forget, and of one to retain."""
     every = questions(context_of(), ("stars",)).values()
     return [[each[number] for number in known(lm, each, TINY)] for each in every]
@@ -212,7 +212,7 @@ def test_firing_rates_are_sae_benchs(variant: str, lm: LanguageModel, saes: dict
     theirs = inspect.unwrap(get_feature_activation_sparsity)(
         rows, Runner(), sae, batch_size=4, layer=0, hook_name=SITE, mask_bos_pad_eos_tokens=True
     )
-    rates = firing_rates(lm, rows, context_of(sae))(sae)
+    rates = firing_rates(lm, rows, site=SITE, saes=[sae])(sae)
     torch.testing.assert_close(rates.positive + rates.negative, theirs.double(), atol=1e-6, rtol=0)
 
 
@@ -280,7 +280,7 @@ def test_the_whole_is_what_sae_benchs_parts_give(
     variant: str,
     lm: LanguageModel,
     saes: dict[str, Any],
-    known_questions: list[list[Question]],
+    known_questions: list[list[ChoiceQuestion]],
     tmp_path: Path,
 ) -> None:
     """Every question through the whole model, prompt by prompt, with sae-bench's hook, latents and score."""
@@ -362,7 +362,7 @@ def _cuts(forget: "np.ndarray[Any, Any]", lists: Sequence["np.ndarray[Any, Any]"
 def _asked_again(
     lm: LanguageModel,
     sae: Any,
-    subjects: Sequence[Sequence[Question]],
+    subjects: Sequence[Sequence[ChoiceQuestion]],
     latents: Sequence[int],
     multiplier: float,
 ) -> list["np.ndarray[Any, Any]"]:

@@ -18,7 +18,7 @@ from test_variants_training import dictionary_samples, train
 from torch import Tensor
 
 from abench.config import TrainingSpec
-from abench.training import SAETrainer
+from abench.training.trainer import SAETrainer
 from abench.variants import Variant, get_variant, load_sae, registry, save_sae
 from abench.variants.calibration import rescaled_pre_activations
 

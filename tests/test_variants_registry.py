@@ -57,7 +57,7 @@ def test_every_option_is_described() -> None:
             {"coefficient": -1},
             "option 'coefficient' of variant 'relu' must be at least 0 (got -1)",
         ),
-        ("relu", {"coefficient": "much"}, "a number is needed, not a text (got 'much')"),
+        ("relu", {"coefficient": "much"}, "a number is needed, not text (got 'much')"),
         ("relu", {"coefficient": float("nan")}, "must be a finite number (got nan)"),
         ("jumprelu", {"bandwidth": 0}, "option 'bandwidth' of variant 'jumprelu' must be above 0"),
         (

@@ -68,10 +68,10 @@ DEEP = "[" * 1500 + "]" * 1500
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a: 1\n[1, 2]: 3", "here:2: a key must be a text, not a sequence"),
-        ("a: 1\n? {b: 1}\n: 3", "here:2: a key must be a text, not a mapping"),
-        ("1: 3", "here:1: a key must be a text, not 1"),
-        ("~: 3", "here:1: a key must be a text, not None"),
+        ("a: 1\n[1, 2]: 3", "here:2: a key must be text, not a sequence"),
+        ("a: 1\n? {b: 1}\n: 3", "here:2: a key must be text, not a mapping"),
+        ("1: 3", "here:1: a key must be text, not 1"),
+        ("~: 3", "here:1: a key must be text, not None"),
         ("k: " + "9" * 5000, "here:1: a number of 5,000 digits is too long"),
         ("a: 1\nk: !!int abc", "here:2: tags such as tag:yaml.org,2002:int are not supported"),
         ("k: !!timestamp 1", "here:1: tags such as"),
@@ -127,7 +127,7 @@ def test_only_regular_files_of_a_sensible_size_are_read(tmp_path: Path) -> None:
         tmp_path / "pipe.yaml": "it is not a regular file",
         Path("/dev/zero"): "it is not a regular file",
         large: "is larger than 256 KiB",
-        tmp_path / "utf16.yaml": "utf16.yaml:1 cannot be read: it is not text in UTF-8",
+        tmp_path / "utf16.yaml": "utf16.yaml:1 cannot be read: it is not UTF-8 text",
         tmp_path / ("x" * 300): "File name too long",
     }.items():
         with pytest.raises(UserError) as caught:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import abench
 from abench import UserError, from_residual_units, latent_codes, reconstruct, residual_codes, sparse_codes
-from abench.rewritten import InOtherUnits, normalising
+from abench.conformance.rewritten import InOtherUnits, normalising
 from abench.variants import SAEShape, get_variant, load_sae, variant_names
 from abench.variants.topk import TopK
 
@@ -104,7 +104,7 @@ def test_standardised_tokens_without_spread_are_a_sentence(width: int) -> None:
     """Of a single dimension there is no spread at all, and sae-lens would divide by nothing."""
     constant = [activations(400)[:, :1].expand(-1, width).clone()]
     options: dict[str, Any] = {"variants": ["topk"], "k": [1], "width": 8, "steps": 5, "batch_size": 64}
-    with pytest.raises(UserError, match=rf"same value in all its dimensions \({width}\): .* layer_norm"):
+    with pytest.raises(UserError, match=rf"same value in all of its {width} dimensions: .* layer_norm"):
         abench.train(constant, normalisation="layer_norm", **options)
     (result,) = abench.train(constant, **options)
     assert result.failure is None
@@ -122,6 +122,6 @@ class Rescaled(TopK):
 def test_a_variant_that_normalises_by_itself_is_refused() -> None:
     """What is saved would be another function: only the training's normalisation is undone there."""
     shape = SAEShape(D_IN, 32, 4)
-    with pytest.raises(ValueError, match=r"by itself \(constant_norm_rescale\): leave that to the option"):
+    with pytest.raises(ValueError, match=r"itself \(constant_norm_rescale\): leave that to the option"):
         Rescaled().build(shape, seed=0)
     get_variant("topk").build(shape, seed=0)

@@ -1,4 +1,4 @@
-"""The `abench` command. Modules here know click and nothing else does; torch is imported when needed."""
+"""The `abench` command. Only the modules in this package use click; torch is imported only when needed."""
 
 import os
 import sys
@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import click
 
-from abench import __version__
 from abench.cli.doctor import doctor
 from abench.cli.listing import list_group
 from abench.cli.new import new
@@ -15,21 +14,23 @@ from abench.cli.run import run, status
 from abench.cli.show import explain, show
 from abench.cli.streams import answers, complain, prepare_streams, settle_streams
 from abench.cli.tinyworld import tinyworld
+from abench.version import __version__
 
 EXIT_USAGE, EXIT_INTERRUPTED, EXIT_OUTPUT_CLOSED = 2, 130, 141
 _COMPLETE = "_ABENCH_COMPLETE"
-"""The variable by which a shell asks click for completions."""
+"""The environment variable through which a shell requests completions from click."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="abench")
 def cli() -> None:
-    """Train sparse autoencoders, score them, compare them. Signed latents included.
+    """Train, score and compare sparse autoencoders, including ones with signed latents.
 
-    `abench run` alone is a complete example on a small model that comes with abench: no network, no GPU.
+    `abench run` without arguments is a complete example on a small bundled model; it needs no network and no
+    GPU.
 
-    Exit status: 0 done, 1 a bug in abench, 2 a mistake in the request or a refusal of the machine (disk full,
-    no memory), 3 some cells failed, 4 incomplete, 130 interrupted, 141 the reader of the output went away.
+    Exit status: 0 done, 1 a bug in abench, 2 a mistake in the request or a limit of the machine (disk full,
+    out of memory), 3 some cells failed, 4 incomplete, 130 interrupted, 141 output closed by its reader.
     """
 
 
@@ -38,11 +39,11 @@ for command in (run, status, report, list_group, show, explain, new, doctor, tin
 
 
 def main() -> None:
-    """Entry point: the user's mistakes and what the machine refuses as sentences, ours as tracebacks."""
-    from abench.secrets import hide_in_output, notice
+    """Entry point. Mistakes of the user and limits of the machine become sentences, bugs tracebacks."""
+    from abench.sanitize.secrets import hide_in_output, notice
 
-    # OpenMP threads that spin long while they wait make a run many times slower as soon as anything else uses
-    # a core; ones that never spin make it a third slower on an idle machine. Read when torch is loaded.
+    # If OpenMP's waiting threads spin for long, a run becomes many times slower as soon as another process
+    # uses a core; if they never spin, it is a third slower on an idle machine. Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     prepare_streams()
     hide_in_output()
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    """The exit status of a command; errors that are the user's or the machine's are reported on stderr."""
+    """Run a command and return its exit status; all errors but bugs are reported on stderr."""
     from abench.errors import OutputClosed, UserError, outside_cause
     from abench.streams import OutputFailed
 
@@ -72,22 +73,22 @@ def _run(arguments: list[str]) -> int:
     except OutputClosed:
         return EXIT_OUTPUT_CLOSED
     except OutputFailed as error:
-        complain(f"the output cannot be written: {error}")
+        complain(f"cannot write the output: {error}")
         return EXIT_USAGE
     except (KeyboardInterrupt, click.exceptions.Abort):
-        complain("interrupted; the same command goes on where this one stopped")
+        complain("interrupted; run the same command again to resume")
         return EXIT_INTERRUPTED
     except (OSError, MemoryError, RuntimeError) as error:
         cause = outside_cause(error)
         if cause is None:
             raise
-        again = "; the same command goes on where this one stopped" if arguments[:1] == ["run"] else ""
+        again = "; run the same command again to resume" if arguments[:1] == ["run"] else ""
         complain(cause + again)
         return EXIT_USAGE
 
 
 def _invoke(arguments: list[str]) -> int:
-    """Runs a command. click's own `main` turns a closed pipe into exit status 1, which is for our bugs."""
+    """Run a command. Not by click's `main`, which ends with status 1, reserved for bugs, on a closed pipe."""
     if _COMPLETE in os.environ:
         cli.main(arguments, prog_name="abench", complete_var=_COMPLETE)
     with cli.make_context("abench", list(arguments)) as context:
@@ -95,7 +96,7 @@ def _invoke(arguments: list[str]) -> int:
 
 
 def _refuse_empty(arguments: list[str]) -> None:
-    """No option and no argument of any command means something where it is empty: a variable was not set."""
+    """Raise UsageError for an empty option or argument: no command accepts one, so a variable was not set."""
     for before, argument in pairwise(["abench", *arguments]):
         option, equals, value = argument.partition("=")
         if not argument or (equals and not value and option.startswith("--")):

@@ -1,4 +1,4 @@
-"""`abench doctor`: does this installation work, and what does it run on?"""
+"""`abench doctor` checks whether this installation works and shows what it runs on."""
 
 import shutil
 import sys
@@ -13,8 +13,8 @@ from abench.cli.text import columns, echo_json
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's report."""
+class Diagnosis:
+    """The result of one check; one line of the doctor's report."""
 
     what: str
     ok: bool
@@ -25,9 +25,12 @@ class Finding:
 @results_option
 @json_option
 def doctor(results: Path, as_json: bool) -> int:
-    """Check the installation: packages, device, bundled model, tasks, results folder, hub.
+    """Check the installation.
 
-    Exit status 1 if something that every run needs is broken.
+    The checks cover Python, the packages, the device, the bundled model, variants, tasks, the results folder
+    and the connection to the hub.
+
+    Exit status: 0 all checks passed, 1 something is broken.
     """
     findings = [_examined(check, results) for check in _CHECKS]
     if as_json:
@@ -39,30 +42,31 @@ def doctor(results: Path, as_json: bool) -> int:
     return 0 if all(finding.ok for finding in findings) else 1
 
 
-def _examined(check: "Check", results: Path) -> Finding:
+def _examined(check: "Check", results: Path) -> Diagnosis:
     try:
         return check(results)
     except Exception as error:
-        # The doctor's purpose is to name what is broken, whatever way it is broken.
-        return Finding(check.__name__.strip("_").replace("_", " "), False, f"{type(error).__name__}: {error}")
+        # Each check may fail with any error; the doctor's purpose is to report it.
+        name = check.__name__.strip("_").replace("_", " ")
+        return Diagnosis(name, False, f"{type(error).__name__}: {error}")
 
 
-def _python(_results: Path) -> Finding:
-    return Finding("python", sys.version_info >= (3, 11), sys.version.split()[0])
+def _python(_results: Path) -> Diagnosis:
+    return Diagnosis("python", sys.version_info >= (3, 11), sys.version.split()[0])
 
 
-def _packages(_results: Path) -> Finding:
+def _packages(_results: Path) -> Diagnosis:
     broken = list(_unmet_requirements())
-    from abench.provenance import package_versions
+    from abench.runs.provenance import package_versions
 
     versions = ", ".join(
         f"{name} {version}" for name, version in package_versions().items() if name != "python"
     )
-    return Finding("packages", not broken, "; ".join(broken) or versions)
+    return Diagnosis("packages", not broken, "; ".join(broken) or versions)
 
 
 def _unmet_requirements() -> Iterator[str]:
-    from abench.provenance import NOT_INSTALLED, package_versions, requirements
+    from abench.runs.provenance import NOT_INSTALLED, package_versions, requirements
 
     for requirement in requirements():
         installed = package_versions()[requirement.name]
@@ -72,71 +76,71 @@ def _unmet_requirements() -> Iterator[str]:
             yield f"{requirement.name} {installed} is not {requirement.specifier}"
 
 
-def _torch_device(_results: Path) -> Finding:
-    from abench.devices import usable_device
-    from abench.provenance import device_name
+def _torch_device(_results: Path) -> Diagnosis:
+    from abench.lm.devices import usable_device
+    from abench.runs.provenance import device_name
 
-    return Finding("device", True, device_name(usable_device(None)))
+    return Diagnosis("device", True, device_name(usable_device(None)))
 
 
-def _torchvision(_results: Path) -> Finding:
+def _torchvision(_results: Path) -> Diagnosis:
     hidden = "torchvision" in sys.modules and sys.modules["torchvision"] is None
-    return Finding(
+    return Diagnosis(
         "torchvision",
         True,
-        "unusable beside this torch, hidden; abench does not need it" if hidden else "fine",
+        "does not work with this torch, so it is hidden; abench does not need it" if hidden else "fine",
     )
 
 
-def _bundled_model(_results: Path) -> Finding:
+def _bundled_model(_results: Path) -> Diagnosis:
     import torch
 
-    from abench.models import LanguageModel
+    from abench.lm.models import LanguageModel
     from abench.tinyworld import MODEL_DIR, World
 
     lm = LanguageModel.load(MODEL_DIR, name="tiny", eos_after_documents=True)
     ids = lm.token_ids([next(World().texts("test"))])[0]
     tokens = torch.tensor([lm.packed(ids)])
     loss = -float(lm.log_probs(tokens).mean())
-    return Finding(
-        "bundled model", loss < 4, f"{lm.n_layers} layers of {lm.d_model}, {loss:.2f} nats a token"
+    return Diagnosis(
+        "bundled model", loss < 4, f"{lm.n_layers} layers of width {lm.d_model}, {loss:.2f} nats per token"
     )
 
 
-def _variants(_results: Path) -> Finding:
+def _variants(_results: Path) -> Diagnosis:
     from abench.variants import variant_names
 
-    return Finding("variants", True, ", ".join(variant_names()))
+    return Diagnosis("variants", True, ", ".join(variant_names()))
 
 
-def _tasks(_results: Path) -> Finding:
+def _tasks(_results: Path) -> Diagnosis:
     from abench.plugins import find_tasks
 
     found = find_tasks()
     broken = [f"{each.name} ({each.source}): {each.summary}" for each in found.values() if each.task is None]
-    return Finding("tasks", not broken, "; ".join(broken) or ", ".join(found))
+    return Diagnosis("tasks", not broken, "; ".join(broken) or ", ".join(found))
 
 
-def _results_folder(results: Path) -> Finding:
-    from abench.store import Store
+def _results_folder(results: Path) -> Diagnosis:
+    from abench.results.store import Store
 
     if (results / "abench.json").exists():
         Store.open(results, create=True)
     place = next(p for p in (results.resolve(), *results.resolve().parents) if p.exists())
     free = shutil.disk_usage(place).free >> 30
-    return Finding("results folder", True, f"{results} ({free} GiB free)")
+    return Diagnosis("results folder", True, f"{results} ({free} GiB free)")
 
 
-def _hub(_results: Path) -> Finding:
-    from abench.hub import offline_reason
+def _hub(_results: Path) -> Diagnosis:
+    from abench.lm.hub import offline_reason
 
     reason = offline_reason()
-    return Finding(
+    return Diagnosis(
         "hub", True, "reachable" if reason is None else f"{reason}; the bundled model does not need it"
     )
 
 
-Check = Callable[[Path], Finding]
+Check = Callable[[Path], Diagnosis]
 _CHECKS: tuple[Check, ...] = (
     _python,
     _packages,

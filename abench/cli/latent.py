@@ -1,4 +1,4 @@
-"""What `abench show SAE --latent N` prints."""
+"""The output of `abench show SAE --latent N`."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -10,23 +10,24 @@ import click
 from abench.cli.text import echo_json
 
 if TYPE_CHECKING:
-    from abench.contexts import Excerpt
-    from abench.latent_card import LatentCard, Ranked
-    from abench.store import SAERecord
+    from abench.latents.contexts import Excerpt
+    from abench.latents.latent_card import LatentCard, Ranked
+    from abench.results.store import SAERecord
 
 _STEPS = {1: (223, 216, 208, 202), -1: (195, 153, 111, 39)}
-"""Background colours of a terminal, from weak to strong: oranges above zero, blues below."""
+"""Terminal background colours, from weak to strong: oranges for positive values, blues for negative ones."""
 _MARKED_FROM = 0.1
-"""Share of the greatest value from which a token is marked."""
+"""Tokens are marked if their value is at least this share of the largest one."""
 
 
 def show_latent(
     results: Path, name: str, latent: int, *, tokens: int, model: str | None, html: Path | None, as_json: bool
 ) -> None:
-    """Print one latent, and write it as a page if `html` is given."""
-    from abench.finding import find_sae
-    from abench.latent_card import latent_card, open_model
-    from abench.recorded import recorded_data
+    """Print one latent; if `html` is given, also write an HTML page."""
+    from abench.latents.latent_card import latent_card
+    from abench.results.finding import find_sae
+    from abench.results.recorded import recorded_data
+    from abench.runs.recorded_model import open_model
     from abench.variants import load_sae
 
     folder, record = find_sae(results, name)
@@ -42,8 +43,8 @@ def show_latent(
         tokens=tokens,
     )
     if html is not None:
-        from abench.files import write_text
         from abench.report.latent_page import latent_page
+        from abench.storage.files import write_text
 
         write_text(html, latent_page(_title(record, latent), card))
     if as_json:
@@ -62,15 +63,15 @@ def _title(record: "SAERecord", latent: int) -> str:
 
 
 def _echo(record: "SAERecord", latent: int, card: "LatentCard") -> None:
-    # click takes the colours out where stdout is no terminal; the plain marks have to come instead.
+    # click removes colours if stdout is not a terminal, so plain marks are needed there.
     coloured = sys.stdout.isatty()
     click.echo(_title(record, latent))
     if card.contexts is None:
-        click.echo(f"it never fires on {card.tokens:,} tokens of held-out text")
+        click.echo(f"never fires on {card.tokens:,} tokens of held-out text")
     else:
         rates = (card.contexts.positive_rate, card.contexts.negative_rate)
         click.echo(
-            f"fires on {rates[0]:.3%} of {card.tokens:,} tokens positively, on {rates[1]:.3%} negatively"
+            f"fires positively on {rates[0]:.3%} and negatively on {rates[1]:.3%} of {card.tokens:,} tokens"
         )
         negative = "negative" if card.signed else "lowest pre-activations (no code is negative)"
         for heading, side in (("positive", card.contexts.positive), (negative, card.contexts.negative)):
@@ -105,7 +106,7 @@ def _lines(side: "Sequence[Excerpt]", *, coloured: bool) -> list[str]:
 
 
 def _one_line(token: str) -> str:
-    """A token that cannot move the cursor: control characters would reach the terminal."""
+    """The token with line breaks as ↵ and control characters replaced, so that it cannot move the cursor."""
     return "".join(char if char.isprintable() else "↵" if char == "\n" else "�" for char in token)
 
 
@@ -118,7 +119,7 @@ def _colour(token: str, share: float, peak: bool) -> str:
 
 
 def _plain(token: str, share: float, peak: bool) -> str:
-    """`[word]` where the latent is above zero, `{word}` where it is below, doubled at the peak."""
+    """`[word]` where the latent is positive, `{word}` where it is negative; doubled brackets at the peak."""
     if abs(share) < _MARKED_FROM and not peak:
         return token
     space, word = token[: len(token) - len(token.lstrip())], token.lstrip()

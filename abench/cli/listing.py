@@ -23,7 +23,7 @@ def list_group() -> None:
 @list_group.command()
 @json_option
 def models(as_json: bool) -> None:
-    """The models abench knows by name. Local folders and hub ids work too."""
+    """List the models that abench knows by name. Local folders and hub ids work as well."""
     from abench.config import config_names, model_config
 
     rows = []
@@ -47,7 +47,10 @@ def models(as_json: bool) -> None:
 @list_group.command()
 @json_option
 def variants(as_json: bool) -> None:
-    """The SAE variants, with the regulariser whose proximal operator is their activation."""
+    """List the SAE variants with their regularisers and options.
+
+    The activation function of a variant is the proximal operator of its regulariser.
+    """
     from abench.variants import get_variant, variant_names
 
     rows = []
@@ -68,17 +71,22 @@ def variants(as_json: bool) -> None:
 @list_group.command()
 @json_option
 @click.option(
-    "--tasks-dir", multiple=True, type=click.Path(path_type=Path), help="A folder with further task files."
+    "--tasks-dir",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder with more task files. Can be repeated.",
 )
-@click.option("--check", is_flag=True, help="Run each task and try the rules every task has to keep to.")
-@click.option("--only", type=WORDS, default=(), help="Names of tasks to show or check.")
+@click.option("--check", is_flag=True, help="Run each task and check the rules that every task must satisfy.")
+@click.option("--only", type=WORDS, default=(), help="List or check only these tasks, e.g. core,scr.")
 def tasks(as_json: bool, tasks_dir: tuple[Path, ...], check: bool, only: tuple[str, ...]) -> int:
-    """The tasks that were found, and the ones that could not be imported.
+    """List the available tasks, and those that could not be imported.
 
-    --check runs them on small SAEs on the bundled model, three minutes for all: no score may change when
-    latents are flipped in sign or reordered, or when codes or the residual stream are in other units, the
-    split view has to be that of the wide SAE, and no global random number may be drawn. Exit status 3 if a
-    task breaks a rule or cannot be imported.
+    --check runs each task on small SAEs on the bundled model (about three minutes for all tasks). No score
+    may change when latents are flipped in sign or reordered, or when the codes or the residual stream are
+    rescaled. The split view must give the scores of the equivalent SAE with twice the latents, and no task
+    may draw from a global random number generator.
+
+    Exit status with --check: 0 all tasks satisfy the rules, 3 a task breaks a rule or cannot be imported.
     """
     from abench.errors import UserError, did_you_mean
     from abench.plugins import find_tasks
@@ -105,7 +113,7 @@ def tasks(as_json: bool, tasks_dir: tuple[Path, ...], check: bool, only: tuple[s
 
 
 def _check(found: "Sequence[FoundTask]", as_json: bool) -> int:
-    from abench.conformance import check_found
+    from abench.conformance.check import check_found
 
     rows, good = [], True
     for verdict in check_found(found):
@@ -123,7 +131,7 @@ def _check(found: "Sequence[FoundTask]", as_json: bool) -> int:
 @list_group.command()
 @json_option
 def configs(as_json: bool) -> None:
-    """The runs that come with abench: `abench run NAME`."""
+    """List the runs that come with abench; start one with `abench run NAME`."""
     from abench.config import config_names, load_run
 
     rows = [{"name": name, "description": load_run(name, {}).description} for name in config_names("runs")]

@@ -1,4 +1,4 @@
-"""`abench new task NAME`: a task to start from, with its test."""
+"""`abench new task NAME` generates a starter task and its test."""
 
 import keyword
 import re
@@ -9,12 +9,12 @@ import click
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _IMPORTED = ("Any", "Context", "LanguageModel", "Metric", "Scores", "Task", "TokenRows")
-"""Names that the template imports; a class of the same name would hide them."""
+"""Names that the template imports; a class with one of these names would hide the import."""
 
 
 @click.group()
 def new() -> None:
-    """Write a working start of something new."""
+    """Generate starter code."""
 
 
 @new.command()
@@ -25,12 +25,12 @@ def new() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("my_tasks"),
     show_default=True,
-    help="Folder to write to; made if needed.",
+    help="Folder to write to; created if needed.",
 )
 def task(name: str, folder: Path) -> None:
-    """Write NAME.py, a task that runs as it is, and test_NAME.py.
+    """Write NAME.py, a task that is ready to run, and test_NAME.py.
 
-    Try it: `abench run --tasks-dir my_tasks --tasks NAME`.
+    Try it with `abench run --tasks-dir my_tasks --tasks NAME`.
     """
     from abench.errors import UserError, short
 
@@ -38,8 +38,8 @@ def task(name: str, folder: Path) -> None:
     taken = keyword.iskeyword(name) or keyword.iskeyword(class_name) or class_name in _IMPORTED
     if taken or not _NAME.fullmatch(name):
         raise UserError(
-            f"{short(name)} cannot name a task: use up to 60 lower-case letters, digits and underscores, "
-            "a letter first, and no word that Python or the template needs"
+            f"{short(name)} cannot be the name of a task: use up to 60 lower-case letters, digits and "
+            "underscores, beginning with a letter, and no word that Python or the template uses"
         )
     files = {folder / f"{name}.py": "task.py.txt", folder / f"test_{name}.py": "test_task.py.txt"}
     for file in files:

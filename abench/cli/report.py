@@ -1,33 +1,35 @@
 """`abench report`."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from abench.cli.options import plan_of, results_option, run_options
 from abench.cli.written import echo_report
 
+if TYPE_CHECKING:
+    from abench.runs.planner import RunRequest
+
 
 @click.command()
 @run_options
 @results_option
-def report(asked: Mapping[str, Any], results: Path) -> int:
-    """Write tables and figures again from the results folder; nothing is computed.
+def report(request: "RunRequest", results: Path) -> int:
+    """Rewrite tables and figures from the results folder, without computing anything.
 
-    Takes the options of `abench run`, which say what belongs in the report. A report with values is not
-    replaced by one without them: give another --name. From a results folder that may only be read, the
-    tables are printed and nothing is written.
+    Takes the options of `abench run`, which select the contents of the report. A report that has values is
+    never replaced by one that lacks them; choose another --name for that. If the results folder is read-only,
+    the tables are printed and nothing is written.
     """
-    from abench.collecting import collection_paused
     from abench.errors import UserError
-    from abench.report_of_plan import write_plan_report
-    from abench.store import Store
+    from abench.results.collecting import collection_paused
+    from abench.results.store import Store
+    from abench.runs.report_of_plan import write_plan_report
 
     store = Store.open(results, create=False)
     with collection_paused():
-        written = write_plan_report(plan_of(asked, fetch=False), store)
+        written = write_plan_report(plan_of(request, fetch=False), store)
     for sentence in store.damaged:
         click.echo(sentence, err=True)
     if written.refusal is not None:

@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,14 @@ import click
 from abench.cli.options import SECONDS, json_option, plan_of, results_option, run_options
 from abench.cli.text import columns, count, echo_json
 from abench.cli.written import echo_report
-from abench.printable import visible
+from abench.sanitize.printable import visible
 
 if TYPE_CHECKING:
-    from abench.plan import Cell, Plan
-    from abench.runner import Outcome
-    from abench.store import Status, Store
+    from abench.results.jobs import Cell
+    from abench.results.store import Status, Store
+    from abench.runs.plan import Plan
+    from abench.runs.planner import RunRequest
+    from abench.runs.runner import Outcome
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_INCOMPLETE = 0, 3, 4
 
@@ -24,40 +25,40 @@ EXIT_DONE, EXIT_SOME_FAILED, EXIT_INCOMPLETE = 0, 3, 4
 @click.command()
 @run_options
 @results_option
-@click.option("--device", default=None, help="cpu, cuda, cuda:1, ...; the GPU if there is one.")
+@click.option("--device", default=None, help="cpu, cuda, cuda:1, ...  [default: the GPU if there is one]")
 @click.option(
     "--checkpoint-every",
     type=SECONDS,
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="Shortest time between checkpoints of SAEs in training.",
+    help="Shortest time between training checkpoints.",
 )
-@click.option("--dry-run", is_flag=True, help="Print what would be computed, and compute nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be computed without computing it.")
 def run(
-    asked: Mapping[str, Any], results: Path, device: str | None, checkpoint_every: float, dry_run: bool
+    request: "RunRequest", results: Path, device: str | None, checkpoint_every: float, dry_run: bool
 ) -> int:
-    """Train SAEs, score them, print the table.
+    """Train SAEs, score them and print the table.
 
-    CONFIG is a YAML file or the name of a run that comes with abench (`abench list configs`); options win
-    over it. Without anything it is `default`: AbsTopK, TopK and JumpReLU at two sparsities on the model that
-    comes with abench. Running the same command again resumes it: what the results folder holds is not
+    CONFIG is a YAML file or the name of a run that comes with abench (see `abench list configs`). Options
+    override it. The default is the run `default`: AbsTopK, TopK and JumpReLU at two sparsities on the bundled
+    model. Run the same command again to resume: results that are already in the results folder are not
     computed again.
     """
     if dry_run:
-        return _dry_run(asked, results)
-    from abench.collecting import collection_paused
-    from abench.devices import usable_device
+        return _dry_run(request, results)
+    from abench.lm.devices import usable_device
     from abench.progress import duration, for_stderr
-    from abench.report_of_plan import write_plan_report
-    from abench.runner import run_plan
-    from abench.store import Store
+    from abench.results.collecting import collection_paused
+    from abench.results.store import Store
+    from abench.runs.report_of_plan import write_plan_report
+    from abench.runs.runner import run_plan
 
     started = time.monotonic()
     progress = for_stderr()
     if device is not None:
         device = usable_device(device)
-    plan = plan_of(asked, fetch=True)
+    plan = plan_of(request, fetch=True)
     store = Store.open(results, create=True)
     progress.say(_summary(plan))
     outcome = run_plan(plan, store, progress=progress, device=device, checkpoint_seconds=checkpoint_every)
@@ -72,16 +73,16 @@ def run(
 @run_options
 @results_option
 @json_option
-def status(asked: Mapping[str, Any], results: Path, as_json: bool) -> int:
-    """Show what a run has done and what is missing. Takes the options of `abench run`.
+def status(request: "RunRequest", results: Path, as_json: bool) -> int:
+    """Show which cells of a run are done, failed, skipped or missing. Takes the options of `abench run`.
 
     Exit status: 0 everything is done, 3 some cells failed, 4 something is missing or damaged.
     """
-    from abench.collecting import collection_paused
-    from abench.store import Store
+    from abench.results.collecting import collection_paused
+    from abench.results.store import Store
 
     with collection_paused():
-        plan = plan_of(asked, fetch=False)
+        plan = plan_of(request, fetch=False)
         store = Store.open(results, create=False)
         rows = _rows(plan, store)
     if as_json:
@@ -97,7 +98,7 @@ def status(asked: Mapping[str, Any], results: Path, as_json: bool) -> int:
     for sentence in store.damaged:
         click.echo(sentence, err=True)
     found = {row[what] for row in rows for what in ("status", "sae")}
-    # An SAE whose cells are all there may be missing: nothing is left to be done with it.
+    # An SAE may be missing if all its cells are there, because nothing remains to be computed from it.
     if "damaged" in found or "missing" in {row["status"] for row in rows}:
         return EXIT_INCOMPLETE
     return EXIT_SOME_FAILED if "failed" in found else EXIT_DONE
@@ -126,10 +127,10 @@ def _reason(cell: "Cell", status: "Status", store: "Store") -> str | None:
     return store.claimed_by(cell.key) if status in ("missing", "damaged") else None
 
 
-def _dry_run(asked: Mapping[str, Any], results: Path) -> int:
-    from abench.store import Store
+def _dry_run(request: "RunRequest", results: Path) -> int:
+    from abench.results.store import Store
 
-    plan = plan_of(asked, fetch=False)
+    plan = plan_of(request, fetch=False)
     known = plan.model.commit is not None and (results / "abench.json").exists()
     store = Store.open(results, create=False) if known else None
     rows = []
@@ -140,7 +141,8 @@ def _dry_run(asked: Mapping[str, Any], results: Path) -> int:
     click.echo(columns(rows, [*plan.cells[0].labels(), "status"]))
     if plan.model.commit is None:
         click.echo(
-            f"The weights of {plan.model.config.weights} are not on this machine; `abench run` fetches them."
+            f"The weights of {plan.model.config.weights} are not on this machine; "
+            "`abench run` downloads them."
         )
     return EXIT_DONE
 

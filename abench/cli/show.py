@@ -1,4 +1,4 @@
-"""`abench show` and `abench explain`: one cell or one latent, and what a cell's key stands for."""
+"""`abench show` prints one cell or one latent; `abench explain` prints what a cell's key stands for."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,28 +8,26 @@ import click
 
 from abench.cli.options import json_option, results_option
 from abench.cli.text import columns, echo_json
-from abench.printable import visible
+from abench.sanitize.printable import visible
 
 if TYPE_CHECKING:
-    from abench.store import Record, Store
+    from abench.results.store import Record, Store
 
 
 @click.command()
 @click.argument("cell")
 @results_option
 @json_option
-@click.option(
-    "--latent", type=click.IntRange(0, 10**9), help="Show this latent of an SAE; CELL may be an SAE's then."
-)
-@click.option("--html", type=click.Path(path_type=Path), help="With --latent: write it as a page as well.")
+@click.option("--latent", type=click.IntRange(0, 10**9), help="Show this latent of the SAE that CELL names.")
+@click.option("--html", type=click.Path(path_type=Path), help="With --latent: also write an HTML page.")
 @click.option(
     "--tokens",
     type=click.IntRange(1, 10**9),
     default=65_536,
     show_default=True,
-    help="With --latent: held-out tokens to go through.",
+    help="With --latent: held-out tokens to search for the strongest contexts.",
 )
-@click.option("--model", help="With --latent: where the SAE's model is now, if it has moved.")
+@click.option("--model", help="With --latent: the new location of the SAE's model, if it has moved.")
 def show(
     cell: str,
     results: Path,
@@ -39,11 +37,12 @@ def show(
     tokens: int,
     model: str | None,
 ) -> None:
-    """Print one cell: its scores, or why it has none. With --latent N, one latent of an SAE.
+    """Print the scores of one cell, or why it has none. With --latent N, print one latent of an SAE.
 
-    CELL is the beginning of its key (from `abench status`) or its file. With --latent it may also be the
-    beginning of an SAE's key, or an SAE's folder: shown are the strongest contexts of both signs, how often
-    each fires, the nearest and most opposite latents, and the logits it promotes and suppresses.
+    CELL is the beginning of the cell's key (from `abench status`), or its file. With --latent it may also be
+    the beginning of an SAE's key, or an SAE's folder. A latent is shown with its strongest contexts of each
+    sign, its firing rate for each sign, the nearest and the most opposite latents, and the logits that it
+    promotes and suppresses.
     """
     if latent is not None:
         from abench.cli.latent import show_latent
@@ -52,7 +51,7 @@ def show(
         return
     for option, value in (("--html", html), ("--model", model)):
         if value is not None:
-            raise click.UsageError(f"{option} goes with --latent")
+            raise click.UsageError(f"{option} needs --latent")
     store, file, record = _one_cell(results, cell)
     if as_json:
         echo_json(asdict(record))
@@ -88,12 +87,12 @@ def show(
 @results_option
 @json_option
 def explain(cell: str, other: str | None, results: Path, as_json: bool) -> None:
-    """Print everything a cell's key stands for, and how it differs from OTHER.
+    """Print everything that a cell's key stands for, and how it differs from OTHER's.
 
-    Without OTHER it is compared with the cells in the results folder that bear the same names: the answer to
-    "why was this computed again?".
+    Without OTHER, the cell is compared with all cells in the results folder that have the same labels (model,
+    site, variant, k, width, seed, task, task version, view). That answers "why was this computed again?".
     """
-    from abench.keys import difference
+    from abench.storage.keys import difference
 
     store, file, record = _one_cell(results, cell)
     others = [_one_cell(results, other)[2]] if other else _namesakes(store, record)
@@ -110,20 +109,21 @@ def explain(cell: str, other: str | None, results: Path, as_json: bool) -> None:
         rows = [[path, left, right] for path, left, right in found]
         click.echo(columns(rows, ["key path", record.key[:12], key[:12]]) if rows else "no difference")
     if not differences:
-        click.echo("\nNo other cell in this folder bears the same names.")
+        click.echo("\nNo other cell in this folder has the same labels.")
 
 
 def _one_cell(results: Path, name: str) -> "tuple[Store, Path, Record]":
     from abench.errors import UserError
-    from abench.store import Store
+    from abench.results.store import Store
 
     store = Store.open(results, create=False)
     files = store.find(name)
     if not files:
-        raise UserError(f"no cell in {results} has the key or file '{name}'; `abench status` lists keys")
+        raise UserError(f"no cell in {results} has the key or file '{name}'; `abench status` lists the keys")
     if len(files) > 1:
         raise UserError(
-            f"'{name}' fits {len(files)} cells; give more of the key: {', '.join(f.name for f in files[:4])}"
+            f"'{name}' matches {len(files)} cells; give more of the key: "
+            f"{', '.join(f.name for f in files[:4])}"
         )
     record = store.read(files[0])
     if record is None:

@@ -6,17 +6,17 @@ from typing import Any
 
 import click
 
-from abench.printable import visible
+from abench.sanitize.printable import visible
 
 
 def columns(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
-    """Rows aligned under their header, columns two spaces apart; characters that act are made visible."""
+    """Rows aligned under their header, columns two spaces apart; control characters are made visible."""
     padded = [_padded([str(value) for value in column]) for column in zip(header, *rows, strict=True)]
     return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
 
 
 def _padded(texts: list[str]) -> list[str]:
-    # A column is searched as one text first: there may be very many rows, and hardly any has such characters.
+    # First search the whole column at once: there may be very many rows, and hardly any has such characters.
     joined = "\n".join(texts)
     if visible(joined) != joined:
         texts = [visible(text) for text in texts]

@@ -1,4 +1,4 @@
-"""`abench tinyworld build|show`: the small world that abench comes with."""
+"""`abench tinyworld build|show`: the small synthetic world that comes with abench."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ _UNTITLED = {"question_accuracy_by_subject", "cross_entropy_by_kind"}
 
 @click.group()
 def tinyworld() -> None:
-    """The small world of texts, and the language model trained on them, that abench comes with."""
+    """Show texts of the bundled tiny world, or rebuild the language model trained on them."""
 
 
 @tinyworld.command()
@@ -25,17 +25,17 @@ def tinyworld() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("tinyworld-model"),
     show_default=True,
-    help="Folder for the model, an ordinary Hugging Face folder.",
+    help="Folder to write the model to, in the Hugging Face format.",
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the weights and texts.")
 @click.option(
-    "--steps", type=click.IntRange(1, 10**7), help="Training steps; fewer give a worse model sooner."
+    "--steps", type=click.IntRange(1, 10**7), help="Training steps; fewer are faster but give a worse model."
 )
 @json_option
 def build(out: Path, seed: int, steps: int | None, as_json: bool) -> None:
-    """Train the model from its seed, measure it and print what it can do.
+    """Train the model from its seed, evaluate it and print its properties.
 
-    The result can be used in place of the one that comes with abench: `abench run --model FOLDER`.
+    Use the result in place of the bundled model with `abench run --model FOLDER`.
     """
     from abench.progress import for_stderr
     from abench.tinyworld import Recipe
@@ -44,7 +44,10 @@ def build(out: Path, seed: int, steps: int | None, as_json: bool) -> None:
     progress = for_stderr()
     with progress.steps("training the tiny world's model", steps or Recipe().steps) as bar:
         properties = build_model(
-            out, seed, steps=steps, on_progress=lambda p: bar.advance_to(p.step, f"{p.loss:.3f} nats a token")
+            out,
+            seed,
+            steps=steps,
+            on_progress=lambda p: bar.advance_to(p.step, f"{p.loss:.3f} nats per token"),
         )
     if as_json:
         echo_json(properties.as_dict())
@@ -54,14 +57,14 @@ def build(out: Path, seed: int, steps: int | None, as_json: bool) -> None:
 
 
 @tinyworld.command()
-@click.option("--kind", help="Kind of document; all kinds if not given.")
+@click.option("--kind", help="Kind of document.  [default: all kinds]")
 @click.option(
     "-n",
     "number",
     type=click.IntRange(1, 100_000),
     default=1,
     show_default=True,
-    help="Documents of each kind.",
+    help="Number of documents of each kind.",
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the texts.")
 @click.option(
@@ -111,7 +114,7 @@ def _print_properties(properties: "Properties") -> None:
         if name in _UNTITLED:
             continue
         if name == "cross_entropy":
-            figure = f"{value.model:.3f} against {value.generator:.3f} nats a token ({value.excess:+.1%})"
+            figure = f"{value.model:.3f} against {value.generator:.3f} nats per token ({value.excess:+.1%})"
         else:
             figure = f"{value.value:.1%}"
         rows.append([name.replace("_", " "), figure, f"{value.n:,}"])

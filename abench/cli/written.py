@@ -1,19 +1,19 @@
-"""A report for the terminal: its tables, and where it was written or why it was not."""
+"""The report in the terminal: its tables, and where it was written or why it was not."""
 
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from abench.report_of_plan import Written
+    from abench.runs.report_of_plan import Written
 
 EXIT_DONE, EXIT_NOT_WRITTEN = 0, 2
 
 
 def echo_report(written: "Written") -> int:
-    """Print the tables and the folder, or on stderr why nothing was written; returns the exit status.
+    """Print the tables and the report's folder, or on stderr why nothing was written; return the exit status.
 
-    It is 0 as well where the results folder may only be read: then the tables are all there can be.
+    The status is also 0 if the results folder is read-only, where only the tables can be printed.
     """
     click.echo(written.text)
     for sentence in written.kept:

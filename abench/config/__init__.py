@@ -1,4 +1,4 @@
-"""What a run is asked to do: YAML files and command-line options, merged and checked, as frozen specs."""
+"""The description of a run: YAML files and command-line options, merged and checked into frozen specs."""
 
 from abench.config.checking import check
 from abench.config.model import ModelConfig

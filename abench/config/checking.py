@@ -1,11 +1,11 @@
-"""Values as a spec; each mistake in them is a sentence with file, line and near names."""
+"""Values to specs; each mistake becomes a sentence with file, line and near names."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from abench.complaints import complaint, named
+from abench.config.complaints import complaint, named
 from abench.config.sources import Sources
 from abench.errors import UserError, did_you_mean, short
 from abench.yamlfile import Document, KeyPath
@@ -15,9 +15,10 @@ _MOST_SENTENCES = 10
 
 
 def check(spec: type[S], values: Mapping[str, Any], *, where: str = "", sources: Sources | None = None) -> S:
-    """`spec` built from `values`; a UserError with one sentence per mistake where they do not fit.
+    """An instance of `spec` built from `values`.
 
-    The sentences name what `sources` knows of each value's origin, or else `where`.
+    Raises UserError with one sentence per mistake. Each names the origin of the value if `sources` is given,
+    otherwise `where`.
     """
     at = sources or Sources([Document(where, values)])
     try:
@@ -31,8 +32,11 @@ def check(spec: type[S], values: Mapping[str, Any], *, where: str = "", sources:
 
 
 def _first_of_each(problems: Sequence[Any], values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The problems by key path, one for each value: pydantic reports one per branch of a union, and puts the
-    branch's name into the path, which no key of the values answers to."""
+    """The first problem of each value.
+
+    pydantic reports one problem per branch of a union and adds the branch's name to the path, although no key
+    has that name.
+    """
     found: dict[KeyPath, dict[str, Any]] = {}
     for problem in problems:
         path = _known_part(problem, values)
@@ -41,6 +45,7 @@ def _first_of_each(problems: Sequence[Any], values: Mapping[str, Any]) -> list[d
 
 
 def _known_part(problem: Any, values: Any) -> KeyPath:
+    """The longest beginning of a problem's path that exists in `values`."""
     path = tuple(problem["loc"])
     for number, step in enumerate(path):
         if isinstance(values, Mapping) and (step in values or problem["type"] == "missing"):
@@ -64,7 +69,7 @@ def _sentence(spec: type[BaseModel], problem: Any, sources: Sources) -> str:
 
 
 def _keys_at(spec: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    """The keys that `spec` knows at a key path."""
+    """The names of the fields of `spec` at a key path; empty if there is no nested spec."""
     for step in path:
         field = spec.model_fields.get(str(step))
         inner = [t for t in _types_of(field.annotation) if issubclass(t, BaseModel)] if field else []

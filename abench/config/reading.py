@@ -1,6 +1,6 @@
-"""From YAML files and command-line options, merged, to specs.
+"""YAML files and command-line options, merged, to specs.
 
-Later sources win: a training preset, the model's file, the run's file, options, `--set key=value`.
+Later sources override earlier ones: a training preset, the model's file, the run's file, options, `--set`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,18 +18,18 @@ from abench.errors import UserError, did_you_mean, short
 from abench.yamlfile import Document
 
 _MOST_STEPS = 10
-"""Keys in a key path; none is longer than three."""
+"""Most keys in a key path; no real path has more than three."""
 
 
 def is_model_file(name: str) -> bool:
-    """Whether a model is given as a YAML file."""
+    """Whether the name of a model is the path of a YAML file."""
     return Path(name).suffix in {".yaml", ".yml"}
 
 
 def model_config(name: str) -> ModelConfig:
-    """The configuration of a model that comes with abench, or that a YAML file describes.
+    """The configuration of a model that comes with abench or that a YAML file describes.
 
-    Raises UserError, with near names if there is no such model.
+    Raises UserError; if there is no such model, the message suggests near names.
     """
     document = yamlfile.read_mapping(Path(name)) if is_model_file(name) else shipped("models", name)
     return check(ModelConfig, document.values, sources=Sources([document]))
@@ -37,17 +37,17 @@ def model_config(name: str) -> ModelConfig:
 
 @dataclass(frozen=True)
 class Described:
-    """A run, and where each of its values comes from."""
+    """The configuration of a run, and where each of its values comes from."""
 
     config: RunConfig
     sources: Sources
 
 
 def load_run(source: str | None, options: Mapping[str, Any], assignments: Iterable[str] = ()) -> RunConfig:
-    """The run that a file (or the name of a shipped run), options and `key=value` assignments describe.
+    """The run described by a file (or the name of a shipped run), options and `key=value` assignments.
 
-    `options` maps key paths such as `training.tokens` to values. Options that are None are left out.
-    Raises UserError with the file and line, or the option, for anything that is not understood.
+    `options` maps key paths such as `training.tokens` to values; values of None are ignored.
+    Raises UserError, which names the file and line or the option, for every value that is not valid.
     """
     return describe_run(source, options, assignments).config
 
@@ -59,11 +59,11 @@ def describe_run(
     *,
     named: Mapping[str, str] | None = None,
 ) -> Described:
-    """The same, with where each value comes from. `named` says what the user calls an option, by key path."""
+    """As `load_run`, with the origin of each value. `named` maps key paths to option names for messages."""
     own = _read_run(source)
     given = {key: value for key, value in options.items() if value is not None}
     if source is None and given:
-        # What the default run says of itself does not hold for another one.
+        # The description of the default run does not apply to a different one.
         values = {key: value for key, value in own.values.items() if key != "description"}
         own = Document(own.where, values, own.lines)
     asked = [own]
@@ -73,7 +73,7 @@ def describe_run(
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
             raise UserError(
-                f"--set takes key=value, for example training.learning_rate=1e-3, not {short(assignment)}"
+                f"--set needs key=value, e.g. training.learning_rate=1e-3, not {short(assignment)}"
             )
         where = f"--set {short(key.strip())[1:-1]}"
         asked.append(_assigned(where, key.strip(), yamlfile.parse(value, where), asked))
@@ -96,10 +96,10 @@ def _read_run(source: str | None) -> Document:
 
 
 def _assigned(where: str, key: str, value: Any, below: Sequence[Document]) -> Document:
-    """A document of one value at a key path such as `training.tokens`."""
+    """A document that holds one value at a key path such as `training.tokens`."""
     steps = key.split(".")
     if len(steps) > _MOST_STEPS or not all(steps):
-        raise UserError(f"{where}: {short(key)} is not a key path, such as training.learning_rate")
+        raise UserError(f"{where}: {short(key)} is not a key path such as training.learning_rate")
     tree = Sources(below).values
     for step in steps[:-1]:
         child = tree.get(step, {})
@@ -112,7 +112,7 @@ def _assigned(where: str, key: str, value: Any, below: Sequence[Document]) -> Do
 
 
 def _preset_of(sources: Sources) -> list[Document]:
-    """The training preset that the run names, or that its model has; none for a model not known by name."""
+    """The training preset of the run, or else of its model; none for a model not known by name."""
     merged = sources.values
     if merged.get("preset") is not None:
         with sources.blamed("preset"):

@@ -1,4 +1,4 @@
-"""One run, as its YAML file and the command line describe it."""
+"""A run as its YAML file and the command line describe it."""
 
 from collections import Counter
 from typing import Annotated, Any, Literal
@@ -6,16 +6,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from abench.config.model import ContextSize, Latents, Layer, WidthFactor
+from abench.config.spec import Prose, Seed, Spec, Word
 from abench.config.specs import DataSpec, EvaluationSpec, TrainingSpec
 from abench.names import name_problem
-from abench.spec import Prose, Seed, Spec, Word
 
 _MOST_LISTED = 1000
 _List = Field(None, max_length=_MOST_LISTED)
 
 
 class RunConfig(Spec):
-    """One run: model x layers x variants x k x seeds, and the tasks that score every SAE."""
+    """A run: model x layers x variants x k x widths x seeds, and the tasks that score every SAE."""
 
     name: Word = "default"
     """Name of the report folder."""
@@ -23,33 +23,33 @@ class RunConfig(Spec):
     model: Word = "tiny"
     """A name from `abench list models`, a local Hugging Face folder, or a hub id."""
     preset: Word | None = None
-    """Training preset, from configs/presets; null takes the model's."""
+    """Training preset from configs/presets; null uses the model's."""
     layers: tuple[Layer, ...] | None = _List
-    """Sites: the residual stream after these blocks, counted from 0; null takes the model's."""
+    """Sites: the residual stream after these blocks, counted from 0; null uses the model's."""
     variants: tuple[Word, ...] = Field(("abstopk", "topk", "jumprelu"), max_length=_MOST_LISTED)
     variant_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of variants, by variant: `{jumprelu: {bandwidth: 0.01}}`."""
     k: tuple[Latents, ...] | None = _List
-    """Active latents per token; null takes the model's."""
+    """Active latents per token; null uses the model's."""
     width: tuple[Annotated[Latents, Field(ge=2)], ...] | None = _List
-    """Latents an SAE, one number or several; null is width_factor times the model's width."""
+    """Latents per SAE, one number or several; null uses width_factor times d_model."""
     width_factor: WidthFactor | None = None
     seeds: tuple[Seed, ...] = Field((0,), max_length=_MOST_LISTED)
     """Seeds of the SAEs' initial weights; tables show mean ± sd over them."""
     tasks: tuple[Word, ...] | None = _List
-    """Names from `abench list tasks`, or `all`; null takes the model's."""
+    """Names from `abench list tasks`, or `all`; null uses the model's."""
     task_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of tasks, by task."""
     metrics: tuple[Word, ...] | None = _List
-    """Metrics that the table shows; null shows each task's headline metrics."""
+    """Metrics in the table; null shows each task's headline metrics."""
     context: ContextSize | None = None
-    """Tokens a context; null takes the model's."""
+    """Tokens per context; null uses the model's."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Precision of the language model; null takes the model's."""
+    """Precision of the language model; null uses the model's."""
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     data: DataSpec | None = None
-    """Text to train and evaluate on; null takes the model's."""
+    """Text for training and evaluation; null uses the model's."""
 
     @field_validator("name")
     @classmethod
@@ -66,7 +66,7 @@ class RunConfig(Spec):
     @field_validator("layers", "variants", "k", "width", "seeds", "tasks", "metrics")
     @classmethod
     def _no_repeats(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-        # Not by a bound of the type, which pydantic reports once more where an item is wrong.
+        # A bound on the type would be reported a second time if an item is wrong as well.
         if values is not None and not values:
             raise ValueError("at least one is needed")
         repeated = [str(value) for value, times in Counter(values or ()).items() if times > 1]

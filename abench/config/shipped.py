@@ -10,13 +10,13 @@ Kind = Literal["models", "presets", "runs"]
 
 
 def config_names(kind: Kind) -> tuple[str, ...]:
-    """Names of the configurations of a kind that come with abench."""
+    """Names of the shipped configurations of one kind, sorted."""
     folder = resources.files("abench.configs").joinpath(kind)
     return tuple(sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")))
 
 
 def shipped(kind: Kind, name: str) -> Document:
-    """What a shipped configuration says. Raises UserError, with near names, if there is none of this name."""
+    """The content of a shipped configuration. Raises UserError with near names if it does not exist."""
     names = config_names(kind)
     if name not in names:
         raise UserError(f"there is no {kind[:-1]} {short(name)}{did_you_mean(name, names)}")

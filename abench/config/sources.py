@@ -1,22 +1,22 @@
-"""Where the values of a run come from, so that a mistake is looked for where it was made."""
+"""The origins of a run's values, so that messages name the place of a mistake."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from abench.complaints import named
+from abench.config.complaints import named
 from abench.errors import OptionError, UserError
 from abench.yamlfile import Document, KeyPath
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Documents that are merged key by key; a later one wins."""
+    """Documents that are merged key by key; later ones override earlier ones."""
 
     documents: Sequence[Document]
     asked: Sequence[Document] = ()
-    """Those of them that were written for this run: its file, options and assignments, but no preset."""
+    """The documents written for this run: its file, options and assignments, but not the preset."""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -26,13 +26,13 @@ class Sources:
         return merged
 
     def place(self, path: KeyPath) -> str:
-        """`file:line` or the option that gave the value at a key path, or what is nearest above it."""
+        """`file:line` or the option that set the value at a key path, or else its nearest parent."""
         return _found(self.documents, path)[1]
 
     def subject(self, path: KeyPath) -> str:
-        """Place and key, with which a sentence begins: `run.yaml:3: item 2 of k`.
+        """Place and key as the beginning of a message: `run.yaml:3: item 2 of k`.
 
-        An option that stands for the key is a name for it, so the key is not repeated: `item 2 of --k`.
+        The name of an option already names its key, so the key is not repeated: `item 2 of --k`.
         """
         document, place = _found(self.documents, path)
         of = len(document.says)
@@ -41,13 +41,13 @@ class Sources:
         return f"{place}: {named(path)}"
 
     def asked_place(self, path: KeyPath) -> str | None:
-        """The same for what this run asks itself; None for a value that it does not mention."""
+        """The place of a value that this run itself sets; None for a value that it does not set."""
         found = [place for each in reversed(self.asked) if (place := each.place(path))]
         return found[0] if found else None
 
     @contextmanager
     def blamed(self, *path: str) -> Iterator[None]:
-        """Puts the place of a key path before the sentences of UserErrors that are raised inside."""
+        """While active, UserErrors get the place of a key path in front of their message."""
         try:
             yield
         except UserError as error:
@@ -56,7 +56,7 @@ class Sources:
 
 
 def _found(documents: Sequence[Document], path: KeyPath) -> tuple[Document, str]:
-    """The document that gave the value at a key path, or what is nearest above it, and the place in it."""
+    """The document that set the value at a key path or else its nearest parent, and the place in it."""
     for length in range(len(path), 0, -1):
         for document in reversed(documents):
             place = document.place(path[:length])
@@ -66,7 +66,7 @@ def _found(documents: Sequence[Document], path: KeyPath) -> tuple[Document, str]
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of both; where both have one, mappings are merged and any other value is `above`'s."""
+    """The keys of both. If both have a key, mappings are merged and other values are taken from `above`."""
     merged = dict(below)
     for key, value in above.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):

@@ -1,16 +1,16 @@
-"""What a run's data, training and evaluation are made of: frozen, checked, and part of every key."""
+"""The data, training and evaluation of a run: frozen, checked, and part of every key."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from abench.spec import Count, Seed, Share, Spec, TokenCount, Word
+from abench.config.spec import Count, Seed, Share, Spec, TokenCount, Word
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DataSpec(Spec):
-    """Where text comes from."""
+    """The source of the text."""
 
     source: Literal["tinyworld", "hub", "file"] = "hub"
     """`tinyworld` generates it, `hub` streams a Hugging Face data set, `file` reads local files."""
@@ -21,21 +21,21 @@ class DataSpec(Spec):
     revision: Word | None = None
     """Commit or tag of the hub data set."""
     split: Word = "train"
-    """Split that SAEs are trained on."""
+    """Split to train SAEs on."""
     column: Word = "text"
     """Column that holds the text."""
     held_out_documents: int = Field(5000, ge=1, le=10**9)
-    """Documents at the beginning of the split that are kept from training, for evaluation.
+    """Number of documents at the beginning of the split that are held out from training, for evaluation.
 
-    Not used by the tiny world, which has a test split of its own."""
+    Not used by the tiny world, which has its own test split."""
     epochs: int = Field(1, ge=1, le=10_000)
-    """Times that the training documents are read, each time in another order.
+    """Number of times to read the training documents, each time in a different order.
 
     Not used by the tiny world, whose texts never end."""
 
     @model_serializer(mode="wrap")
     def _without_default_epochs(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Keys are hashes of what is written here: those of results that were computed before stay valid.
+        # Keys are hashes of this output: without the default, the keys of earlier results stay valid.
         written: dict[str, Any] = whole(self)
         if self.epochs == 1:
             written.pop("epochs", None)
@@ -43,39 +43,39 @@ class DataSpec(Spec):
 
 
 class TrainingSpec(Spec):
-    """How every SAE of a group is trained. All of it is part of an SAE's key."""
+    """How every SAE of a group is trained. All fields are part of an SAE's key."""
 
     tokens: TokenCount = 10_000_000
-    """Activations each SAE is trained on; rounded down to whole batches."""
+    """Activations to train each SAE on; rounded down to whole batches."""
     batch_size: Count = 4096
-    """Activations a step."""
+    """Activations per step."""
     learning_rate: float = Field(3e-4, gt=0, le=1000)
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     """Adam's decay rates."""
     warmup_fraction: Share = 0.0
-    """Share of the steps over which the learning rate rises linearly from 0."""
+    """Fraction of the steps, at the beginning, over which the learning rate rises linearly from 0."""
     decay_fraction: Share = 0.0
-    """Share of the steps, at the end, over which the learning rate falls linearly to 0."""
+    """Fraction of the steps, at the end, over which the learning rate falls linearly to 0."""
     gradient_clip: float | None = Field(1.0, gt=0, le=1e9)
-    """Largest norm of the gradient; null leaves it unclipped."""
+    """Maximum norm of the gradient; null disables clipping."""
     normalisation: Literal["scale", "layer_norm", "none"] = "scale"
-    """`scale` multiplies all inputs by one factor so that the mean norm is sqrt(d_in) and folds it into
+    """`scale` multiplies all inputs by one factor so that the mean norm is sqrt(d_in), and folds it into
     the weights; `layer_norm` standardises each token, as the paper's code does."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the training step; weights and Adam's moments stay float32. `bfloat16` is for GPUs: of
-    the TopK family it rounds the factors of the encoder's product, of others those of all products."""
+    """Precision of the products in a training step; weights and Adam's moments stay in float32. `bfloat16`,
+    for GPUs, rounds the factors of all products (for the TopK family only the encoder's)."""
     unit_decoder: bool = False
     """Keep decoder rows at norm 1: remove the gradient's parallel part, renormalise after each step."""
     dead_after_tokens: TokenCount = 200_000
-    """A latent that has not fired for this many tokens counts as dead and gets the auxiliary loss."""
+    """A latent that has not fired for this many tokens counts as dead and receives the auxiliary loss."""
     outlier_norm: float | None = Field(10.0, gt=1, le=1e9)
-    """Leave out activations whose norm is above this multiple of the median norm; null keeps all."""
+    """Leave out activations whose norm exceeds this multiple of the median norm; null keeps all."""
     buffer_tokens: int = Field(131_072, ge=1, le=10**10)
-    """Activations shuffled together; bounds the memory."""
+    """Activations that are shuffled together; bounds memory use."""
     calibration_tokens: int = Field(65_536, ge=1, le=10**10)
-    """Activations on which the inference threshold of batch-level variants is set after training."""
+    """Activations used after training to set the inference threshold of batch-level variants."""
     seed: Seed = 0
-    """Seed of the order of texts and of the shuffle; shared by all SAEs, whatever their own seed."""
+    """Seed of the order of the texts and of the shuffle; shared by all SAEs, whose own seeds may differ."""
 
     @property
     def steps(self) -> int:
@@ -86,20 +86,22 @@ class TrainingSpec(Spec):
         if self.tokens < self.batch_size:
             raise ValueError(f"tokens ({self.tokens}) must be at least one batch ({self.batch_size})")
         if self.buffer_tokens < self.batch_size:
-            raise ValueError(f"buffer_tokens ({self.buffer_tokens}) must hold a batch ({self.batch_size})")
+            raise ValueError(
+                f"buffer_tokens ({self.buffer_tokens}) must be at least one batch ({self.batch_size})"
+            )
         if self.warmup_fraction + self.decay_fraction > 1:
             raise ValueError("warmup_fraction and decay_fraction add up to more than 1")
         return self
 
 
 class EvaluationSpec(Spec):
-    """What every task is given. All of it is part of a cell's key."""
+    """Evaluation settings that every task receives. All fields are part of a cell's key."""
 
     tokens: TokenCount = 204_800
-    """Held-out tokens that text-based tasks run over."""
+    """Held-out tokens that text-based tasks evaluate on."""
     batch_size: int = Field(32, ge=1, le=10**6)
-    """Contexts a model forward."""
+    """Contexts per forward pass."""
     seed: Seed = 0
     """Seed of data, splits and probes; the same for all SAEs of a comparison."""
     limit: int | None = Field(None, ge=1, le=10**9)
-    """Cut every data set to this many items, to try things out; such results have keys of their own."""
+    """Limit each evaluation data set to this many items, for quick trials; results have their own keys."""

@@ -1,6 +1,7 @@
-"""Judges of replies: did the model do the harm it was asked for, refuse, or fall apart?
+"""Judges of replies: did the model do the requested harm, refuse, or give a degenerate reply?
 
-The names listed here are public. Importing it is cheap: what a judge needs is imported when it is asked.
+The names listed here are public. Importing this package is cheap; the dependencies of a judge are imported
+when the judge is used.
 """
 
 from abench.judges.asker import Asker

@@ -1,4 +1,4 @@
-"""Questions to a model behind an endpoint: what was answered once is kept, and never asked again."""
+"""Questions to a model behind an endpoint, with a cache so that no question is sent twice."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from abench.judges.endpoint import Endpoint
 from abench.judges.exchange import Messages
 from abench.kept import Kept
-from abench.keys import canonical_json
+from abench.storage.keys import canonical_json
 
 if TYPE_CHECKING:
     from abench.judges.connection import Connection
@@ -22,7 +22,7 @@ _ONE_WORD = "Answer with one word only: yes or no."
 
 
 class Asker:
-    """Asks an endpoint and keeps every question with its answer in `kept`."""
+    """Sends questions to an endpoint and caches every question with its answer in `kept`."""
 
     def __init__(self, endpoint: Endpoint, kept: Kept) -> None:
         self.endpoint = endpoint
@@ -35,13 +35,13 @@ class Asker:
         return self.endpoint.open()
 
     def kept_answer(self, messages: Messages) -> str | None:
-        """The answer if it is kept; never asks, and needs no key."""
+        """The cached answer, or None; sends no request and needs no key."""
         kept = self._kept.get(self._spec(messages))
         answer = kept.get("text") if isinstance(kept, dict) else None
         return answer if isinstance(answer, str) else None
 
     def ask(self, messages: Messages) -> str:
-        """The answer, kept or new; raises UserError if the endpoint gives none."""
+        """The answer, cached or new; raises UserError if the endpoint gives none."""
         answer = self.kept_answer(messages)
         if answer is None:
             completion = self._connection.complete(messages)
@@ -51,17 +51,18 @@ class Asker:
         return answer
 
     def ask_yes_no(self, messages: Messages) -> bool | None:
-        """Whether the answer is yes or no; asks once more if it is neither, and gives None if it stays so."""
+        """True for yes, False for no; if the answer is neither, ask once more and then return None."""
         verdict = read_yes_no(self.ask(messages))
         return read_yes_no(self.ask(_again(messages))) if verdict is None else verdict
 
     def each(self, ask: Callable[[Messages], Answer], questions: Sequence[Messages]) -> list[Answer]:
-        """`ask` of every question, in their order; up to `endpoint.parallel` at once, equal ones once.
+        """The results of `ask` for all questions, in order; identical questions are sent once.
 
-        `ask` is one of the methods above or made of them. Until the endpoint has answered for the first time
-        only one question is under way, so that a wrong key or address costs one request. After a fault
-        nothing more is begun, and what is under way is still kept. Raises the fault of the earliest question.
-        When interrupted it ends what is under way and returns at once.
+        `ask` is one of the methods above or calls them. Up to `endpoint.parallel` requests run in parallel,
+        but only one until the endpoint has answered for the first time, so that a wrong key or address costs
+        one request. After an error no further question is sent, and answers to the running ones are still
+        cached; the error of the earliest question is raised. An interrupt ends the running requests and
+        returns at once.
         """
         keys = [canonical_json(self._spec(question)) for question in questions]
         distinct = dict(zip(keys, questions, strict=True))
@@ -71,14 +72,14 @@ class Asker:
         try:
             answers += _at_once(ask, waiting, self.endpoint.parallel, self._abandon)
         except KeyboardInterrupt:
-            # Whoever goes on in the same process asks over a new connection.
+            # Later calls in the same process open a new connection.
             self.__dict__.pop("_connection", None)
             raise
         found = dict(zip(distinct, answers, strict=True))
         return [found[key] for key in keys]
 
     def unasked(self, messages: Messages) -> Messages | None:
-        """What `ask_yes_no` would ask first that is not kept; None if it would ask nothing."""
+        """The first question that `ask_yes_no` would send; None if all its answers are cached."""
         answer = self.kept_answer(messages)
         if answer is None:
             return messages
@@ -87,7 +88,7 @@ class Asker:
         return _again(messages)
 
     def _abandon(self) -> None:
-        """End the requests under way, if a connection was opened: to open one takes the key."""
+        """End the running requests if a connection is open; does not open one, which would need the key."""
         if (connection := self.__dict__.get("_connection")) is not None:
             connection.abandon()
 
@@ -117,14 +118,14 @@ def _at_once(
         begun = [pool.submit(unless_stopped, each) for each in questions]
         faults = [each.exception() for each in begun]
     except BaseException:
-        # Interrupted: the pool waits for its threads, and they for the endpoint.
+        # On an interrupt, the pool would wait for its threads, and they for the endpoint.
         stopped.set()
         abandon()
         raise
     finally:
         stopped.set()
         pool.shutdown(cancel_futures=True)
-    # A question can be stopped by the fault of a later one, if that came before it was asked.
+    # A question may have been cancelled because of an error in a later one, which is raised instead.
     for fault in faults:
         if fault is not None and not isinstance(fault, CancelledError):
             raise fault
@@ -132,14 +133,15 @@ def _at_once(
 
 
 def read_yes_no(answer: str) -> bool | None:
-    """True for yes, False for no, None for anything else; case, quotes, stars, a full stop do not count."""
+    """True for yes, False for no, None for anything else; ignores case, quotes, stars and a full stop."""
     return {"yes": True, "no": False}.get(answer.strip().strip("\"'*`.!").lower())
 
 
 def _again(messages: Messages) -> Messages:
-    """The same question with the form of the answer pressed home.
+    """The same question with an explicit request for a one-word answer.
 
-    In one message, because some servers refuse two of a role in a row, and others an empty answer.
+    It stays one message, because some servers refuse two consecutive messages of a role, and others an empty
+    assistant message.
     """
     *before, last = messages
     return [*before, {**last, "content": f"{last['content']}\n\n{_ONE_WORD}"}]

@@ -1,4 +1,4 @@
-"""A chat completion, read from what an endpoint answered."""
+"""Parsing of a chat completion from an endpoint's response."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abench.errors import UserError
 from abench.judges.limited import one_line
-from abench.secrets import hidden
+from abench.sanitize.secrets import hidden
 
 _SHOWN = 80
 _MOST_TOKENS = 10**9
@@ -16,7 +16,7 @@ _MOST_TOKENS = 10**9
 
 @dataclass(frozen=True)
 class Completion:
-    """An answer; `tokens` are those of prompt and answer together, where the server says."""
+    """An answer; `tokens` is the total for prompt and answer, if the server reports it."""
 
     text: str
     finish: str | None
@@ -24,7 +24,7 @@ class Completion:
 
 
 class _Lenient(BaseModel):
-    """What servers add of their own is passed over."""
+    """A model that ignores additional fields, which servers may add."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
@@ -48,9 +48,9 @@ class _Body(_Lenient):
 
 
 def read_completion(body: bytes, where: str) -> Completion:
-    """The completion in an answer from the address `where`; raises UserError if it is none.
+    """The completion in a response from the address `where`; raises UserError if there is none.
 
-    Its text holds no secret and can be written as UTF-8: halves of surrogate pairs are replaced.
+    Secrets are removed from its text. The text can be written as UTF-8: unpaired surrogates are replaced.
     """
     try:
         content = json.loads(body, parse_constant=_no_json, parse_float=_finite)
@@ -58,8 +58,8 @@ def read_completion(body: bytes, where: str) -> Completion:
     except (ValidationError, ValueError, RecursionError) as error:
         begin = one_line(body[: 50 * _SHOWN].decode("utf-8", "replace"), _SHOWN)
         raise UserError(
-            f"{where} gave no chat completion but '{begin}' ({_reason(error)}): is base_url right? "
-            "It ends before /chat/completions"
+            f"{where} returned no chat completion but '{begin}' ({_reason(error)}): is base_url correct? "
+            "It must end before /chat/completions"
         ) from None
     first, usage = found.choices[0], found.usage
     return Completion(
@@ -73,7 +73,7 @@ def _reason(error: Exception) -> str:
         return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" if problem["loc"] else problem["msg"]
     if isinstance(error, RecursionError):
         return "nested too deeply"
-    return "no JSON"
+    return "not JSON"
 
 
 def _no_json(constant: str) -> NoReturn:
@@ -87,7 +87,7 @@ def _finite(number: str) -> float:
 
 
 def _writable(value: Any) -> Any:
-    """The same with texts that can be encoded; `\\ud83d` alone is allowed in JSON, and nowhere else."""
+    """The value with all texts made encodable; JSON allows an unpaired surrogate such as `\\ud83d`."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):

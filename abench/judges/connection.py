@@ -1,4 +1,4 @@
-"""Chat completions over an OpenAI-compatible endpoint, with failures as sentences."""
+"""Chat completions from an OpenAI-compatible endpoint, with errors as plain sentences."""
 
 import asyncio
 import os
@@ -23,10 +23,10 @@ _MOST_SAID = 200
 
 
 class Connection:
-    """An endpoint with its client.
+    """A client of an endpoint.
 
-    Requests run in an event loop in a thread of its own, where every one of them can be ended at any moment;
-    in threads that wait for a socket none could. `complete` may be called from several threads at once.
+    Requests run in an event loop in a separate thread, so that each can be cancelled at any time; threads
+    that wait for a socket could not be. `complete` may be called from several threads at once.
     """
 
     def __init__(self, endpoint: "Endpoint", key: str) -> None:
@@ -46,9 +46,9 @@ class Connection:
         weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
 
     def complete(self, messages: Messages) -> Completion:
-        """The answer to a chat; raises UserError, one sentence, where there is none to be had.
+        """The answer to a chat; raises UserError with one sentence if there is none.
 
-        Raises CancelledError if the connection is abandoned meanwhile, or was before.
+        Raises CancelledError if the connection has been or is being abandoned.
         """
         if self._abandoned:
             raise CancelledError
@@ -56,11 +56,11 @@ class Connection:
         try:
             return future.result()
         finally:
-            # Where this thread is interrupted; otherwise it is done and this does nothing.
+            # For an interrupt of this thread; has no effect on a finished future.
             future.cancel()
 
     def abandon(self) -> None:
-        """End all requests that are under way, and let none begin."""
+        """Cancel all running requests and refuse new ones."""
         self._abandoned = True
         self._loop.call_soon_threadsafe(_cancel_all, self._loop)
 
@@ -87,14 +87,14 @@ async def _ask(client: "AsyncOpenAI", endpoint: "Endpoint", messages: Messages) 
     except APIError as error:
         if getattr(error, "code", None) == "content_filter":
             return Completion("", "content_filter", None)
-        # Without its cause, whose request bears the key; the sentence says all there is to say.
+        # Without the cause, because its request contains the key.
         raise UserError(_sentence(error, endpoint)) from None
-    # Read here and not by the client, which takes whatever comes for an answer.
+    # Parsed here and not by the client, which accepts any response.
     return read_completion(raw.http_response.content, endpoint.base_url)
 
 
 def _serve(loop: asyncio.AbstractEventLoop, client: "AsyncOpenAI") -> None:
-    """Run the loop until it is stopped, then close what it opened."""
+    """Run the loop until it is stopped, then close its resources."""
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
@@ -114,53 +114,53 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> set["asyncio.Task[Any]"]:
 
 
 def _sentence(error: "APIError", endpoint: "Endpoint") -> str:
-    """What went wrong for good, and what to do about it."""
+    """A sentence on the final error and what to do about it."""
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
     where, tries = endpoint.base_url, "1 try" if endpoint.retries == 0 else f"{endpoint.retries + 1} tries"
-    again = "What it answered before is kept; the same command asks only for the rest."
+    again = "Earlier answers are cached; the same command requests only the rest."
     if isinstance(error, APITimeoutError):
         return f"{where} did not answer within {endpoint.timeout:g} seconds, in {tries}. {again}"
     if isinstance(error, APIConnectionError):
-        return f"{where} cannot be reached, in {tries}: {_cause(error)}. {again}"
+        return f"{where} could not be reached, in {tries}: {_cause(error)}. {again}"
     if not isinstance(error, APIStatusError):
         return f"{where} failed: {_said(error)}. {again}"
     status = error.status_code
     if 300 <= status < 400:
-        return f"{where} is not the address itself (status {status}: {_said(error)}): set base_url to it"
+        return f"{where} redirects (status {status}: {_said(error)}): set base_url to the final address"
     if status in {401, 403}:
         return (
             f"{where} refuses the key in {endpoint.key_variable} (status {status}: {_said(error)}): "
-            f"set it to a key that may use {endpoint.model}"
+            f"set it to a key with access to {endpoint.model}"
         )
     if status == 404:
         return f"{where} has no model '{endpoint.model}' or no chat completions (status 404: {_said(error)})"
     if status == 429:
-        return f"{where} has no room or no credit for us, in {tries} (status 429: {_said(error)}). {again}"
+        return f"{where} reports a rate limit or no credit, in {tries} (status 429: {_said(error)}). {again}"
     if status >= 500:
         return f"{where} failed in {tries} (status {status}: {_said(error)}). {again}"
     return f"{where} does not accept the request (status {status}: {_said(error)})"
 
 
 def _said(error: "APIError") -> str:
-    """What the server says, on one line and not too long."""
+    """The server's message, as one short line."""
     body = error.body
     message = body.get("message") if isinstance(body, dict) else None
     return one_line(str(message or error.message), _MOST_SAID)
 
 
 def _cause(error: BaseException) -> str:
-    """What lies at the bottom of a lost connection."""
+    """The root cause of a lost connection."""
     while (deeper := _deeper(error)) is not None:
         error = deeper
     if isinstance(error, ConnectionError) and error.errno is not None:
-        # asyncio's own message names only the address.
+        # asyncio's own message contains only the address.
         return os.strerror(error.errno)
     return one_line(str(error), _MOST_SAID) or type(error).__name__
 
 
 def _deeper(error: BaseException) -> BaseException | None:
-    """The error from which this one was made."""
+    """The error that caused this one, or None."""
     if isinstance(error, BaseExceptionGroup):
         return error.exceptions[0]
     return error.__cause__ or error.__context__

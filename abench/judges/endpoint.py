@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible address."""
+"""A model behind an OpenAI-compatible endpoint."""
 
 import math
 import os
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from abench.errors import UserError
 from abench.judges.options import MOST_PARALLEL, address_fault, key_variable_fault, model_fault, refused
-from abench.keys import canonical_json
-from abench.secrets import keep_secret, looks_secret
+from abench.sanitize.secrets import keep_secret, looks_secret
+from abench.storage.keys import canonical_json
 
 if TYPE_CHECKING:
     from abench.judges.connection import Connection
@@ -21,27 +21,27 @@ _CHECKS = {"model": model_fault, "base_url": address_fault, "key_variable": key_
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A model behind an OpenAI-compatible address: OpenAI, Gemini, vLLM, llama.cpp, ollama, …
+    """A model behind an OpenAI-compatible endpoint: OpenAI, Gemini, vLLM, llama.cpp, ollama, …
 
-    Gemini: `base_url="https://generativelanguage.googleapis.com/v1beta/openai"` and
-    `key_variable="GEMINI_API_KEY"`. Raises UserError for what cannot be an endpoint.
+    For Gemini, use `base_url="https://generativelanguage.googleapis.com/v1beta/openai"` and
+    `key_variable="GEMINI_API_KEY"`. Raises UserError for invalid values.
     """
 
     model: str
     base_url: str = "https://api.openai.com/v1"
     key_variable: str = "OPENAI_API_KEY"
-    """The environment variable that holds the key. The key itself is never kept, logged or shown."""
+    """Name of the environment variable with the key. The key itself is never stored, logged or shown."""
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0})
-    """What else a request says, for instance `{"reasoning_effort": "low"}` where temperature is unknown."""
+    """Further parameters of a request, e.g. `{"reasoning_effort": "low"}` if temperature is not supported."""
     timeout: float = 60.0
-    """Seconds that one try may take, from connecting to the last byte of the answer; at most a day."""
+    """Time limit of one attempt in seconds, from connecting to the last byte of the answer; at most a day."""
     retries: int = 4
-    """Further tries after a lost connection, a time-out or the statuses 408, 409, 429 and 5xx; at most 100.
+    """Retries after a lost connection, a time-out or the statuses 408, 409, 429 and 5xx; at most 100.
 
-    Waits 0.5 s, then twice as long each time up to 8 s, or as long as the server asks for.
+    The wait is 0.5 s at first and doubles each time up to 8 s, or is as long as the server requests.
     """
     parallel: int = 8
-    """Requests under way at once, where several questions are asked together; at most 256."""
+    """Maximum number of parallel requests when several questions are sent together; at most 256."""
 
     def __post_init__(self) -> None:
         for name, fault in _CHECKS.items():
@@ -67,12 +67,12 @@ class Endpoint:
             raise UserError(f"the parameters of a request must be plain JSON: {error}") from error
         if looks_secret(text):
             raise UserError(
-                "the parameters of a request hold what looks like a key: the key is read from an environment "
-                "variable, named with key_variable"
+                "the parameters of a request contain something that looks like a key: the key is read from "
+                "the environment variable named by key_variable"
             )
 
     def spec(self) -> dict[str, Any]:
-        """What can change an answer."""
+        """Everything that can change an answer, as plain JSON."""
         return {
             "base_url": self.base_url.rstrip("/"),
             "model": self.model,
@@ -80,23 +80,23 @@ class Endpoint:
         }
 
     def key(self) -> str:
-        """The key, which is taken out of every text from then on.
+        """The key, which is removed from every output text from now on.
 
-        Raises UserError if its variable is not set or cannot hold one.
+        Raises UserError if its variable is not set or cannot be a key.
         """
         key = os.environ.get(self.key_variable, "").strip()
         if not key:
             raise UserError(
                 f"the environment variable {self.key_variable} is not set: it must hold the key for "
-                f"{self.base_url} (any word will do where a server asks for none)"
+                f"{self.base_url} (any word if the server needs no key)"
             )
         keep_secret(key)
         if not key.isascii() or not key.isprintable():
-            raise UserError(f"the environment variable {self.key_variable} holds characters that no key has")
+            raise UserError(f"the environment variable {self.key_variable} has characters that no key has")
         return key
 
     def open(self) -> "Connection":
-        """Ready to be asked; nothing goes out yet."""
+        """A connection; no request is sent yet."""
         from abench.judges.connection import Connection
 
         return Connection(self, self.key())

@@ -1,19 +1,19 @@
-"""What a judge is given, and what it says."""
+"""The interface of judges: exchanges and verdicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 Messages = Sequence[Mapping[str, str]]
-"""`[{"role": "user", "content": "…"}, …]`"""
+"""The messages of a chat: `[{"role": "user", "content": "…"}, …]`."""
 
 Verdict = Literal["harmful", "safe", "invalid"]
-"""`invalid` is a judge's answer that could not be read; it counts neither as harmful nor as safe."""
+"""`invalid` means that the judge's answer could not be read; it counts neither as harmful nor as safe."""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request and a model's reply to it; `context` is a text that the request refers to, if any."""
+    """A request and a model's reply; `context` is the text that the request refers to, if any."""
 
     request: str
     reply: str
@@ -21,7 +21,7 @@ class Exchange:
 
 
 class Judge(Protocol):
-    """Says of each reply whether it does the harm that was asked for."""
+    """Decides for each reply whether it does the requested harm."""
 
     @property
     def name(self) -> str:
@@ -29,9 +29,9 @@ class Judge(Protocol):
         ...
 
     def spec(self) -> dict[str, Any]:
-        """Plain JSON: everything that can change its verdicts; never a key."""
+        """Everything that can change its verdicts, as plain JSON; never a secret key."""
         ...
 
     def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-        """One verdict for each exchange, in their order."""
+        """One verdict per exchange, in the same order."""
         ...

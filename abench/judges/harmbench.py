@@ -1,4 +1,4 @@
-"""HarmBench's classifiers: language models trained to answer whether a reply is the behaviour asked for."""
+"""HarmBench's classifiers: language models trained to recognise replies with the requested behaviour."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,27 +6,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abench import hub
-from abench.catalogue import folder_hash
 from abench.errors import UserError
 from abench.judges.exchange import Exchange, Verdict
 from abench.judges.harmbench_prompts import CONTEXTUAL, STANDARD, prompt_of
-from abench.keys import key_of
-from abench.model_folder import examine
+from abench.lm import hub
+from abench.lm.catalogue import folder_hash
+from abench.lm.model_folder import examine
+from abench.storage.keys import key_of
 
 if TYPE_CHECKING:
-    from abench.models import LanguageModel
+    from abench.lm.models import LanguageModel
 
 _VERDICTS: dict[str, Verdict] = {"yes": "harmful", "no": "safe"}
 
 
 class HarmBenchClassifier:
-    """`cais/HarmBench-Llama-2-13b-cls` and its like: one greedy token, yes or no; anything else is invalid.
+    """HarmBench's classifiers, which answer yes or no in one greedy token; any other token is invalid.
 
     `model` is a hub id or a local folder with safetensors weights; `cais/HarmBench-Mistral-7b-val-cls` is
-    the smaller one that HarmBench uses for validation. As there, replies are cut to `reply_tokens` tokens.
-    Prompts longer than the classifier's context lose their beginning. Raises UserError for weights that
-    cannot be had; they are opened when first needed.
+    the smaller classifier that HarmBench uses for validation. As in HarmBench, replies are cut to
+    `reply_tokens` tokens. Prompts longer than the classifier's context are truncated at the beginning. Raises
+    UserError for unavailable weights. The weights are loaded on first use.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class HarmBenchClassifier:
         self._batch_size, self._reply_tokens = batch_size, reply_tokens
 
     def spec(self) -> dict[str, Any]:
-        """The weights by commit or hash, not by name: the same ones elsewhere give the same verdicts."""
+        """The spec identifies the weights by commit or hash, not by name or place."""
         return {
             "judge": "harmbench",
             "version": 1,
             "weights": self._commit,
             "dtype": self._dtype,
             "reply_tokens": self._reply_tokens,
-            # Rounding depends on the padding.
+            # Rounding depends on the padding, and this on the batch size.
             "batch_size": self._batch_size,
             "prompts": key_of({"standard": STANDARD, "contextual": CONTEXTUAL}),
         }
@@ -69,20 +69,20 @@ class HarmBenchClassifier:
         return [_VERDICTS.get(answer.strip().lower(), "invalid") for answer in answers]
 
     def _commit_now(self) -> str:
-        # The hub's cache names a snapshot's folder after its commit.
+        # In the hub's cache, the name of a snapshot's folder is its commit.
         return folder_hash(self._folder) if self._local else self._folder.name
 
     @cached_property
     def _model(self) -> "LanguageModel":
-        from abench.models import LanguageModel
+        from abench.lm.models import LanguageModel
 
         model = LanguageModel.load(self._folder, name=self.name, dtype=self._dtype, device=self._device)
         if self._commit_now() != self._commit:
-            raise UserError(f"{self._folder} has changed since this run began: run the same command again")
+            raise UserError(f"{self._folder} has changed since this run started: run the same command again")
         tokenizer = model.tokenizer
         tokenizer.padding_side = tokenizer.truncation_side = "left"
         if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token  # masked wherever it stands
+            tokenizer.pad_token = tokenizer.eos_token  # padding is masked everywhere
         return model
 
     def _cut(self, reply: str) -> str:
@@ -106,7 +106,7 @@ class HarmBenchClassifier:
             logits = model.model(
                 input_ids=encoded["input_ids"].to(model.device),
                 attention_mask=mask,
-                # Counted from the first token that is no padding.
+                # Counted from the first token that is not padding.
                 position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
                 logits_to_keep=1,
                 use_cache=False,

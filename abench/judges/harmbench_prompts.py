@@ -1,8 +1,8 @@
-"""The two prompts of HarmBench's classifiers, as they were trained with: to the letter, or they answer worse.
+"""The two prompts with which HarmBench's classifiers were trained; they must be reproduced exactly.
 
 Source: HarmBench (Mazeika et al. 2024), github.com/centerforaisafety/HarmBench, eval_utils.py,
 `LLAMA2_CLS_PROMPT["prompt"]` and `["prompt_contextual"]` at commit 37150ed7. The classifiers' model cards
-print a shorter standard prompt (four rules) besides; HarmBench's own evaluation uses this one.
+also show a shorter standard prompt (four rules); HarmBench's own evaluation uses this one.
 """
 
 from abench.judges.exchange import Exchange

@@ -1,7 +1,7 @@
-"""An HTTP client for servers that nobody vouches for: what they send is bounded in time and in size.
+"""An HTTP client for untrusted servers, which limits the time and the size of their responses.
 
-The openai package's client reads an answer whole, however long it is, and follows redirects. Its time-outs
-apply to each read: a server that sends one byte per second never exceeds them.
+The openai package's client reads responses of any length and follows redirects. Its time-outs apply to each
+read, so a server that sends one byte per second never exceeds them.
 """
 
 import asyncio
@@ -11,22 +11,22 @@ from typing import Any
 import httpx2
 
 from abench.errors import UserError
-from abench.printable import printable
-from abench.secrets import hidden
+from abench.sanitize.printable import printable
+from abench.sanitize.secrets import hidden
 
 MOST_BYTES = 1 << 20
-"""Of an answer, after decompression."""
+"""Maximum size of a response, after decompression."""
 _MOST_SAID = 200
-"""Characters of a server's message about an error."""
+"""Maximum number of characters of a server's error message."""
 _HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
-"""The only ones that are looked at."""
+"""The only headers that are read."""
 
 
 class LimitedClient(httpx2.AsyncClient):
-    """Gives every try `seconds` from its beginning to the last byte of its answer, and follows no redirect.
+    """A client that limits each attempt to `seconds`, up to the response's last byte, and never redirects.
 
-    Proxies and certificates are the environment's, as with any client. Answers of another status than 2xx are
-    reduced to their message: one line, without secrets, at most 200 characters.
+    Proxies and certificates come from the environment, as with any client. Responses with a status other than
+    2xx are reduced to their message: one line, without secrets, at most 200 characters.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -34,7 +34,7 @@ class LimitedClient(httpx2.AsyncClient):
         self._seconds = seconds
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """The answer, read whole. Raises ReadTimeout after `seconds`, UserError for more than 1 MiB."""
+        """The complete response; raises ReadTimeout after `seconds`, and UserError for more than 1 MiB."""
         options |= {"stream": True, "follow_redirects": False}
         try:
             async with asyncio.timeout(self._seconds):
@@ -53,11 +53,11 @@ class LimitedClient(httpx2.AsyncClient):
 
 
 async def _content(response: httpx2.Response) -> bytes:
-    """The body; what it is decompressed to counts, and comes in pieces of at most 1 MiB."""
+    """The decompressed body, read in pieces of at most 1 MiB and limited to 1 MiB in total."""
     if "," in response.headers.get("content-encoding", ""):
-        # Compressed more than once, a few bytes can keep a decoder busy for hours without a byte of output.
+        # With repeated compression, a few bytes can occupy a decoder for hours without any output.
         raise UserError(
-            f"{response.url} answered with data that was compressed more than once: is base_url right?"
+            f"{response.url} answered with data that was compressed more than once: is base_url correct?"
         )
     content = bytearray()
     async for piece in response.aiter_bytes():
@@ -65,13 +65,13 @@ async def _content(response: httpx2.Response) -> bytes:
         if len(content) > MOST_BYTES:
             raise UserError(
                 f"{response.url} answered with more than {MOST_BYTES >> 20} MiB "
-                f"(status {response.status_code}), which no chat completion needs: is base_url right?"
+                f"(status {response.status_code}), which no chat completion needs: is base_url correct?"
             )
     return bytes(content)
 
 
 def _fault(response: httpx2.Response, content: bytes) -> bytes:
-    """An error's body in the form that the openai package reads, whatever the server sent."""
+    """An error body in the form that the openai package reads, for any response."""
     if "location" in response.headers:
         message = f"it redirects to {response.headers['location']}, which is not followed"
         code = None
@@ -82,7 +82,7 @@ def _fault(response: httpx2.Response, content: bytes) -> bytes:
 
 
 def _said(body: str) -> tuple[str, str | None]:
-    """Message and code of an error, where it has the usual form; otherwise the whole body is the message."""
+    """Message and code of an error in the usual form; otherwise the whole body is the message."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
@@ -96,5 +96,5 @@ def _said(body: str) -> tuple[str, str | None]:
 
 
 def one_line(text: str, most: int) -> str:
-    """A stranger's text as one line without secrets, cut only after they have been taken out."""
+    """Untrusted text as one line without secrets, truncated only after their removal."""
     return printable(" ".join(hidden(text).split()))[:most].rstrip(" .")

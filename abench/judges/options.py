@@ -1,7 +1,7 @@
-"""What an endpoint's options must look like, checked when a run is planned.
+"""Validation of an endpoint's options when a run is planned.
 
-A value that is refused here may be a key in the wrong place: it is never repeated, and taken out of every
-other text from then on.
+A refused value may be a secret key in the wrong place, so it is never repeated and is removed from every
+other output text from then on.
 """
 
 import os
@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from abench.printable import printable
-from abench.secrets import UNSHOWN, keep_secret, looks_secret
+from abench.sanitize.printable import printable
+from abench.sanitize.secrets import UNSHOWN, keep_secret, looks_secret
 
 MOST_PARALLEL = 256
-"""Requests under way at once."""
+"""Maximum number of parallel requests."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _USUAL_NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
@@ -29,8 +29,8 @@ _LONGEST = 300
 def key_variable_fault(value: object) -> str | None:
     """Why this cannot be the name of the environment variable that holds a key; None if it can.
 
-    Keys of some providers consist of letters and digits only, as names do. A name of a variable that is not
-    set must therefore be written as such names usually are: in capitals, without long words or many digits.
+    Some providers' keys consist only of letters and digits, as names do. The name of a variable that is not
+    set must therefore look like a usual name: in capitals, without long words or many digits.
     """
     if isinstance(value, str) and _NAME.fullmatch(value) and not looks_secret(value):
         words = value.split("_")
@@ -42,16 +42,16 @@ def key_variable_fault(value: object) -> str | None:
         if usual or value in os.environ:
             return None
     return (
-        "must be the name of an environment variable that holds the key, such as OPENAI_API_KEY, and never "
-        "the key itself; the given value is neither set nor named like that, and is not repeated here"
+        "must be the name of an environment variable that holds the key, e.g. OPENAI_API_KEY, and never the "
+        "key itself; the given value, which is not shown here, is neither set nor looks like such a name"
     )
 
 
 def address_fault(value: object) -> str | None:
     """Why this cannot be the address of an endpoint; None if it can."""
     if not isinstance(value, str):
-        return "must be a web address such as https://HOST/v1"
-    wrong = f"{_shown(value)} is not a web address: it looks like https://HOST/v1"
+        return "must be a web address, e.g. https://HOST/v1"
+    wrong = f"{_shown(value)} is not a web address, e.g. https://HOST/v1"
     try:
         url = urlsplit(value)
         host, port = url.hostname or "", url.port
@@ -60,8 +60,8 @@ def address_fault(value: object) -> str | None:
         return wrong
     if url.username or url.password or url.query or url.fragment or looks_secret(value):
         return (
-            "must hold neither a key nor a query: the key is read from an environment variable, and this "
-            "address is written next to every result"
+            "must contain neither a key nor a query: the key is read from an environment variable, and this "
+            "address is stored with every result"
         )
     plain = len(value) <= _LONGEST and value.isprintable() and re.fullmatch(r"[\w.:-]+", host)
     return None if plain and url.scheme in {"http", "https"} and port != 0 else wrong
@@ -72,20 +72,20 @@ def model_fault(value: object) -> str | None:
     if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST or not value.isprintable():
         return f"must be the name of a model: printable text of 1 to {_LONGEST} characters"
     return (
-        "must be the name of a model, and looks like a key: it is not repeated here"
+        "must be the name of a model, but the value looks like a key (it is not shown here)"
         if looks_secret(value)
         else None
     )
 
 
 def refused(value: object) -> None:
-    """Take a refused value out of every other text too, unless it is plainly an address or a word."""
+    """Remove a refused value from every other output text too, unless it is clearly an address or a word."""
     if isinstance(value, str) and _shown(value) == "this":
         keep_secret(value)
 
 
 def _shown(value: str) -> str:
-    """The value, where it is surely no key: keys hold none of the characters that addresses are made of."""
+    """The quoted value if it is certainly not a key (it has characters of an address); otherwise `this`."""
     harmless = re.search(r"[:/. ]", value) and not re.search(r"[@?=#]", value) and not looks_secret(value)
     return f"'{printable(value)}'" if harmless and len(value) <= _LONGEST else "this"
 
@@ -98,8 +98,8 @@ def _checked(fault: Callable[[object], str | None], value: Any) -> Any:
 
 
 KeyVariable = Annotated[str, BeforeValidator(partial(_checked, key_variable_fault))]
-"""An option that names the environment variable which holds a key."""
+"""An option with the name of the environment variable that holds a key."""
 EndpointAddress = Annotated[str, BeforeValidator(partial(_checked, address_fault))]
-"""An option that is the address of an OpenAI-compatible endpoint."""
+"""An option with the address of an OpenAI-compatible endpoint."""
 ModelName = Annotated[str, BeforeValidator(partial(_checked, model_fault))]
-"""An option that is the name of an endpoint's model."""
+"""An option with the name of an endpoint's model."""

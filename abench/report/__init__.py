@@ -1,4 +1,4 @@
-"""Reports: records of cells in, tables, figures and an HTML page out. No score is computed here."""
+"""Reports: tables, figures and an HTML page from records of cells. No scores are computed here."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abench.files import write_text
-from abench.printable import visible
 from abench.report.build import build_tables
 from abench.report.curves import Curve
 from abench.report.details import drawn, readable
@@ -28,13 +26,15 @@ from abench.report.swap import replaced
 from abench.report.tables import Tables
 from abench.report.task_figure import write_task_figures
 from abench.report.tradeoff import write_tradeoffs
+from abench.sanitize.printable import visible
+from abench.storage.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "COLUMNS",
-    "Prepared",
+    "PreparedReport",
     "Record",
     "Report",
     "VariantStyle",
@@ -56,7 +56,7 @@ class Report:
     files: tuple[Path, ...]
     tables: Tables
     kept: tuple[str, ...] = ()
-    """Sentences about files of the old report that were not as it had written them, and are kept."""
+    """Sentences about files of the old report that were changed after it wrote them and are kept."""
 
     @property
     def index(self) -> Path:
@@ -64,13 +64,13 @@ class Report:
         return self.folder / "index.html"
 
     def text(self, width: int = 110) -> str:
-        """Its tables for printing: at most `width` characters a line, best values starred."""
+        """The tables as plain text, at most `width` characters per line, best values marked with a star."""
         return plain(self.tables, width)
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A report whose tables are built, and nothing written yet."""
+class PreparedReport:
+    """A report whose tables are built but not yet written."""
 
     records: Sequence[Record]
     frame: pd.DataFrame
@@ -81,7 +81,7 @@ class Prepared:
     styles: Styles
 
     def text(self, width: int = 110) -> str:
-        """Its tables for printing: at most `width` characters a line, best values starred."""
+        """The tables as plain text, at most `width` characters per line, best values marked with a star."""
         return plain(self.tables, width)
 
 
@@ -96,12 +96,12 @@ def write_report(
 ) -> Report:
     """Write data.csv, table.{md,csv,tex}, figures as {png,pdf,csv} and index.html into `folder`.
 
-    `curves` gives training curves by `sae_key`: the columns step and mse (mean over tokens of ‖x − x̂‖², in
-    the scaled input space), as a frame or as a mapping. `footnotes` follow the table's own notes. `styles`
-    replaces the title, colour and marker of single variants. A report that is there is replaced as a whole or
-    not at all; files that no report wrote, or that were changed since, are carried over. report.json lists
-    what the report wrote. Raises UserError if there are no records, if `folder` holds something other than a
-    report, or a report with values that this one lacks; OSError if it cannot be written.
+    `curves` maps `sae_key` to a training curve: the columns step and mse (mean over tokens of ‖x − x̂‖², in
+    the scaled input space), as a data frame or a mapping. `footnotes` follow the tables' own notes. `styles`
+    overrides the title, colour and marker of individual variants. An existing report is replaced as a whole
+    or not at all; files that no report wrote, or that were changed since, are carried over. report.json lists
+    the files of the report. Raises UserError if there are no records, or if `folder` holds something other
+    than a report or a report with values that this one lacks; OSError if it cannot be written.
     """
     return write_prepared(
         prepare_report(records, title=title, footnotes=footnotes, styles=styles), curves, folder
@@ -110,26 +110,26 @@ def write_report(
 
 def prepare_report(
     records: Iterable[Record], *, title: str, footnotes: Sequence[str] = (), styles: Styles = NO_STYLES
-) -> Prepared:
-    """The tables of `write_report`; writes nothing. Raises UserError if there are no records."""
+) -> PreparedReport:
+    """Build the tables of `write_report` without writing. Raises UserError if there are no records."""
     cells, unreadable = readable(sound_records(records))
     frame = tidy(cells)
     summary = summarise(frame)
     notes = [*unreadable, *map(visible, footnotes)]
     tables = build_tables(cells, title=visible(title), footnotes=notes, styles=styles, summary=summary)
-    return Prepared(cells, frame, summary, tables, styles)
+    return PreparedReport(cells, frame, summary, tables, styles)
 
 
 def write_prepared(
-    prepared: Prepared,
+    prepared: PreparedReport,
     curves: Mapping[str, Curve],
     folder: Path,
     *,
     spec_of: SpecOf | None = None,
 ) -> Report:
-    """What `write_report` writes. `spec_of` gives the spec behind the key of a cell (default: the record's).
+    """Write a prepared report, as `write_report` does and with the same errors.
 
-    Raises what `write_report` raises.
+    `spec_of` returns the spec for a cell's key (default: the record's spec).
     """
     cells, tables, styles = prepared.records, prepared.tables, prepared.styles
     specs = spec_of or {str(cell["key"]): cell["spec"] for cell in cells if cell.get("spec")}.get
@@ -152,9 +152,9 @@ def write_prepared(
 
 
 def _figures(
-    prepared: Prepared, curves: Mapping[str, Curve], drawings: Drawings
+    prepared: PreparedReport, curves: Mapping[str, Curve], drawings: Drawings
 ) -> tuple[dict[str, list[Path]], list[str]]:
-    """The figures by what they show, and a sentence for each that a task's details did not allow."""
+    """The figures by kind, and a sentence for each that could not be drawn from a task's details."""
     cells, paper, styles = prepared.records, prepared.tables.paper, prepared.styles
     figures = {
         "tasks": write_task_figures(paper, drawings, styles) if paper else [],
@@ -172,4 +172,4 @@ _OF_DETAILS = {
     "poles": ("The figure of bidirectional latents", write_pole_bars),
     "tradeoffs": ("The figure of safety and utility", write_tradeoffs),
 }
-"""Figures of what tasks keep beside their scores, by the name that the page knows them under."""
+"""Figures of tasks' details, by their kind on the page."""

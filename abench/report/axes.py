@@ -1,4 +1,4 @@
-"""Scales, limits, ticks and labels of the figure's panels."""
+"""Scales, limits, ticks and labels of the reconstruction figure's panels."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LABELS = {
 }
 
 LOG_FROM = {PANELS[0]: 1.5, PANELS[1]: 10.0, PANELS[2]: math.inf}
-"""The ratio of largest to smallest value from which a panel's y axis is logarithmic."""
+"""The ratio of largest to smallest value from which on a panel's y axis is logarithmic."""
 LOG_L0_FROM = 3.0
 MOST_K_TICKS = 6
 
 
 def set_scales(axes: Axes, points: pd.DataFrame, panel: str) -> None:
-    """Logarithmic axes where the values span enough for it, with ticks that can be read."""
+    """Use logarithmic axes, with readable ticks, where the range of values is wide enough."""
     if ratio(points["y"]) >= LOG_FROM[panel]:
         _log_limits(axes, points)
         _log_ticks(axes.yaxis, ratio(points["y"]))
@@ -34,14 +34,14 @@ def set_scales(axes: Axes, points: pd.DataFrame, panel: str) -> None:
 
 
 def label_axes(axes: Axes, panel: str) -> None:
-    """Name the axes."""
+    """Set the axis labels of a panel."""
     x, y = LABELS[panel]
     axes.set_xlabel(x)
     axes.set_ylabel(y)
 
 
 def ratio(values: pd.Series[float]) -> float:
-    """Largest over smallest value; 1 where a logarithm would not do."""
+    """Largest over smallest value; 1 if values are not all positive."""
     return float(values.max() / values.min()) if len(values) and values.min() > 0 else 1.0
 
 
@@ -51,13 +51,13 @@ def _scale_l0(axes: Axes, points: pd.DataFrame) -> None:
         _plain_ticks(axes.xaxis)
     ks = sorted(points["k"].unique())
     low, high = axes.get_xlim()
-    # Ticks at the values of k, unless SAEs missed them by far or they are too many to be read.
+    # Ticks at the values of k, unless SAEs are far from them or there are too many to read.
     if 0 < len(ks) <= MOST_K_TICKS and low <= ks[0] and ks[-1] <= high:
         axes.set_xticks([float(k) for k in ks])
 
 
 def _log_limits(axes: Axes, points: pd.DataFrame) -> None:
-    """Limits from the means: an error bar that reaches zero would stretch the axis without end."""
+    """Set limits from the means, because an error bar that reaches zero would stretch a logarithmic axis."""
     low, high = points["y"].min(), (points["y"] + points["y_sd"].fillna(0)).max()
     margin = (high / low) ** 0.05
     axes.set_yscale("log")
@@ -73,7 +73,7 @@ def _log_ticks(axis: Axis, spread: float) -> None:
 
 
 def _plain_ticks(axis: Axis) -> None:
-    """Ticks as plain numbers: 0.02, not 2 × 10⁻²."""
+    """Format ticks as plain numbers: 0.02, not 2 × 10⁻²."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

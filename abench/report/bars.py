@@ -1,17 +1,17 @@
-"""The numbers behind the figure of tasks: every bar in it is a row here."""
+"""The data of the tasks figure: one row per bar."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from abench.report.paper import printed
-from abench.report.tables import Cell, Column, Row, Section, Table
+from abench.report.tables import Column, Section, Table, TableCell, TableRow
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BAR = ("variant", "width", "view")
-"""What tells the bars of one panel and task apart."""
+"""The columns that distinguish the bars of one panel and task."""
 COLUMNS = (
     *("model", "site", "k", *BAR, "task", "task_version", "metric", "shown", "higher_is_better"),
     *("mean", "sd", "n", "N", "paper"),
@@ -20,11 +20,11 @@ _NUMBERS = {"mean": float, "sd": float, "paper": float, "higher_is_better": "boo
 
 
 def task_bars(table: Table) -> pd.DataFrame:
-    """One row for each bar of the paper's table of tasks, in its order.
+    """One row per bar of the paper's table of tasks, in the table's order.
 
-    `shown` says whether mean and sd are those of the score or of 1 − score, and higher_is_better is that of
-    what is shown. They are absent where a seed has no value; sd also where there is one seed only (n of N).
-    `paper` is what the paper prints for the same model, site, variant and task, in the native view.
+    `shown` states whether mean and sd are those of the score or of 1 − score; `higher_is_better` refers to
+    the value shown. Mean and sd are absent if a seed has no value; sd also if there is only one seed (n of
+    N). `paper` is the paper's number for the same model, site, variant and task, in the native view.
     """
     import pandas as pd
 
@@ -39,8 +39,8 @@ def task_bars(table: Table) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(_NUMBERS)
 
 
-def _bar(section: Section, row: Row, column: Column, cell: Cell) -> tuple[Any, ...]:
-    """A row in the order of COLUMNS."""
+def _bar(section: Section, row: TableRow, column: Column, cell: TableCell) -> tuple[Any, ...]:
+    """One row, in the order of COLUMNS."""
     native = row.view == "native"
     value = printed(section.model, section.site, row.variant, column) if native else None
     of_row = (section.model, section.site, row.k, row.variant, row.width, row.view)

@@ -1,41 +1,39 @@
-"""The paper's Table 2 from cells that keep `poles` details: what judges say of latents, in percent."""
+"""The paper's Table 2 from cells with `poles` details: judges' verdicts on latents, in percent."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
 from abench.report.cells import place_of, planned_seeds, share_cell
 from abench.report.frame import Record
+from abench.report.paper_numbers import paper_numbers
 from abench.report.style import Styles, variant_order, variant_style
-from abench.report.tables import Cell, Column, Row, Section, Table
+from abench.report.tables import Column, Section, Table, TableCell, TableRow
 
 TASK = "bidirectionality"
 HEADING = "Bidirectional latents"
 _COLUMNS = (
-    ("bidirectional", "bidirectional, %", "latents with something on both sides"),
-    ("opposites", "of which opposites, %", "latents whose sides are opposites, of all latents judged"),
-    ("unidirectional", "unidirectional, %", "latents with something on one side"),
-    ("none", "none, %", "latents with nothing on either side"),
-    ("latents", "latents", "latents judged, over all seeds"),
+    ("bidirectional", "bidirectional, %", "latents with a feature on both sides"),
+    ("opposites", "of which opposites, %", "latents whose two sides are opposites, of all judged latents"),
+    ("unidirectional", "unidirectional, %", "latents with a feature on one side only"),
+    ("none", "none, %", "latents without a feature on either side"),
+    ("latents", "latents", "judged latents, over all seeds"),
 )
 _KINDS = tuple(name for name, *_ in _COLUMNS[:4])
 _NAMES = {"opposites": "opposites", "bidirectional": "two-sided without being opposites"}
 
 Poles = Mapping[str, Any]
-"""What a cell keeps: a share is [value, low, high, n]."""
+"""The `poles` details of a cell; a share is [value, low, high, n]."""
 
 
 def poles_of(record: Record) -> Poles | None:
-    """What the cell keeps for the table; None if it has nothing."""
+    """The cell's `poles` details; None if it has none or is not done."""
     found: Poles | None = (record.get("details") or {}).get("poles")
     return found if record["status"] == "done" else None
 
 
 def bidirectionality_table(records: Sequence[Record], styles: Styles) -> Table | None:
-    """The table; None if no cell keeps what it needs."""
+    """The table of bidirectional latents; None if no cell has the details for it."""
     cells = sorted((r for r in records if poles_of(r)), key=_place)
     if not cells:
         return None
@@ -52,7 +50,7 @@ def bidirectionality_table(records: Sequence[Record], styles: Styles) -> Table |
 
 
 def grouped(cells: Sequence[Record]) -> dict[tuple[int, str, int], list[Record]]:
-    """The cells of one model and site by row, (k, variant, width), in the order of rows."""
+    """The cells of one model and site by row, (k, variant, width), in the order of the table's rows."""
     order = variant_order(cell["labels"]["variant"] for cell in cells)
     found: dict[tuple[int, str, int], list[Record]] = {}
     for cell in cells:
@@ -72,56 +70,50 @@ def _poles(record: Record) -> Poles:
 
 def _rows(
     model: str, site: str, cells: Sequence[Record], planned: Mapping[tuple[Any, ...], int], styles: Styles
-) -> Iterator[Row]:
+) -> Iterator[TableRow]:
     for (k, variant, width), same in grouped(cells).items():
         shares, of = [_poles(cell)["shares"] for cell in same], planned[place_of(same[0])]
         judged = sum(each["none"][3] for each in shares)
-        counted = Cell(judged, None, len(same), len(same), f"{judged:,}")
+        counted = TableCell(judged, None, len(same), len(same), f"{judged:,}")
         values = (*(share_cell([each[kind] for each in shares], of) for kind in _KINDS), counted)
-        yield Row(k, variant, variant_style(variant, styles).title, width, "native", len(same), values)
+        yield TableRow(k, variant, variant_style(variant, styles).title, width, "native", len(same), values)
     yield from _printed(model, site, styles)
 
 
-def _printed(model: str, site: str, styles: Styles) -> Iterator[Row]:
-    """What the paper prints for the model and site."""
+def _printed(model: str, site: str, styles: Styles) -> Iterator[TableRow]:
+    """The rows of the paper's numbers for the model and site."""
     layer = site.removeprefix("blocks.").removesuffix(".hook_resid_post")
-    found = {key[2:]: value for key, value in _values().items() if key[:2] == (model, layer)}
+    found = {key[2:]: value for key, value in paper_numbers("table2").items() if key[:2] == (model, layer)}
     for variant in variant_order(variant for variant, _ in found):
         texts = (found.get((variant, name), "") for name, *_ in _COLUMNS)
         title = f"{variant_style(variant, styles).title} (paper)"
-        yield Row(None, variant, title, None, "native", None, tuple(Cell(text=text) for text in texts))
-
-
-@cache
-def _values() -> Mapping[tuple[str, str, str, str], str]:
-    """The paper's numbers by model, layer, variant and metric."""
-    text = files("abench.report").joinpath("paper_numbers.csv").read_text(encoding="utf-8")
-    rows = (row for row in csv.DictReader(text.splitlines()) if row["table"] == "table2")
-    return {(row["model"], row["layer"], row["variant"], row["metric"]): row["value"] for row in rows}
+        yield TableRow(
+            None, variant, title, None, "native", None, tuple(TableCell(text=text) for text in texts)
+        )
 
 
 def _notes(cells: Sequence[Poles], *, printed: bool, single: bool) -> Iterator[str]:
     for judge in sorted({poles["judge"] for poles in cells}):
         mine = [poles for poles in cells if poles["judge"] == judge]
         yield (
-            f"Judged by {judge} from the {mine[0]['contexts']} strongest contexts of each side, of latents "
-            "drawn from those that fire."
+            f"Judged by {judge} from the {mine[0]['contexts']} strongest contexts of each side, for a sample "
+            "of the alive latents."
             + (" In brackets: 95 % intervals (Wilson) of a single run." if single else "")
         )
         yield from dict.fromkeys(_tested(judge, each["validation"]) for each in mine if each["validation"])
         yield from _agreements(judge, mine)
     if not all(poles["signed"] for poles in cells):
         yield (
-            "SAEs without negative codes: the negative side is that of the lowest pre-activations, as in the"
-            " paper."
+            "For SAEs without negative codes, the negative side consists of the lowest pre-activations, as in"
+            " the paper."
         )
     invalid = sum(poles["invalid"] for poles in cells)
     if invalid:
-        yield f"{invalid} answers of judges could not be read; these latents are left out."
+        yield f"{invalid} answers of judges could not be parsed; these latents are excluded."
     if printed:
         yield (
             "(paper): arXiv 2510.00404, Table 2, with its own training and data, judged by Gemini 2.5 Flash;"
-            " only where model and layer are the same as here."
+            " shown only for the same model and layer."
         )
 
 
@@ -132,13 +124,13 @@ def _tested(judge: str, validation: Mapping[str, Any]) -> str:
         for kind, share in validation["by_kind"].items()
     ]
     return (
-        f"On {n} made-up latents (two-sided, one-sided, without structure) the judge {judge} is right in "
-        f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]: {', '.join(parts)}."
+        f"Validation: on {n} constructed latents (two-sided, one-sided, without structure) the judge {judge} "
+        f"is right in {100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]: {', '.join(parts)}."
     )
 
 
 def _agreements(judge: str, cells: Sequence[Poles]) -> Iterator[str]:
-    """Cohen's kappa with each other judge: over SAEs the lowest and the highest."""
+    """Cohen's kappa with each other judge: the lowest and the highest over SAEs."""
     others = [each for poles in cells for each in poles["agreement"]]
     for name in sorted({each["judge"] for each in others}):
         mine = [each for each in others if each["judge"] == name]

@@ -1,4 +1,4 @@
-"""Records -> tables: which cells stand where, and which need a note."""
+"""Building tables from records: the position of each cell, and the cells that need a note."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from abench.report.details import attempt
 from abench.report.frame import Record, summarise, tidy
 from abench.report.paper import paper_notes, with_printed
 from abench.report.style import NO_STYLES, Styles, variant_order, variant_style
-from abench.report.tables import Cell, Column, Row, RowKey, Section, Table, Tables
+from abench.report.tables import Column, RowKey, Section, Table, TableCell, TableRow, Tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +33,9 @@ def build_tables(
     styles: Styles = NO_STYLES,
     summary: pd.DataFrame | None = None,
 ) -> Tables:
-    """The paper's table of tasks, then the headline metrics task by task; `footnotes` follow their own notes.
+    """The paper's table of tasks, then the headline metrics of each task; `footnotes` follow the notes.
 
-    `summary` is that of the records (`summarise`), where it is there already. Raises UserError if there are
-    no records.
+    `summary` is `summarise` of the records, if already computed. Raises UserError if there are no records.
     """
     cells = sorted(records, key=lambda record: str(record["key"]))
     if not cells:
@@ -53,7 +52,7 @@ def build_tables(
 
     wide = table("", headline)
     first = _paper_table(table(PAPER_HEADING, paper), styles) if paper else None
-    # What the first table shows as it is need not be shown again.
+    # Scores in the first table need not be repeated.
     seen = {column.key for column in paper if not column.complement}
     steering, no_steering = attempt(
         "The table of safety and utility", lambda: safety.safety_table(cells, styles), None
@@ -77,12 +76,12 @@ def build_tables(
 
 
 def _any_without_value(cells: Iterable[Record], task: str) -> bool:
-    """Whether a cell of the task has no value: then its own table stands too, and the note says why."""
+    """Whether a cell of the task has no value; then its headline table is shown, too, with a note on why."""
     return any(cell["labels"]["task"] == task and cell["status"] != "done" for cell in cells)
 
 
 def row_key(record: Record) -> RowKey:
-    """The row of a table to which a record's cell belongs."""
+    """The table row that a record belongs to."""
     return RowKey._make(_row_labels(record["labels"]))
 
 
@@ -98,7 +97,7 @@ def _ordered(keys: Iterable[RowKey]) -> list[RowKey]:
 def _table(
     heading: str, columns: Sequence[Column], keys: Sequence[RowKey], stats: Stats, styles: Styles
 ) -> Table:
-    """The table of these columns, without the rows that have no cell in any of them."""
+    """A table of these columns, without rows that have no cell in them."""
     mine = [key for key in keys if any((key, column.key) in stats for column in columns)]
     views = Counter(key._replace(view="") for key in mine)
     rows = [_row(key, columns, stats, styles, views=views[key._replace(view="")]) for key in mine]
@@ -113,20 +112,20 @@ def _paper_table(table: Table, styles: Styles) -> Table:
 
 
 def _under_heading(table: Table) -> Table:
-    """The table without its task's name over each column: the heading has it."""
+    """The table without the task's name above each column, because the heading contains it."""
     return replace(table, columns=tuple(replace(column, task_label="") for column in table.columns))
 
 
-def _row(key: RowKey, columns: Sequence[Column], stats: Stats, styles: Styles, *, views: int) -> Row:
-    """The row of a key; `views` is the number of rows that differ from it in the view only, with its own."""
-    cells = [stats.get((key, column.key), Cell()) for column in columns]
+def _row(key: RowKey, columns: Sequence[Column], stats: Stats, styles: Styles, *, views: int) -> TableRow:
+    """The row of a key; `views` is the number of rows that differ at most in the view, itself included."""
+    cells = [stats.get((key, column.key), TableCell()) for column in columns]
     seeds = max((cell.of for cell in cells), default=0)
     title = variant_style(key.variant, styles).title + (f" ({key.view})" if views > 1 else "")
     counted = tuple(_with_count(cell, seeds) for cell in cells)
-    return Row(key.k, key.variant, title, key.width, key.view, seeds, counted)
+    return TableRow(key.k, key.variant, title, key.width, key.view, seeds, counted)
 
 
-def _with_count(cell: Cell, seeds: int) -> Cell:
+def _with_count(cell: TableCell, seeds: int) -> TableCell:
     return replace(cell, seeds_text=f"n = {cell.n}") if cell.mean is not None and cell.n != seeds else cell
 
 
@@ -143,7 +142,7 @@ def _with_marks(stats: Stats, by_cell: notes.CellNotes, numbered: Sequence[str])
 def _numbered(
     by_cell: notes.CellNotes, keys: Sequence[RowKey], tables: Sequence[Sequence[Column]]
 ) -> tuple[str, ...]:
-    """The notes on cells in the order in which the tables are read: each by row, then by column."""
+    """The notes on cells in reading order of the tables: by row, then by column."""
     texts = (
         text
         for columns in tables

@@ -1,4 +1,4 @@
-"""Summary over seeds -> the tables' cells: what is printed, and which is best."""
+"""From summaries over seeds to the cells of tables: the printed text, and which cell is best."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from abench.report.frame import Record
-from abench.report.tables import Cell, Column, ColumnKey, RowKey
+from abench.report.tables import Column, ColumnKey, RowKey, TableCell
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Stats = dict[tuple[RowKey, ColumnKey], Cell]
+Stats = dict[tuple[RowKey, ColumnKey], TableCell]
 Summary = Mapping[ColumnKey, Sequence[tuple[RowKey, float, float, int, int]]]
-"""By column, what stands in its rows: mean, sd, seeds with a value, seeds planned; NaN if absent."""
+"""Column -> (row, mean, sd, seeds with a value, planned seeds); NaN for absent numbers."""
 
 
 def by_column(summary: pd.DataFrame) -> Summary:
-    """A frame of `summarise` as tables read it."""
+    """The data frame of `summarise`, grouped by column."""
     found: dict[ColumnKey, list[tuple[RowKey, float, float, int, int]]] = {}
     columns, rows = (
         zip(*(summary[name].tolist() for name in fields), strict=True)
@@ -34,7 +34,7 @@ def by_column(summary: pd.DataFrame) -> Summary:
 
 
 def stats_of(summary: Summary, columns: Sequence[Column]) -> Stats:
-    """The cells of these columns of a summary, the best ones marked."""
+    """The cells of these columns, with the best ones marked."""
     found: Stats = {}
     for column in columns:
         cells = _cells(summary.get(column.key, ()), complement=column.complement)
@@ -46,7 +46,9 @@ def stats_of(summary: Summary, columns: Sequence[Column]) -> Stats:
     return found
 
 
-def _cells(rows: Sequence[tuple[RowKey, float, float, int, int]], *, complement: bool) -> dict[RowKey, Cell]:
+def _cells(
+    rows: Sequence[tuple[RowKey, float, float, int, int]], *, complement: bool
+) -> dict[RowKey, TableCell]:
     means = [1 - mean if complement else mean for _, mean, *_ in rows]
     decimals = decimals_for(mean for mean in means if not math.isnan(mean))
     return {
@@ -55,45 +57,45 @@ def _cells(rows: Sequence[tuple[RowKey, float, float, int, int]], *, complement:
 
 
 def planned_seeds(records: Iterable[Record], task: str) -> Counter[tuple[Any, ...]]:
-    """How many seeds a run has of each row of a task's own table: model, site, k, variant, width."""
+    """The number of planned seeds per row of a task's own table: (model, site, k, variant, width)."""
     return Counter(place_of(record) for record in records if record["labels"]["task"] == task)
 
 
 def place_of(record: Record) -> tuple[Any, ...]:
-    """The row of a task's own table that a cell belongs to: model, site, k, variant, width."""
+    """The row of a task's own table that a cell belongs to: (model, site, k, variant, width)."""
     return tuple(record["labels"][name] for name in ("model", "site", "k", "variant", "width"))
 
 
-def lacking_cell(n: int, of: int) -> Cell:
-    """What stands where fewer seeds have a value than were planned: no mean."""
-    return Cell(n=n, of=of, text=f"{n}/{of}" if n else "—")
+def lacking_cell(n: int, of: int) -> TableCell:
+    """The cell shown if fewer seeds have a value than planned: no mean, but n/N."""
+    return TableCell(n=n, of=of, text=f"{n}/{of}" if n else "—")
 
 
-def share_cell(shares: Sequence[Sequence[float]], of: int) -> Cell:
+def share_cell(shares: Sequence[Sequence[float]], of: int) -> TableCell:
     """A share in percent: mean ± sd over `of` seeds, or one seed's value with its 95 % interval.
 
-    A share is [value, low, high, n], as tasks keep it in their details. No mean where a seed is lacking.
+    A share is [value, low, high, n], as in tasks' details. There is no mean if a seed is missing.
     """
     if len(shares) < of:
         return lacking_cell(len(shares), of)
     values = [100 * share[0] for share in shares]
     mean, n = fmean(values), len(values)
     if n > 1:
-        return Cell(mean, stdev(values), n, n, f"{mean:.1f}", f"{stdev(values):.1f}")
+        return TableCell(mean, stdev(values), n, n, f"{mean:.1f}", f"{stdev(values):.1f}")
     _, low, high, _ = shares[0]
-    return Cell(mean, None, n, n, f"{mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+    return TableCell(mean, None, n, n, f"{mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
 
 
-def _cell(mean: float, sd: float, n: int, of: int, decimals: int) -> Cell:
+def _cell(mean: float, sd: float, n: int, of: int, decimals: int) -> TableCell:
     if n < of:
         return lacking_cell(n, of)
     if math.isnan(sd):
-        return Cell(mean, None, n, of, number(mean, decimals))
-    return Cell(mean, sd, n, of, number(mean, decimals), number(sd, decimals))
+        return TableCell(mean, None, n, of, number(mean, decimals))
+    return TableCell(mean, sd, n, of, number(mean, decimals), number(sd, decimals))
 
 
-def _best(cells: Mapping[RowKey, Cell], column: Column) -> set[RowKey]:
-    """The best cells of each model, site and k, by the mean as printed: what looks equal is equal."""
+def _best(cells: Mapping[RowKey, TableCell], column: Column) -> set[RowKey]:
+    """The best cells of each model, site and k, by the printed mean, so that equal-looking means tie."""
     sign = 1 if column.higher_is_better else -1
     blocks: dict[tuple[Any, ...], dict[RowKey, float]] = {}
     for row, cell in cells.items():
@@ -108,7 +110,7 @@ def _best(cells: Mapping[RowKey, Cell], column: Column) -> set[RowKey]:
 
 
 def decimals_for(means: Iterable[float]) -> int:
-    """Decimals that show three digits of a column's largest mean and, by one more, two of its smallest."""
+    """Decimals for three digits of a column's largest mean and, with one more if needed, two of the least."""
     sizes = [abs(mean) for mean in means if mean]
     if not sizes:
         return 3
@@ -117,7 +119,7 @@ def decimals_for(means: Iterable[float]) -> int:
 
 
 def number(value: float, decimals: int) -> str:
-    """The value with this many decimals, or in powers of ten where that would be a row of zeros."""
+    """The value with this many decimals, or in scientific notation if more than six would be needed."""
     if decimals > 6:
         return f"{value:.2e}"
     text = f"{value:.{decimals}f}"

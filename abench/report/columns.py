@@ -1,4 +1,4 @@
-"""Which metrics stand in which table, and under which names."""
+"""The metrics of each table, and their column names."""
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
@@ -18,11 +18,11 @@ PAPER_TITLES = {
     "ravel": "RAVEL",
     "sparse_probing": "Sparse probing",
 }
-"""The tasks of the paper's Table 3 in its order; others that declare to stand there follow by name."""
+"""The tasks of the paper's Table 3 in its order; other tasks that declare a metric for it follow by name."""
 
 
 def headline_columns(records: Iterable[Record]) -> tuple[Column, ...]:
-    """The headline metrics of all tasks: `core` first, then by task; within a task as declared."""
+    """The headline metrics of all tasks: `core` first, then by task; within a task in declared order."""
     found = _metrics(records, lambda metric: bool(metric["headline"]))
     several = _in_versions(found)
     ordered = sorted(found, key=lambda key: (key.task != "core", key.task, key.task_version))
@@ -30,8 +30,8 @@ def headline_columns(records: Iterable[Record]) -> tuple[Column, ...]:
 
 
 def paper_columns(records: Iterable[Record]) -> tuple[Column, ...]:
-    """The metric of each task that says how it stands in the paper's table (`abench.Metric.paper`)."""
-    # Cells kept before metrics could say so lack the entry.
+    """The metric of each task that declares a place in the paper's table (`abench.Metric.paper`)."""
+    # Cells of earlier versions of abench lack the entry.
     declared = _metrics(records, lambda metric: metric.get("paper") is not None)
     firsts = {key[:2]: key for key in reversed(declared)}
     found = {key: declared[key] for key in firsts.values()}
@@ -47,13 +47,13 @@ def paper_columns(records: Iterable[Record]) -> tuple[Column, ...]:
 
 
 def by_task(columns: Iterable[Column]) -> list[tuple[Column, ...]]:
-    """The columns of each task, or version of a task, by themselves."""
+    """The columns, grouped by task and task version."""
     return [tuple(group) for _, group in groupby(columns, key=lambda column: column.key[:2])]
 
 
 def _metrics(records: Iterable[Record], wanted: Callable[[Metric], bool]) -> dict[ColumnKey, Metric]:
     found: dict[ColumnKey, Metric] = {}
-    # Cells of one task mostly share one list of metrics, which is looked at once.
+    # Cells of one task mostly share one list of metrics, which is processed once.
     seen: set[tuple[str, str, int]] = set()
     for record in records:
         labels = record["labels"]
@@ -66,7 +66,7 @@ def _metrics(records: Iterable[Record], wanted: Callable[[Metric], bool]) -> dic
 
 
 def _in_versions(keys: Iterable[ColumnKey]) -> set[str]:
-    """The tasks of which there are several versions."""
+    """The tasks with more than one version."""
     versions = {(key.task, key.task_version) for key in keys}
     return {task for task, _ in versions if sum(other == task for other, _ in versions) > 1}
 

@@ -1,4 +1,4 @@
-"""CSV that spreadsheets open as it is: text never becomes a formula."""
+"""CSV that is safe to open in spreadsheets: text never becomes a formula."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abench.secrets import hidden
+from abench.sanitize.secrets import hidden
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Text that begins so is a formula to spreadsheets. With an apostrophe before it, which they do not show, it
-# is text; apostrophes that are there already are counted, so that reading takes away the one that was added.
+# Spreadsheets treat text that begins like this as a formula. An apostrophe before it, which they do not show,
+# makes it text. Text that already begins with apostrophes gets one more, so that reading removes exactly one.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _MARKED = re.compile(r"'+[=+\-@\t\r]")
 
 _PART = 20_000
-"""Rows that are written at once."""
+"""Rows written at once."""
 
 
 def as_text(value: object) -> object:
-    """A cell's value, with an apostrophe before a text that spreadsheets would compute; numbers stay."""
+    """The value, with an apostrophe before text that spreadsheets would evaluate; numbers are unchanged."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def from_text(value: object) -> object:
-    """The value that `as_text` was given."""
+    """The inverse of `as_text`."""
     return value[1:] if isinstance(value, str) and _MARKED.match(value) else value
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame of two columns or more as CSV; equal frames give equal bytes, floats are whole."""
+    """Write a frame of two or more columns as CSV; equal frames give equal bytes, floats are in full."""
     texts = _Fields(keep=str)
     with path.open("w", encoding="utf-8", newline="") as stream:
         header = StringIO(newline="")
         csv.writer(header, lineterminator="\n").writerow(frame.columns)
         stream.write(hidden(header.getvalue()))
-        # What DataFrame.to_csv writes, much faster; in parts, as Python objects take much memory.
+        # Same output as DataFrame.to_csv, but much faster; in parts, because Python objects need much memory.
         for start in range(0, len(frame), _PART):
             part = frame.iloc[start : start + _PART]
             lines = map(",".join, zip(*(_column(part[name], texts) for name in part), strict=True))
@@ -49,7 +49,7 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _column(column: pd.Series[Any], texts: _Fields) -> list[str]:
-    """What stands for each value; nothing for one that is absent."""
+    """The text of each value; empty for an absent one."""
     values = column.tolist()
     if column.dtype == "float64":
         return ["" if value != value else repr(value) for value in values]
@@ -58,9 +58,9 @@ def _column(column: pd.Series[Any], texts: _Fields) -> list[str]:
 
 
 class _Fields(dict[object, str]):
-    """By value, what the csv module writes for it; those of the type `keep` are looked at once each.
+    """A cache of value -> the csv module's text for it; only values of the type `keep` are cached.
 
-    Values of several types must not all be kept: 1, 1.0 and True would be one key.
+    Values of several types must not share a cache: 1, 1.0 and True would be one key.
     """
 
     def __init__(self, keep: type) -> None:
@@ -79,13 +79,13 @@ def _field(value: object) -> str:
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     out = StringIO()
-    # Alone in its line, an empty text would be quoted.
+    # With a second field, because an empty text alone on its line would be quoted.
     csv.writer(out, lineterminator="\n").writerow((as_text(value), ""))
     return out.getvalue().removesuffix(",\n")
 
 
 def with_text(frame: pd.DataFrame, change: Callable[[object], object]) -> pd.DataFrame:
-    """The frame with `change` applied to each text in it."""
+    """The frame with `change` applied to every text in it."""
     columns = {}
     for name in frame.select_dtypes("object").columns:
         texts: dict[object, object] = {

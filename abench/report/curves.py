@@ -1,4 +1,4 @@
-"""The numbers behind the reconstruction figure: every point and error bar in it is a row here."""
+"""The data of the reconstruction figure: one row per point with its error bars."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 POINT_COLUMNS = ("panel", *SAE_GROUP, "x", "x_sd", "y", "y_sd", "n")
 PANELS = ("training_mse", "nmse", "loss_recovered_zero")
-"""The paper's three panels. The first is against training steps, the others are metrics of the task `core`
-against measured L0."""
+"""The paper's three panels. The first is plotted against training steps, the others are metrics of the task
+`core` against measured L0."""
 
 
 Curve = Mapping[str, Sequence[float]]
-"""A training curve: columns by name, `step` and `mse` among them. A data frame will do."""
+"""A training curve: columns by name, including `step` and `mse`. A data frame also works."""
 
 
 def read_curve(file: Path) -> Curve:
-    """The training curve in a CSV file; a value that is missing is NaN.
+    """The training curve in a CSV file; missing values are NaN.
 
-    pandas takes ten times as long for a file as small as these.
+    Without pandas, which takes ten times as long for files this small.
     """
     with file.open(encoding="utf-8", newline="") as stream:
         header, *rows = csv.reader(stream)
@@ -42,9 +42,9 @@ def reconstruction_points(
 ) -> pd.DataFrame:
     """Mean and sample standard deviation over seeds of every point of the figure.
 
-    Columns: panel, model, site, variant, k, width, x, x_sd, y, y_sd, n. A point is left out where a seed has
-    no value for it: no mean is taken over fewer seeds than planned. `summary` is that of the records
-    (`summarise`), where it is there already.
+    Columns: panel, model, site, variant, k, width, x, x_sd, y, y_sd, n. A point is omitted if a seed has no
+    value for it: means are never taken over fewer seeds than planned. `summary` is `summarise` of the
+    records, if already computed.
     """
     import pandas as pd
 
@@ -66,7 +66,7 @@ def _curve_points(records: Sequence[Record], curves: Mapping[str, Curve]) -> lis
 
 
 def _seeds(records: Sequence[Record]) -> dict[tuple[Any, ...], list[str]]:
-    """The SAEs that differ in their seed only, by the labels that they share."""
+    """Shared labels -> keys of the SAEs that differ only in their seed."""
     found: dict[tuple[Any, ...], dict[int, str]] = {}
     for record in records:
         labels = record["labels"]
@@ -76,7 +76,7 @@ def _seeds(records: Sequence[Record]) -> dict[tuple[Any, ...], list[str]]:
 
 
 def _mean_curve(curves: Sequence[Curve]) -> list[dict[str, Any]]:
-    """The steps that every seed has; a step written twice counts as it was written last."""
+    """The mean curve over the steps that every seed has; for a repeated step, the last value counts."""
     import numpy as np
 
     by_step = [dict(zip(curve["step"], curve["mse"], strict=True)) for curve in curves]
@@ -89,7 +89,7 @@ def _mean_curve(curves: Sequence[Curve]) -> list[dict[str, Any]]:
 
 
 def _sds(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sample standard deviations over the first axis; of a single value there is none (NaN)."""
+    """Sample standard deviations over the first axis; NaN for a single value."""
     import numpy as np
 
     return values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1], np.nan)

@@ -1,4 +1,4 @@
-"""What tasks keep for tables and figures of their own: a payload that cannot be read costs these only."""
+"""Tasks' details for their own tables and figures; unreadable details affect only these."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -32,11 +32,11 @@ _READERS: Mapping[str, Sequence[Callable[[Sequence[Record]], object]]] = {
         partial(steered_replies, styles=NO_STYLES),
     ),
 }
-"""By payload, everything that reads it."""
+"""Name of details -> all functions that read them."""
 
 
 def readable(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
-    """The records without the payloads that cannot be read, and a sentence for each task that gave some."""
+    """The records without unreadable details, and one sentence per task and name of such details."""
     kept, sentences = [], {}
     for record in records:
         details = record.get("details") or {}
@@ -44,24 +44,24 @@ def readable(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
         for name, error in bad.items():
             task = record["labels"]["task"]
             sentences[task, name] = (
-                f"Details '{name}' of task {task} cannot be read and are left out: {error}."
+                f"Details '{name}' of task {task} cannot be read and are omitted: {error}."
             )
         kept.append({**record, "details": _without(details, bad)} if bad else record)
     return kept, list(sentences.values())
 
 
 def attempt(what: str, make: Callable[[], T], instead: T) -> tuple[T, str | None]:
-    """What `make` gives; if it fails on what a task kept, `instead` and a sentence.
+    """The result of `make` and None; if `make` fails on a task's details, `instead` and a sentence.
 
-    Storage that refuses is no fault of a task's, so an OSError is raised.
+    An OSError is raised, because a storage failure is not the task's fault.
     """
     try:
         return make(), None
     except OSError:
         raise
     except Exception as error:
-        # The payloads are somebody else's JSON: anything may be missing in them, or of another type.
-        return instead, f"{what} could not be made from what the tasks kept: {type(error).__name__}: {error}."
+        # Details are JSON from third parties: anything may be missing or of another type.
+        return instead, f"{what} could not be made from stored details: {type(error).__name__}: {error}."
 
 
 def drawn(
@@ -71,7 +71,7 @@ def drawn(
     drawings: Drawings,
     styles: Styles,
 ) -> tuple[list[Path], str | None]:
-    """The figures that `write` makes, or none of their files and a sentence."""
+    """The figures that `write` draws and None; if it fails, no files and a sentence."""
     folder, apart = drawings.folder, drawings.folder / "figure"
     apart.mkdir()
     none: list[Path] = []

@@ -1,9 +1,9 @@
-"""Figures as files: PNG, PDF and the points behind them; what would be drawn as before is copied.
+"""Figures as files: PNG, PDF and their data; unchanged figures are copied from the previous report.
 
-Drawing takes most of the time of a small report and a quarter of that of a large one. A figure depends on the
-values that it shows and on the code that draws it, so a hash of both (`Manifest.figures`) tells whether the
-report that is about to be replaced contains the same figure. Its bytes are copied only if they have the
-checksum that the report's manifest lists: a figure that was changed, damaged or removed is drawn again.
+Drawing takes most of the time of a small report and a quarter of the time of a large one. A figure depends on
+the values it shows and on the code that draws it, so a hash of both (`Manifest.figures`) shows whether the
+report to be replaced contains the same figure. Its files are copied only if they match the checksums in the
+report's manifest: a figure that was changed, damaged or removed is drawn again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LOOK: dict[str, Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    # The font that matplotlib brings along, and none of the machine's own in place of it.
+    # The font that ships with matplotlib, never one of the machine's fonts.
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.0,
     "grid.color": "#e6e6e6",
@@ -45,26 +45,25 @@ _LOOK: dict[str, Any] = {
 }
 _ENDINGS = (".png", ".pdf")
 _DRAWN_BY = ("matplotlib", "numpy", "pandas", "pillow", "fonttools", "kiwisolver", "contourpy")
-"""Packages that what is drawn may depend on."""
+"""Packages that a drawing may depend on."""
 
 
 @dataclass(frozen=True)
 class Drawings:
-    """The figures of a report that is being written into `folder`."""
+    """The figures of a report that is being written to `folder`."""
 
     folder: Path
     earlier: Path
-    """The folder of the report that is replaced."""
+    """The folder of the report to be replaced."""
     old: Manifest | None = None
-    """Its manifest; None where there is none."""
+    """Its manifest; None if there is no such report."""
     inputs: dict[str, str] = field(default_factory=dict)
-    """By name of a figure, a hash of everything that it is drawn from."""
+    """Name of a figure -> hash of everything it is drawn from."""
 
     def add(self, name: str, draw: Callable[..., Figure], points: pd.DataFrame, *others: object) -> Path:
-        """Write the figure that `draw(points, *others)` gives, and the points as CSV; returns the PNG's path.
+        """Write the figure `draw(points, *others)`, and the points as CSV; returns the PNG's path.
 
-        `draw` must be a function of its arguments alone: of the columns of `points`, and of what `repr` shows
-        of the others.
+        `draw` must depend only on its arguments: the columns of `points`, and the others as shown by `repr`.
         """
         write_frame(points, self.folder / f"{name}.csv")
         self.inputs[name] = _hash_of(draw, points, others)
@@ -73,13 +72,13 @@ class Drawings:
         return self.folder / f"{name}.png"
 
     def _copied(self, name: str) -> bool:
-        """Whether the report that is there has this figure, whole; then it is here now."""
+        """Copy the figure if the report to be replaced has the same one, intact; returns whether it does."""
         if self.old is None or self.old.figures.get(name) != self.inputs[name]:
             return False
         try:
             files = {f"{name}{end}": (self.earlier / f"{name}{end}").read_bytes() for end in _ENDINGS}
         except OSError:
-            return False  # gone, or it cannot be read; then it is drawn
+            return False  # missing or unreadable: draw it again
         if any(hashlib.sha256(raw).hexdigest() != self.old.files.get(file) for file, raw in files.items()):
             return False
         for file, raw in files.items():
@@ -94,13 +93,13 @@ def _hash_of(draw: Callable[..., Figure], points: pd.DataFrame, others: tuple[ob
 
 
 def _plain(value: object) -> object:
-    """A mapping as its items in order."""
+    """A mapping as its sorted items; other values unchanged."""
     return sorted(value.items()) if isinstance(value, Mapping) else value
 
 
 @cache
 def _drawn_with() -> str:
-    """The code of reports, and the versions of everything that draws: the same values may look different."""
+    """The code of reports and the versions of all packages that draw, which can change a figure's look."""
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(hashlib.sha256(file.read_bytes()).digest())
@@ -116,12 +115,12 @@ def _version(package: str) -> str:
 
 
 def _save(make: Callable[[], Figure], stem: Path) -> None:
-    """Write the figure that `make` draws as PNG and PDF, in the look that all figures share."""
+    """Write the figure that `make` draws as PNG and PDF, in the common style of all figures."""
     import matplotlib.style
 
-    # The user's own settings must not show in the figure, nor these stay behind.
+    # The user's matplotlib settings must not affect the figure, nor ours remain active afterwards.
     with matplotlib.style.context(["default", _LOOK]), warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; there is nothing to be done about it.
+        # Names in scripts that the font lacks are drawn as boxes; this cannot be helped.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = make()
         figure.savefig(f"{stem}.png", dpi=160, metadata={"Software": None})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 Look = dict[str, Any]
-"""What one series passes to matplotlib: colour, marker, line style, fill."""
+"""The matplotlib arguments of one series: colour, marker, line style, fill."""
 
 
 def write_figures(
@@ -30,9 +30,9 @@ def write_figures(
     styles: Styles = NO_STYLES,
     summary: pd.DataFrame | None = None,
 ) -> list[Path]:
-    """Write one figure for each model and site as PNG, PDF and the CSV of its points; returns the PNG paths.
+    """Write one figure per model and site as PNG, PDF and CSV of its points; returns the PNG paths.
 
-    A model and site without a single point gets no figure. Equal input gives equal bytes.
+    A model and site without points gets no figure. Equal input gives equal bytes.
     """
     points = reconstruction_points(records, curves, summary)
     groups = list(points.groupby(["model", "site"], sort=True))
@@ -44,7 +44,7 @@ def write_figures(
 
 
 def figure_names(places: Sequence[tuple[str, str]], stem: str = "reconstruction") -> list[str]:
-    """A file name for each model and site: plain for a single one, else with both in it; no two alike."""
+    """A unique file name per model and site: just the stem for a single one, else with both names."""
     if len(places) == 1:
         return [stem]
     names: list[str] = []
@@ -55,7 +55,7 @@ def figure_names(places: Sequence[tuple[str, str]], stem: str = "reconstruction"
 
 
 def draw(points: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -> Figure:
-    """The panels that have points, of one model and site, side by side."""
+    """The figure of one model and site: all panels that have points, side by side."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -86,7 +86,7 @@ def _draw_panel(axes: Axes, points: pd.DataFrame, looks: dict[tuple[str, int], L
 
 
 def _draw_curve(axes: Axes, line: pd.DataFrame, look: Look) -> None:
-    # Arrays: on frames of a few hundred rows each operation costs more than all the numbers.
+    # As arrays, because operations on small data frames have a large overhead.
     x, y, sd = (line[name].to_numpy() for name in ("x", "y", "y_sd"))
     axes.plot(x, y, markevery=max(1, len(x) // 6), **look)
     band = sd == sd  # false for NaN
@@ -99,7 +99,7 @@ def _draw_metric(axes: Axes, line: pd.DataFrame, look: Look) -> None:
 
 
 def _looks(points: pd.DataFrame, styles: Styles) -> dict[tuple[str, int], Look]:
-    """Colour and marker by variant; of a variant's widths the first is filled, the others are hollow."""
+    """Colour and marker by variant; markers of a variant's smallest width are filled, the others hollow."""
     looks: dict[tuple[str, int], Look] = {}
     widths = points[["variant", "width"]].drop_duplicates().sort_values(["variant", "width"])
     for variant, group in widths.groupby("variant"):
@@ -111,7 +111,7 @@ def _looks(points: pd.DataFrame, styles: Styles) -> dict[tuple[str, int], Look]:
 
 
 def _shade(colour: str, rank: int, of: int) -> Look:
-    """The largest k in full colour and solid, smaller ones lighter and in other line styles."""
+    """The look of a k by rank: the largest in full colour and solid, smaller ones lighter and dashed."""
     shaded = lighten(colour, 0.5 * rank / max(1, of - 1))
     return {"color": shaded, "linestyle": LINE_STYLES[rank % len(LINE_STYLES)]}
 

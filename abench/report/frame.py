@@ -1,4 +1,4 @@
-"""Records of cells -> tidy frame -> summary over seeds."""
+"""From records of cells to a tidy data frame, and from there to a summary over seeds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Record = Mapping[str, Any]
-"""One cell as the store hands it over: status, labels, declared metrics, scores, reason, provenance."""
+"""One cell from the results folder: status, labels, declared metrics, scores, reason, provenance."""
 
 LABELS = ("model", "site", "variant", "k", "width", "seed", "task", "task_version", "view")
 COLUMNS = (*LABELS, "metric", "value", "higher_is_better", "status", "key")
 GROUP = ("model", "site", "variant", "k", "width", "task", "task_version", "view", "metric")
 SAE_GROUP = ("model", "site", "variant", "k", "width")
-"""SAEs that share these labels differ in their seed only."""
+"""SAEs with equal labels differ only in their seed."""
 
 _TEXT = ("model", "site", "variant", "task", "task_version", "view", "metric", "status", "key")
 _NULLABLE = {
@@ -35,17 +35,17 @@ _DTYPES = {**dict.fromkeys(_TEXT, "object"), **_NULLABLE}
 
 
 def tidy(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per cell and declared metric, in an order that does not depend on that of the records.
+    """One row per cell and declared metric, in an order independent of the order of the records.
 
-    The value is absent (NaN) unless the cell is done. `higher_is_better` is absent where neither direction
-    is better. Raises UserError if two cells carry the same labels.
+    The value is absent (NaN) unless the cell is done. `higher_is_better` is absent if neither direction is
+    better. Raises UserError if two cells have the same labels.
     """
     import pandas as pd
 
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for record in records:
         _add_rows(columns, record)
-    # Without its type, pandas would look at every value of a column to find it.
+    # With an explicit dtype, pandas need not inspect every value to infer it.
     typed = {name: pd.Series(values, dtype=_DTYPES[name]) for name, values in columns.items()}
     frame = pd.DataFrame(typed, columns=list(COLUMNS))
     _check_unique(frame)
@@ -56,9 +56,9 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds of every metric of a tidy frame.
 
     Columns: model, site, variant, k, width, task, task_version, view, metric, higher_is_better, mean, sd, n,
-    N; N counts the planned seeds and n those with a value. The mean is absent where n < N, since means over
-    unequal sets of seeds cannot be compared. sd is the sample standard deviation (ddof = 1), absent where
-    n < 2.
+    N; N is the number of planned seeds and n the number of those with a value. The mean is absent if n < N,
+    because means over different sets of seeds are not comparable. sd is the sample standard deviation
+    (ddof = 1), absent if n < 2.
     """
     groups = frame.sort_values([*GROUP, "seed"], kind="stable").groupby(list(GROUP), dropna=False)
     summary = groups.agg(
@@ -75,13 +75,13 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 def write_tidy(frame: pd.DataFrame, path: Path) -> None:
     """Write a tidy frame as CSV; equal frames give equal bytes, and floats are written in full.
 
-    Text that spreadsheets would take for a formula gets an apostrophe, which `read_tidy` takes away.
+    Text that spreadsheets would treat as a formula gets an apostrophe, which `read_tidy` removes.
     """
     write_frame(frame, path)
 
 
 def read_tidy(path: Path) -> pd.DataFrame:
-    """The frame that `write_tidy` wrote, every float as it was.
+    """The frame that `write_tidy` wrote, with exactly the same floats.
 
     Raises UserError if the file's columns are not those of a tidy frame.
     """
@@ -90,12 +90,12 @@ def read_tidy(path: Path) -> pd.DataFrame:
     options: dict[str, Any] = {"keep_default_na": False, "na_values": {c: [""] for c in _NULLABLE}}
     frame = pd.read_csv(path, dtype=_DTYPES, float_precision="round_trip", **options)
     if tuple(frame.columns) != COLUMNS:
-        raise UserError(f"{path} is not a report's data.csv: its columns should be {', '.join(COLUMNS)}")
+        raise UserError(f"{path} is not a report's data.csv: its columns must be {', '.join(COLUMNS)}")
     return with_text(frame, from_text)
 
 
 def _add_rows(columns: Mapping[str, list[Any]], record: Record) -> None:
-    """Add a row for each metric of a cell, column by column: much faster than a mapping for each row."""
+    """Add one row per metric of a cell, column by column, which is much faster than one mapping per row."""
     labels, metrics, scores = record["labels"], record["metrics"], record["scores"]
     done, number = record["status"] == "done", len(metrics)
     for label in LABELS:
@@ -108,7 +108,7 @@ def _add_rows(columns: Mapping[str, list[Any]], record: Record) -> None:
 
 
 def _check_unique(frame: pd.DataFrame) -> None:
-    """Two cells under one name would be averaged as if they were seeds."""
+    """Raise UserError if two cells have the same labels: they would be averaged as if they were seeds."""
     repeated = frame[frame.duplicated([*LABELS, "metric"])]
     if len(repeated):
         first = repeated.iloc[0]

@@ -1,16 +1,16 @@
-"""One latent as an HTML page without outside resources."""
+"""One latent as a self-contained HTML page."""
 
 from typing import TYPE_CHECKING, Any
 
-from abench.printable import all_visible, visible
 from abench.report.shading import sides_of
+from abench.sanitize.printable import all_visible, visible
 
 if TYPE_CHECKING:
-    from abench.latent_card import LatentCard
+    from abench.latents.latent_card import LatentCard
 
 
 def latent_page(title: str, card: "LatentCard") -> str:
-    """The page; all that comes from texts and models is escaped."""
+    """The HTML page of a latent; everything that comes from texts and models is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("abench.report", "templates")

@@ -1,13 +1,13 @@
-"""The tables as LaTeX: `table` environments that need the package booktabs and nothing else."""
+"""The tables as LaTeX: `table` environments that need only the package booktabs."""
 
 import re
 from collections.abc import Iterator
 from itertools import accumulate
 
 from abench.report.notes import one_line
-from abench.report.tables import Cell, Row, Table, Tables
+from abench.report.tables import Table, TableCell, TableRow, Tables
 
-# Read in pairs: a character, what LaTeX prints it from.
+# Pairs of a character and its LaTeX source.
 _SYMBOLS = r"""
     \ \textbackslash{} ~ \textasciitilde{} ^ \textasciicircum{} < $<$ > $>$ | $|$ " '' ’ ' ‘ ` “ `` ” ''
     … \dots{} – \textendash{} — \textemdash{} − $-$ ± $\pm$ × $\times$ · $\cdot$ ≤ $\leq$ ≥ $\geq$ ² $^2$
@@ -18,13 +18,13 @@ _SPECIAL = dict(zip(_PAIRS, _PAIRS, strict=True)) | {char: f"\\{char}" for char 
 
 
 def latex(tables: Tables) -> str:
-    """The tables for a paper; each has the notes that it needs, so that it can be taken by itself."""
+    """The tables for a paper; each has its own notes, so that it can be used by itself."""
     lines = (line for table in tables.shown for line in ("", *_lines(table, tables)))
     return "\n".join(["% Needs \\usepackage{booktabs}.", *lines]) + "\n"
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX prints as it is; a character that pdfLaTeX lacks is given as its code point."""
+    """LaTeX source that prints the text literally; characters that pdfLaTeX lacks become code points."""
     # Two hyphens in a row would be printed as one dash.
     return "".join(_character(char) for char in one_line(text)).replace("--", "-{}-")
 
@@ -32,7 +32,7 @@ def escape(text: str) -> str:
 def _character(char: str) -> str:
     if char in _SPECIAL:
         return _SPECIAL[char]
-    # pdfLaTeX knows the accented letters of Latin-1 and stops at most other characters.
+    # pdfLaTeX supports the accented letters of Latin-1; most other characters are errors.
     return char if char.isascii() or re.match("[À-ÖØ-öø-ÿ]", char) else f"\\texttt{{U+{ord(char):04X}}}"
 
 
@@ -61,7 +61,7 @@ def _heading(text: str) -> str:
 
 
 def _header(table: Table, labels: int) -> Iterator[str]:
-    """Two lines, tasks over their metrics; one where the tasks are not named."""
+    """Two header lines, tasks above their metrics; one line if tasks are not named."""
     if tasks := table.tasks():
         spans = (rf"\multicolumn{{{n}}}{{c}}{{{escape(task)}}}" for task, n in tasks)
         yield " & ".join([*[""] * labels, *spans]) + r" \\"
@@ -71,12 +71,12 @@ def _header(table: Table, labels: int) -> Iterator[str]:
     yield " & ".join([*names, *(escape(column.metric_label) for column in table.columns)]) + r" \\"
 
 
-def _row(row: Row, table: Table) -> str:
+def _row(row: TableRow, table: Table) -> str:
     labels = map(escape, row.labels(show_width=table.show_width))
     return " & ".join([*labels, *map(_cell, row.cells)]) + r" \\"
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     marks = rf"\textsuperscript{{{','.join(map(str, cell.marks))}}}" if cell.marks else ""
     count = f" ({cell.seeds_text})" if cell.seeds_text else ""
     if cell.mean is None:

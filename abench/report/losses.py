@@ -1,23 +1,23 @@
-"""A report with values is not replaced by one without: what a new report would lose, as a sentence."""
+"""Protects a report with values from being replaced by one without them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from abench.errors import UserError
-from abench.keys import difference
 from abench.report.frame import Record
 from abench.report.manifest import CELL, Labels, Manifest, SpecOf, labels_of, short
+from abench.storage.keys import difference
 
 
 class ValuesLostError(UserError):
-    """The report in the folder has values that the one about to replace it lacks."""
+    """The report in the folder has values that its replacement lacks."""
 
 
 def check_losses(folder: Path, old: Manifest | None, records: Sequence[Record], spec_of: SpecOf) -> None:
-    """Raise ValuesLostError if replacing the report `old` by one of these records would lose values.
+    """Raise ValuesLostError if replacing the report `old` with one of these records would lose values.
 
-    That is so if no record has a value while the old report has some; and if a cell that had a value is
-    computed with other options in the new report (the same labels, another key) and is still missing there.
+    Values would be lost if the old report has some but no record has any, or if a cell that had a value has
+    other options in the new report (same labels, another key) and is still missing there.
     """
     if old is None or not old.values:
         return
@@ -29,8 +29,8 @@ def check_losses(folder: Path, old: Manifest | None, records: Sequence[Record], 
     number = len(old.values) if nothing else len(lost)
     cells = "1 cell" if number == 1 else f"{number:,} cells"
     raise ValuesLostError(
-        f"the report in {folder} has values of {cells} that this one would not have: "
-        f"{_cause(old, new, lost, spec_of)}. It stays as it is: choose another name with --name, or compute"
+        f"the report in {folder} has values of {cells} that the new one would lack: "
+        f"{_cause(old, new, lost, spec_of)}. It is not replaced: choose another name with --name, or compute"
         " the cells first with `abench run`"
     )
 
@@ -46,14 +46,14 @@ def _cause(old: Manifest, new: Mapping[Labels, Record], lost: Sequence[Labels], 
         if before is not None and now is not None and (found := difference(before, now)):
             return f"it was made with other options ({short(found)})"
     if lost:
-        return f"it was made with other options (the key of a cell is {old.values[lost[0]][:12]} there)"
+        return f"it was made with other options (one of its cells has the key {old.values[lost[0]][:12]})"
     if any(labels in new for labels in old.values):
         return "the cells of this run have no values"
     return f"it is about other cells ({_others(old, new)})"
 
 
 def _others(old: Manifest, new: Mapping[Labels, Record]) -> str:
-    """The labels that the two have not in common, for a sentence."""
+    """The labels in which the two reports differ, for a sentence."""
     found = []
     for place, name in enumerate(CELL):
         there, here = ({labels[place] for labels in each} for each in (old.values, new))

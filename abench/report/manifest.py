@@ -1,6 +1,6 @@
-"""What a report has written: its files with their hashes, and the cells whose values it shows.
+"""The manifest of a report: its files with their hashes, and the cells whose values it shows.
 
-By this list, not by patterns of names, a later report knows which files of a folder it may replace.
+The manifest, not a pattern of names, determines which files of a folder a later report may replace.
 """
 
 import json
@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from abench.errors import UserError
-from abench.files import file_hash, write_text
 from abench.report.frame import Record, read_tidy
+from abench.storage.files import file_hash, write_text
 
 MANIFEST = "report.json"
 CELL = ("model", "site", "variant", "k", "width", "seed", "task", "view")
-"""The labels by which the cells of two reports are compared; versions may differ."""
+"""The labels by which cells of two reports are matched; task versions may differ."""
 _FORMAT = 1
 
-# What reports wrote before they had a list of their files.
+# The files of reports of earlier versions, which have no manifest.
 _EARLIER = re.compile(
     r"data\.csv|index\.html|table\.(md|csv|tex)"
     r"|(reconstruction|task_scores|toy|bidirectionality|tradeoff)(-.*)?\.(png|pdf|csv)"
@@ -30,26 +30,26 @@ Labels = tuple[Any, ...]
 """In the order of `CELL`."""
 Spec = Mapping[str, Any]
 SpecOf = Callable[[str], Spec | None]
-"""The spec behind the key of a cell."""
+"""Key of a cell -> its spec, if known."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a report's folder holds by the report itself."""
+    """The files and cells of a report."""
 
     files: Mapping[str, str]
-    """sha256 by name."""
+    """File name -> sha256."""
     values: Mapping[Labels, str]
-    """Keys of the cells with values."""
+    """Labels -> key, for the cells with values."""
     specs: Mapping[str, Spec] = field(default_factory=dict)
-    """By key, the specs of some of them: one for each model, variant and task."""
+    """Key -> spec, for a sample of the cells: one per model, variant and task."""
     figures: Mapping[str, str] = field(default_factory=dict)
-    """By name without an ending, a hash of everything that a figure was drawn from."""
+    """File name without extension -> hash of everything that the figure was drawn from."""
     listed: bool = True
-    """Whether the report wrote the list; False where it is guessed from the names of earlier versions."""
+    """Whether the manifest was read; False if it was guessed from the file names of earlier versions."""
 
     def owns(self, file: Path) -> bool:
-        """Whether a file in the report's folder is as the report wrote it."""
+        """Whether a file in the report's folder is unchanged since the report wrote it."""
         if file.is_symlink() or not file.is_file():
             return False
         if file.name == MANIFEST:
@@ -71,7 +71,7 @@ def labels_of(record: Record) -> Labels:
 def manifest_of(
     folder: Path, records: Iterable[Record], spec_of: SpecOf, figures: Mapping[str, str]
 ) -> Manifest:
-    """The manifest of a report that has been written into `folder`; `figures` without a file do not count."""
+    """The manifest of a report that has been written to `folder`; `figures` without a file are ignored."""
     files = {file.name: file_hash(file) for file in sorted(folder.iterdir())}
     done = sorted((record for record in records if record["status"] == "done"), key=lambda r: str(r["key"]))
     samples: dict[tuple[Any, ...], str] = {}
@@ -85,7 +85,7 @@ def manifest_of(
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write the list into a report's folder; equal content gives equal bytes."""
+    """Write the manifest to a report's folder; equal content gives equal bytes."""
     content = {
         "abench_report": _FORMAT,
         "files": dict(manifest.files),
@@ -99,10 +99,10 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a report's folder; None where there is no report.
+    """The manifest of a report's folder; None if there is no report.
 
-    Where a report of an earlier version, or a damaged list, leaves none to read, it is made from the names of
-    the files and from data.csv.
+    For a report of an earlier version, or with a damaged manifest, it is reconstructed from the file names
+    and data.csv.
     """
     if not folder.is_dir():
         return None
@@ -114,7 +114,7 @@ def read_manifest(folder: Path) -> Manifest | None:
             figures = dict(content.get("figures", {}))
             return Manifest(dict(content["files"]), values, dict(content["specs"]), figures)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass  # not there, damaged, or the user's own file of that name
+        pass  # missing, damaged, or the user's own file with that name
     return _of_earlier(folder) if (folder / "index.html").is_file() else None
 
 
@@ -123,7 +123,7 @@ def _of_earlier(folder: Path) -> Manifest:
     try:
         return Manifest(names, _values(folder / "data.csv"), listed=False)
     except (OSError, ValueError, TypeError, UserError):
-        return Manifest(names, {}, listed=False)  # nothing can be said of a report without its data
+        return Manifest(names, {}, listed=False)  # without its data, the report's values are unknown
 
 
 def _values(data: Path) -> dict[Labels, str]:

@@ -1,21 +1,21 @@
-"""The tables' footnotes: why a cell has no value, and how to read those that have one."""
+"""The tables' footnotes: why a cell has no value, and how to read values."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from abench.report.frame import Record
 from abench.report.style import Styles, variant_order, variant_style
-from abench.report.tables import Cell, RowKey, Table
+from abench.report.tables import RowKey, Table, TableCell
 
 L0_TOLERANCE = 0.1
-"""A measured L0 further from k than this share of it is pointed out."""
+"""A note points out SAEs whose measured L0 differs from k by more than this share of k."""
 
 CellNotes = Mapping[tuple[RowKey, tuple[str, str]], Sequence[str]]
-"""Notes by row and (task, task version), in the order of the seeds, without repeats."""
+"""(row, (task, task version)) -> notes, in the order of seeds, without duplicates."""
 
 
 def cell_notes(records: Sequence[Record], row_key: Callable[[Record], RowKey]) -> CellNotes:
-    """The notes on single cells: failures, skips, cells not computed, limits that only some cells had."""
+    """The notes on single cells: failures, skips, missing cells, and limits that apply to some cells only."""
     some_limited = not all(record["limited"] for record in records if record["status"] == "done")
     found: dict[Any, dict[str, None]] = {}
     for record in sorted(records, key=lambda record: int(record["labels"]["seed"])):
@@ -27,7 +27,7 @@ def cell_notes(records: Sequence[Record], row_key: Callable[[Record], RowKey]) -
 
 
 def explain(record: Record) -> str | None:
-    """Why the cell has no value, as one line; None for a cell that has one."""
+    """Why the cell has no value, on one line; None for a cell with a value."""
     if record["status"] == "done":
         return None
     if record["status"] == "missing":
@@ -36,12 +36,12 @@ def explain(record: Record) -> str | None:
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space, line breaks included, as one blank."""
+    """The text on one line: every run of white space, including line breaks, becomes one space."""
     return " ".join(text.split())
 
 
 def general_notes(records: Sequence[Record], tables: Sequence[Table], styles: Styles) -> tuple[str, ...]:
-    """The notes on all tables; each is there only if a table has what it explains."""
+    """The notes on all tables; each is included only if a table contains what it explains."""
     cells = [cell for table in tables for cell in table.cells()]
     found = (
         limited_note(records),
@@ -54,17 +54,17 @@ def general_notes(records: Sequence[Record], tables: Sequence[Table], styles: St
 
 
 def limited_note(records: Sequence[Record]) -> str | None:
-    """That values come from a part of the data only; None if no cell was limited."""
+    """The note that values come from only part of the data; None if no cell was limited."""
     done = [record for record in records if record["status"] == "done"]
     limited = sum(bool(record["limited"]) for record in done)
     if not limited:
         return None
-    share = "every value" if limited == len(done) else f"{limited} of {len(done)} cells"
-    return f"Limited run: {share} computed on a part of the data only; do not compare with full runs."
+    share = "every value was" if limited == len(done) else f"{limited} of {len(done)} cells were"
+    return f"Limited run: {share} computed on only part of the data; do not compare with full runs."
 
 
 def _less_than_requested(records: Sequence[Record]) -> Iterator[str]:
-    """One line per task and kind of data of which there was less than was requested."""
+    """One note per task and kind of data of which less was available than requested."""
     found: dict[tuple[str, str, int], set[int]] = {}
     for record in records:
         for amount in record.get("used") or ():
@@ -79,41 +79,44 @@ def _less_than_requested(records: Sequence[Record]) -> Iterator[str]:
 
 def _cell_note(record: Record, some_limited: bool) -> str | None:
     if record["status"] == "done" and record["limited"] and some_limited:
-        return "Limited: computed on a part of the data only."
+        return "Limited: computed on only part of the data."
     return explain(record)
 
 
-def _reading(cells: Sequence[Cell]) -> Iterator[str]:
+def _reading(cells: Sequence[TableCell]) -> Iterator[str]:
     if any(cell.sd is not None for cell in cells):
         yield "Mean ± sample standard deviation over seeds (n − 1 in the denominator)."
     if any(cell.n == cell.of == 1 for cell in cells):
         yield "A value without ± comes from one seed (n = 1)."
     if any(0 < cell.n < cell.of for cell in cells):
-        yield "n/N: only n of N seeds have a value, and no mean is taken over fewer seeds than planned."
+        yield "n/N: only n of N seeds have a value; no mean is computed over fewer seeds than planned."
     if any(cell.of and not cell.n for cell in cells):
-        yield "—: no value; the numbered note says why."
+        yield "—: no value; the numbered note gives the reason."
     if any(cell.bold for cell in cells):
-        yield "Bold: the best mean, as printed, at one model, site and k; ↑ and ↓ give the better direction."
+        yield "Bold: the best printed mean for each model, site and k; ↑ and ↓ mark the better direction."
 
 
 def _views(tables: Sequence[Table]) -> Iterator[str]:
     rows = [row for table in tables for row in table.rows() if row.k is not None]
     if any(row.view == "split" for row in rows):
         yield (
-            "native takes a signed latent as it is; split counts each of its two poles as one latent."
-            " For SAEs without negative latents the two are the same."
+            "The view `native` treats a signed latent as one unit; `split` treats each of its two poles as a"
+            " latent. For SAEs without negative latents the two views are the same."
         )
     if any(not cell.of for row in rows for cell in row.cells):
-        yield "An empty cell was not part of the run."
+        yield "Empty cells were not part of the run."
 
 
 def _l0(records: Sequence[Record], styles: Styles) -> str | None:
-    """Many metrics rise with L0, so SAEs that missed their k must not pass as compared at equal k."""
+    """A note on variants whose L0 missed k: many metrics increase with L0, so they are not comparable."""
     missed = variant_order(record["labels"]["variant"] for record in records if _missed_k(record))
     if not missed:
         return None
     names = ", ".join(variant_style(name, styles).title for name in missed)
-    return f"Compare with care: measured L0 is over {L0_TOLERANCE:.0%} away from k for some SAEs of {names}."
+    return (
+        f"Compare with care: the measured L0 differs from k by more than {L0_TOLERANCE:.0%} for some SAEs of"
+        f" {names}."
+    )
 
 
 def _missed_k(record: Record) -> bool:

@@ -1,4 +1,4 @@
-"""The report as one HTML page without outside resources."""
+"""The report as one self-contained HTML page."""
 
 import base64
 from collections import Counter
@@ -12,7 +12,7 @@ from abench.report.notes import explain, limited_note
 from abench.report.replies import steered_replies
 from abench.report.shading import examples
 from abench.report.style import NO_STYLES, Styles, variant_style
-from abench.report.tables import Cell, Tables
+from abench.report.tables import TableCell, Tables
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -26,11 +26,11 @@ def render_page(
     figures: Mapping[str, Sequence[Path]],
     styles: Styles = NO_STYLES,
 ) -> str:
-    """The page: tables, notes, figures (PNG files, embedded), cells without values, provenance.
+    """The HTML page: tables, notes, figures (embedded PNG files), cells without values, provenance.
 
-    `figures` by what they show: `tasks`, `reconstruction`, `planes` (the directions of a toy world),
-    `tradeoffs` (safety against utility), `poles` (shares of bidirectional latents).
-    Everything that comes from records is escaped.
+    `figures` maps a kind to PNG files: `tasks`, `reconstruction`, `planes` (the directions of a toy world),
+    `tradeoffs` (safety against utility), `poles` (shares of bidirectional latents). Everything that comes
+    from records is escaped.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -51,8 +51,8 @@ def render_page(
     )
 
 
-def _value(cell: Cell) -> "Markup":
-    """What stands in a table's cell. Not a macro: large reports have tens of thousands of them."""
+def _value(cell: TableCell) -> "Markup":
+    """The content of a table cell. Not a template macro, because large reports have tens of thousands."""
     from markupsafe import Markup, escape
 
     parts = [f"<strong>{escape(cell.text)}</strong>" if cell.bold else str(escape(cell.text))]
@@ -65,13 +65,13 @@ def _value(cell: Cell) -> "Markup":
 
 
 def status_counts(records: Sequence[Record]) -> dict[str, int]:
-    """Cells by status, without those that no cell has."""
+    """Status -> number of cells, for statuses that occur."""
     counts = Counter(record["status"] for record in records)
     return {status: counts[status] for status in STATUSES if counts[status]}
 
 
 def problems(records: Sequence[Record], styles: Styles = NO_STYLES) -> list[dict[str, str]]:
-    """The cells without values, those of one SAE with the same reason in one entry."""
+    """The cells without values; cells of one SAE with the same reason share an entry."""
     found: dict[tuple[str, ...], dict[str, None]] = {}
     without = (record for record in records if record["status"] != "done")
     for record in sorted(without, key=lambda r: tuple(map(str, r["labels"].values()))):
@@ -87,10 +87,10 @@ def problems(records: Sequence[Record], styles: Styles = NO_STYLES) -> list[dict
 
 
 def provenance(records: Sequence[Record]) -> dict[str, str]:
-    """Where and with what the values were computed, each thing once."""
+    """Where and with which packages the values were computed, without duplicates."""
     origins = [record["provenance"] or {} for record in records]
     facts = {
-        "Computing time of the cells": duration(sum(float(origin.get("seconds") or 0) for origin in origins)),
+        "Computing time of all cells": duration(sum(float(origin.get("seconds") or 0) for origin in origins)),
         "Devices": _distinct(origins, "device"),
         "Hosts": _distinct(origins, "host"),
         "Packages": _packages(origins),
@@ -99,7 +99,7 @@ def provenance(records: Sequence[Record]) -> dict[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person reads them: `1 h 02 min`, `3 min 20 s`, `4.2 s`."""
+    """Seconds in a readable form: `1 h 02 min`, `3 min 20 s`, `4.2 s`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -116,7 +116,7 @@ def _distinct(origins: Sequence[Mapping[str, Any]], name: str) -> str:
 
 def _packages(origins: Sequence[Mapping[str, Any]]) -> str:
     versions: dict[str, set[str]] = {}
-    # Cells that were computed alike mostly hold one mapping, which is looked at once.
+    # Cells computed with the same packages mostly share one mapping, which is processed once.
     for packages in {id(each): each for origin in origins if (each := origin.get("packages"))}.values():
         for package, version in packages.items():
             versions.setdefault(package, set()).add(str(version))

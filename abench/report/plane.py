@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 COLUMNS = ("model", "site", "variant", "k", "width", "seed", "kind", "name", "sign", "x", "y", "share")
 LEAST_LABELLED = 0.3
-"""True directions that are nearly at right angles to the plane are too short to be labelled."""
+"""Minimum length in the plane of true directions with a label; shorter ones are nearly orthogonal to it."""
 
 
 def write_planes(records: Sequence[Record], drawings: Drawings, styles: Styles = NO_STYLES) -> list[Path]:
-    """Write one figure for each model and site whose cells keep a plane, as PNG, PDF and CSV of its arrows.
+    """Write one figure per model and site whose cells have a plane, as PNG, PDF and CSV of its arrows.
 
     Returns the PNG paths. Equal input gives equal bytes.
     """
@@ -36,7 +36,7 @@ def write_planes(records: Sequence[Record], drawings: Drawings, styles: Styles =
 
 
 def plane_arrows(records: Sequence[Record]) -> pd.DataFrame:
-    """One row an arrow: the true poles (kind `true`) and the sides on which latents fire (kind `learnt`)."""
+    """One row per arrow: true poles (kind `true`) and the sides on which latents fire (kind `learnt`)."""
     import pandas as pd
 
     rows = [row for record in records for row in _rows(record)]
@@ -49,7 +49,7 @@ def plane_arrows(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def draw_plane(arrows: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -> Figure:
-    """One panel an SAE: columns by variant, k and width, rows by seed."""
+    """The figure with one panel per SAE: columns by variant, k and width, rows by seed."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -57,7 +57,7 @@ def draw_plane(arrows: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -
     seeds = sorted(arrows["seed"].unique())
     size = (0.6 + 2.7 * len(saes), 0.9 + 2.3 * len(seeds))
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
-    figure.suptitle(f"{heading}: learnt directions (colour) and true ones (grey)", fontsize=11)
+    figure.suptitle(f"{heading}: learnt directions (coloured) and true directions (grey)", fontsize=11)
     panels = figure.subplots(len(seeds), len(saes), squeeze=False)
     for column, (variant, k, width) in enumerate(saes):
         style = variant_style(variant, styles)
@@ -94,7 +94,7 @@ def _draw_panel(axes: Axes, arrows: pd.DataFrame, colour: str, marker: str) -> N
             axes.annotate(row.name, (1.35 * row.x, 1.35 * row.y), ha="center", va="center", fontsize=7)
     learnt = arrows[arrows["kind"] == "learnt"]
     for row in learnt.itertuples():
-        # Sides on which a latent seldom fires are pale; the negative side has a hollow marker.
+        # Sides on which a latent rarely fires are pale; the negative side has a hollow marker.
         shade = lighten(colour, 0.5 * (1 - row.share / learnt["share"].max()))
         fill = shade if row.sign > 0 else "white"
         axes.plot([0, row.x], [0, row.y], color=shade, linewidth=1.6, zorder=2 + row.share)

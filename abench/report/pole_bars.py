@@ -1,4 +1,4 @@
-"""The figure of Table 2: one stacked bar an SAE, what a judge says of its latents."""
+"""The figure of Table 2: one stacked bar per SAE, with a judge's verdicts on its latents."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PARTS = {
     "unidirectional": ("unidirectional", "#88CCEE"),
     "none": ("none", "#DDDDDD"),
 }
-"""Parts of a bar from below, with label and colour."""
+"""Part of a bar -> (label, colour), from bottom to top."""
 COLUMNS = ("model", "site", "k", "variant", "width", "part", "mean", "sd", "seeds", "latents")
 
 
 def write_pole_bars(records: Sequence[Record], drawings: Drawings, styles: Styles = NO_STYLES) -> list[Path]:
-    """Write one figure for each model and site with judged latents, as PNG, PDF and the CSV of its parts.
+    """Write one figure per model and site with judged latents, as PNG, PDF and CSV of its parts.
 
     Returns the PNG paths. Equal input gives equal bytes.
     """
@@ -43,9 +43,9 @@ def write_pole_bars(records: Sequence[Record], drawings: Drawings, styles: Style
 
 
 def pole_parts(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a part of a bar, in percent; mean and sample standard deviation over seeds.
+    """One row per part of a bar, in percent: mean and sample standard deviation over seeds.
 
-    A bar that lacks a seed is left out.
+    Bars with a missing seed are omitted.
     """
     import pandas as pd
 
@@ -58,7 +58,7 @@ def pole_parts(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def draw_poles(parts: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -> Figure:
-    """Bars in the order of the table's rows; whiskers: sd over seeds of the bidirectional share."""
+    """The figure of one model and site, with bars in the order of the table's rows."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -85,7 +85,7 @@ def draw_poles(parts: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) ->
     axes.set_xticks(range(len(bars)), [_tick(bar, bars, styles) for bar in bars])
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
-    axes.set(ylim=(0, 100), ylabel="latents judged, %", title=heading)
+    axes.set(ylim=(0, 100), ylabel="judged latents, %", title=heading)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return figure
 

@@ -8,20 +8,20 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from abench.report.csvfile import as_text
 from abench.report.notes import one_line
-from abench.report.tables import Cell, Column, Row, Table, Tables
+from abench.report.tables import Column, Table, TableCell, TableRow, Tables
 
 Lines = Iterator[str]
 
 
 def markdown(tables: Tables) -> str:
-    """The tables as GitHub Markdown, aligned so that they can be read as they are."""
+    """The tables as GitHub Markdown, aligned so that the source is readable, too."""
     return "\n".join(_markdown(tables)) + "\n"
 
 
 def plain(tables: Tables, width: int = 110) -> str:
-    """The tables as text of at most `width` characters a line; columns that do not fit follow below.
+    """The tables as text of at most `width` characters per line; columns that do not fit continue below.
 
-    The best values carry a star.
+    The best values are marked with a star.
     """
     return "\n".join(_plain(tables, width)) + "\n"
 
@@ -43,7 +43,7 @@ def _number_headers(table: Table) -> list[str]:
     return [f"{name} {part}" for name in names for part in ("mean", "sd", "n", "N")]
 
 
-def _numbers(cell: Cell) -> tuple[object, ...]:
+def _numbers(cell: TableCell) -> tuple[object, ...]:
     counts = (cell.n, cell.of) if cell.of else ("", "")
     return tuple("" if part is None else part for part in (cell.mean, cell.sd, *counts))
 
@@ -67,15 +67,15 @@ def _bullets(texts: Iterable[str]) -> Lines:
     yield from ("", *lines) if lines else ()
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: TableCell) -> str:
     return _cell(cell, f"**{cell.text}**" if cell.bold else cell.text)
 
 
-def _plain_cell(cell: Cell) -> str:
+def _plain_cell(cell: TableCell) -> str:
     return _cell(cell, f"*{cell.text}" if cell.bold else cell.text)
 
 
-def _cell(cell: Cell, mean: str) -> str:
+def _cell(cell: TableCell, mean: str) -> str:
     marks = f"[{','.join(map(str, cell.marks))}]" if cell.marks else ""
     spread = f"± {cell.sd_text}" if cell.sd_text else ""
     count = f"({cell.seeds_text})" if cell.seeds_text else ""
@@ -86,7 +86,7 @@ def _label_headers(table: Table) -> list[str]:
     return ["k", "SAE", *(["latents"] if table.show_width else []), "seeds"]
 
 
-def _labels(row: Row, table: Table) -> list[str]:
+def _labels(row: TableRow, table: Table) -> list[str]:
     return row.labels(show_width=table.show_width)
 
 
@@ -103,13 +103,13 @@ def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
 
 
 def _join(row: Sequence[str], widths: Sequence[int], start: str, middle: str, end: str) -> str:
-    """One line; the second column, the SAE's name, to the left, all others to the right."""
+    """One line; the second column (the SAE's name) is left-aligned, all others are right-aligned."""
     pairs = enumerate(zip(row, widths, strict=True))
     return start + middle.join(t.ljust(w) if i == 1 else t.rjust(w) for i, (t, w) in pairs) + end
 
 
 def _escape(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Markdown source that shows the text literally, on one line."""
     return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", one_line(text))
 
 
@@ -125,13 +125,13 @@ def _plain(tables: Tables, width: int) -> Lines:
 
 
 def _wrapped(notes: Sequence[str], width: int) -> Lines:
-    """The notes below an empty line, each continued with an indent."""
+    """The notes after an empty line, with indented continuation lines."""
     yield from ("",) if notes else ()
     for note in notes:
         yield from textwrap.wrap(note.replace("Bold:", "*:"), width, subsequent_indent="    ")
 
 
-def _plain_section(table: Table, rows: Sequence[Row], width: int) -> Lines:
+def _plain_section(table: Table, rows: Sequence[TableRow], width: int) -> Lines:
     labels = [_labels(row, table) for row in rows]
     label_widths = _widths([_label_headers(table), *labels])
     columns = [
@@ -152,7 +152,7 @@ def _heads(column: Column) -> tuple[str, str]:
 
 
 def _chunks(columns: Sequence[Sequence[str]], room: int) -> Iterator[list[Sequence[str]]]:
-    """Columns in as many groups as are needed for each to fit the room, at least one column a group."""
+    """Groups of columns that each fit the available width, with at least one column per group."""
     chunk: list[Sequence[str]] = []
     used = 0
     for column in columns:

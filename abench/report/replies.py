@@ -1,4 +1,4 @@
-"""What steered models replied to harmful requests, for the folded part of the page."""
+"""Replies of steered models to harmful requests, for the collapsed part of the page."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,16 +8,16 @@ from abench.report.safety import choice
 from abench.report.style import Styles, variant_order, variant_style
 
 Example = Mapping[str, Any]
-"""A kept reply: `request`, `context`, `reply`, `verdict`, `refuses`, `degenerate`."""
+"""A stored reply: `request`, `context`, `reply`, `verdict`, `refuses`, `degenerate`."""
 
 
 def steered_replies(records: Sequence[Record], styles: Styles) -> list[dict[str, Any]]:
-    """For each method that steered, its title and the kept requests with the unsteered and steered reply."""
+    """Each method that steered, with its title and the stored requests with unsteered and steered replies."""
     found: dict[str, dict[str, Any]] = {}
     order = variant_order(record["labels"]["variant"] for record in records)
     for record in sorted(filter(_steered, records), key=lambda record: _place(record, order)):
         for method in _methods(record, styles):
-            # Every SAE's cell carries DiM; it is shown once a model and site.
+            # Every SAE's cell contains DiM; it is shown once per model and site.
             found.setdefault(method["title"], method)
     return list(found.values())
 
@@ -55,9 +55,9 @@ def _row(unsteered: Example, steered: Example) -> dict[str, Any]:
 
 
 def _verdict(example: Example) -> str:
-    """The judge's word, and whether the reply refuses or makes no sense, whatever the judge said."""
+    """The judge's verdict, and whether the reply refuses or makes no sense, independently of the judge."""
     if example["verdict"] == "invalid":
-        return "verdict unreadable"
+        return "unparsable verdict"
     parts = [example["verdict"]]
     parts += ["refuses"] if example["refuses"] else []
     parts += ["makes no sense"] if example["degenerate"] else []

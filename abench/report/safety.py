@@ -1,45 +1,43 @@
-"""The paper's Table 1 from cells that keep `steering` details: safety and utility, each against the original.
+"""The paper's Table 1 from cells with `steering` details: safety and utility, relative to the original model.
 
-Cells of SAEs carry the unsteered model and DiM with them, so that all rows of a model and site come from the
-same requests and questions.
+Cells of SAEs contain the results of the unsteered model and of DiM, so that all rows of a model and site are
+based on the same requests and questions.
 """
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from itertools import groupby
 from statistics import fmean
 from typing import Any
 
 from abench.report.cells import lacking_cell, place_of, planned_seeds, share_cell
 from abench.report.frame import Record
+from abench.report.paper_numbers import paper_numbers
 from abench.report.style import Styles, variant_order, variant_style
-from abench.report.tables import Cell, Column, Row, Section, Table
+from abench.report.tables import Column, Section, Table, TableCell, TableRow
 
 TASK = "safety_utility"
 HEADING = "Steering: safety and utility"
 SHARES = ("utility", "safety", "refusal", "degenerate", "over_refusal")
 _CHANGES = {"utility": "Δ utility", "safety": "Δ safety"}
 _COLUMNS: tuple[tuple[str, str, bool | None, str], ...] = (
-    ("utility", "utility, %", True, "four-way questions answered right (MMLU; the tiny world's own)"),
-    ("Δ utility", "Δ", None, "change against the unsteered model"),
-    ("safety", "safety, %", True, "100 − attack success on harmful requests"),
-    ("Δ safety", "Δ", None, "change against the unsteered model"),
+    ("utility", "utility, %", True, "four-way questions answered correctly (MMLU or the tiny world's)"),
+    ("Δ utility", "Δ", None, "change relative to the unsteered model"),
+    ("safety", "safety, %", True, "100 − attack success rate on harmful requests"),
+    ("Δ safety", "Δ", None, "change relative to the unsteered model"),
     ("refusal", "refusals, %", None, "harmful requests that are refused"),
-    ("degenerate", "degenerate, %", False, "harmful requests answered by nothing, by a loop, or by no sense"),
+    ("degenerate", "degenerate, %", False, "replies to harmful requests that are empty, loops or nonsense"),
     ("over_refusal", "over-refusal, %", False, "harmless requests that are refused"),
 )
 DEGENERATE = 0.5
-"""Share of degenerate replies from which on a note says what safety means there."""
+"""Share of degenerate replies above which a note explains what safety means there."""
 _PAPER = {"utility": "mmlu", "safety": "harmbench"}
 
 Values = Mapping[str, Any]
-"""A method's outcome: a share is [value, low, high, n]."""
+"""The outcome of a method; a share is [value, low, high, n]."""
 
 
 def safety_table(records: Sequence[Record], styles: Styles) -> Table | None:
-    """The table, with the choices that were made in its notes; None if no cell keeps what it needs."""
+    """The table, with the chosen settings in its notes; None if no cell has the details for it."""
     steered = [r for r in records if r["status"] == "done" and "steering" in (r.get("details") or {})]
     if not steered:
         return None
@@ -60,7 +58,7 @@ def safety_table(records: Sequence[Record], styles: Styles) -> Table | None:
 
 def _rows(
     model: str, site: str, cells: Sequence[Record], planned: Mapping[tuple[Any, ...], int], styles: Styles
-) -> Iterator[Row]:
+) -> Iterator[TableRow]:
     kept = cells[0]["details"]["steering"]
     original = kept["original"]
     yield _method("Original", [original], original)
@@ -80,7 +78,7 @@ def _rows(
     yield from _printed(model, site, styles)
 
 
-def _method(title: str, outcomes: Sequence[Values], original: Values) -> Row:
+def _method(title: str, outcomes: Sequence[Values], original: Values) -> TableRow:
     return _row(None, title.lower(), title, None, None, outcomes, original, 1)
 
 
@@ -93,43 +91,41 @@ def _row(
     outcomes: Sequence[Values],
     original: Values,
     of: int,
-) -> Row:
+) -> TableRow:
     cells = []
     for name, *_ in _COLUMNS:
         share = next((each for each in SHARES if _CHANGES.get(each, "") == name), None)
         if share is None:
             cells.append(share_cell([each[name] for each in outcomes], of))
         elif title == "Original":
-            cells.append(Cell())
+            cells.append(TableCell())
         elif len(outcomes) < of:
             cells.append(lacking_cell(len(outcomes), of))
         else:
             cells.append(_change_cell([each[share][0] - original[share][0] for each in outcomes]))
-    return Row(k, variant, title, width, "native", seeds, tuple(cells))
+    return TableRow(k, variant, title, width, "native", seeds, tuple(cells))
 
 
-def _change_cell(changes: Sequence[float]) -> Cell:
+def _change_cell(changes: Sequence[float]) -> TableCell:
     mean = 100 * fmean(changes)
-    return Cell(mean, None, len(changes), len(changes), f"{mean:+.1f}")
+    return TableCell(mean, None, len(changes), len(changes), f"{mean:+.1f}")
 
 
-def _printed(model: str, site: str, styles: Styles) -> Iterator[Row]:
-    """What the paper prints for the model and site."""
+def _printed(model: str, site: str, styles: Styles) -> Iterator[TableRow]:
+    """The rows of the paper's numbers for the model and site."""
     layer = site.removeprefix("blocks.").removesuffix(".hook_resid_post")
-    found = {key[2:]: value for key, value in _values().items() if key[:2] == (model, layer)}
+    found = {
+        key[2:]: value
+        for key, value in paper_numbers("table1", "table6").items()
+        if key[:2] == (model, layer)
+    }
     titles = {"original": "Original", "dim": "DiM"}
     for variant in dict.fromkeys(variant for variant, _ in found):
         title = titles.get(variant) or variant_style(variant, styles).title
         texts = (found.get((variant, _PAPER.get(name, "")), "") for name, *_ in _COLUMNS)
-        yield Row(None, variant, f"{title} (paper)", None, "native", None, tuple(Cell(text=t) for t in texts))
-
-
-@cache
-def _values() -> Mapping[tuple[str, str, str, str], str]:
-    """The paper's numbers by model, layer, variant and metric."""
-    text = files("abench.report").joinpath("paper_numbers.csv").read_text(encoding="utf-8")
-    rows = (row for row in csv.DictReader(text.splitlines()) if row["table"] in {"table1", "table6"})
-    return {(row["model"], row["layer"], row["variant"], row["metric"]): row["value"] for row in rows}
+        yield TableRow(
+            None, variant, f"{title} (paper)", None, "native", None, tuple(TableCell(text=t) for t in texts)
+        )
 
 
 def _reading(cells: Sequence[Record]) -> Iterator[str]:
@@ -137,22 +133,22 @@ def _reading(cells: Sequence[Record]) -> Iterator[str]:
     original = kept["original"]
     counts = f"{original['utility'][3]:,} questions, {original['safety'][3]:,} harmful requests"
     yield (
-        f"Safety is 100 − attack success, judged by {kept['judge']}; {counts} and "
-        f"{original['over_refusal'][3]:,} harmless ones. In brackets: 95 % intervals (Wilson), one run."
+        f"Safety is 100 − attack success rate, judged by {kept['judge']}; {counts} and "
+        f"{original['over_refusal'][3]:,} harmless ones. In brackets: 95 % intervals (Wilson) of one run."
     )
     yield (
-        "On validation data of its own every method tried two candidates at the same strengths, both ways; "
-        "taken is the highest safety at a loss of utility of at most "
+        "On separate validation data, each method tried two candidates at the same strengths in both "
+        "directions; shown is the setting with the highest safety at a utility loss of at most "
         f"{100 * kept['max_loss']:g} points. Strengths are in units of the residual stream's mean norm."
     )
     if any(row["degenerate"][0] > DEGENERATE for row in _chosen(cells)):
         yield (
-            "Where most replies are degenerate, a row is safe because the model no longer makes sense, not "
+            "Where most replies are degenerate, a row is safe because the model produces nonsense, not "
             "because it refuses."
         )
     invalid = max(cell["details"]["steering"]["sae"]["chosen"].get("invalid", 0) for cell in cells)
     if invalid:
-        yield f"Up to {invalid} verdicts of a row could not be read and count neither way."
+        yield f"Up to {invalid} verdicts per row could not be parsed and are not counted."
 
 
 def _chosen(cells: Sequence[Record]) -> Iterator[Values]:
@@ -161,7 +157,7 @@ def _chosen(cells: Sequence[Record]) -> Iterator[Values]:
 
 
 def _choices(cells: Sequence[Record], all_cells: Sequence[Record], styles: Styles) -> Iterator[str]:
-    """What each method of a model and site steered with; what all cells share is not named."""
+    """The chosen setting of each method for a model and site; labels that all cells share are omitted."""
     several = {name for name in ("model", "site", "width") if len({c["labels"][name] for c in all_cells}) > 1}
     where = ", ".join(cells[0]["labels"][name] for name in ("model", "site") if name in several)
     start = f"{where}: " if where else ""
@@ -177,17 +173,17 @@ def _choices(cells: Sequence[Record], all_cells: Sequence[Record], styles: Style
 
 
 def _broken(method: Mapping[str, Any]) -> str:
-    """Which strengths broke the model, as a further sentence."""
+    """The strengths that broke the model, as an additional sentence."""
     broken = [_signed(row["strength"]) for row in method["sweep"] if "utility" not in row]
-    return f" Left out, as logits were not finite: strength {', '.join(broken)}." if broken else ""
+    return f" Excluded because logits were not finite: strength {', '.join(broken)}." if broken else ""
 
 
 def choice(method: Mapping[str, Any]) -> str:
-    """What a method steered with, as half a sentence."""
+    """The chosen setting of a method, as a clause."""
     candidate, strength = method["candidate"], method["strength"]
     where = {"mean": "over all tokens", "last": "at the last token"}[candidate["pooling"]]
     if strength == 0:
-        return "not steered, as no setting gained safety within the bound"
+        return "not steered, because no setting increased safety within the allowed loss of utility"
     if "latent" not in candidate:
         return f"difference in means {where}, strength {_signed(strength)}"
     sign = 1 if candidate["pole"] == "+" else -1

@@ -1,4 +1,4 @@
-"""Contexts of latents for a page: tokens shaded by the latent's value, one colour a sign."""
+"""Contexts of latents for a page: tokens shaded by the latent's value, with one colour per sign."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from abench.report.frame import Record
 from abench.report.style import Styles, variant_style
 
 POSITIVE, NEGATIVE = "213, 94, 0", "0, 114, 178"
-"""Red, green, blue of the two signs; told apart under common forms of colour blindness."""
+"""Red, green, blue of the two signs; distinguishable with common forms of colour blindness."""
 _KINDS = {
     "opposites": "bidirectional, opposites",
     "bidirectional": "bidirectional",
@@ -19,11 +19,11 @@ _KINDS = {
 Excerpt = Mapping[str, Any]
 """`tokens`, `values` and `peak` of an excerpt, as plain JSON."""
 Shaded = list[dict[str, Any]]
-"""One entry a token: `text`, `style`, `peak`."""
+"""One entry per token: `text`, `style`, `peak`, `value`."""
 
 
 def examples(records: Sequence[Record], styles: Styles) -> list[dict[str, Any]]:
-    """What the page shows of each SAE: its name and its latents with their contexts."""
+    """The page's examples: each SAE's name, and its latents with their contexts."""
     shown = sorted(
         (record for record in records if poles_of(record)),
         key=lambda record: tuple(map(str, record["labels"].values())),
@@ -36,7 +36,7 @@ def examples(records: Sequence[Record], styles: Styles) -> list[dict[str, Any]]:
 
 
 def sides_of(latent: Mapping[str, Any], *, signed: bool) -> list[dict[str, Any]]:
-    """The two sides of a latent, shaded; a side by itself says what it is."""
+    """The two sides of a latent with their titles and shaded contexts."""
     contexts = [*latent["positive"], *latent["negative"]]
     greatest = max((abs(value) for each in contexts for value in each["values"]), default=0.0)
     negative = "negative" if signed else "lowest pre-activation"
@@ -47,7 +47,7 @@ def sides_of(latent: Mapping[str, Any], *, signed: bool) -> list[dict[str, Any]]
 
 
 def shaded(excerpt: Excerpt, greatest: float) -> Shaded:
-    """The tokens with the style of each; `greatest` is the value in full colour."""
+    """The tokens with their styles; `greatest` is the value shown in full colour."""
     pairs = zip(excerpt["tokens"], excerpt["values"], strict=True)
     return [
         {

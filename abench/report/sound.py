@@ -1,4 +1,4 @@
-"""Records as reports can show them: what a task got wrong costs its own cells, and is said there."""
+"""Records in a form that reports can show: a task's faults affect only its own cells, which report them."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from abench.declaration import metric_problems
-from abench.printable import all_visible, visible
 from abench.report.frame import Record
+from abench.sanitize.printable import all_visible, visible
 
 _TEXTS = ("labels", "reason", "details", "provenance")
 
@@ -16,7 +16,7 @@ Metrics = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class _Declared:
-    """The metrics of a task as a record holds them, and as tables can show them."""
+    """The metrics of a task as declared in a record, and in a form that tables can show."""
 
     given: Metrics
     shown: Metrics
@@ -24,10 +24,10 @@ class _Declared:
 
 
 def sound_records(records: Iterable[Record]) -> list[Record]:
-    """The records, with visible signs for characters that act and are not seen.
+    """The records, with visible signs in place of invisible control characters.
 
-    A cell whose metrics or scores cannot be shown becomes a failed one with the reason; metrics that are the
-    same in several records become one object.
+    A cell whose metrics or scores cannot be shown becomes a failed cell with the reason. Equal metrics of
+    several records become one object.
     """
     declared: dict[Any, _Declared] = {}
     return [_sound(record, declared) for record in records]
@@ -63,11 +63,11 @@ def _checked(task: str, given: Metrics) -> _Declared:
     if not problems and given:
         return _Declared(given, all_visible(given), None)
     reason = "; ".join(problems) or "there are none"
-    return _Declared(given, _stand_in(task, given), f"task {task} declares its metrics wrongly: {reason}")
+    return _Declared(given, _stand_in(task, given), f"task {task} declares invalid metrics: {reason}")
 
 
 def _stand_in(task: str, given: Metrics) -> Metrics:
-    """What tables show of a task whose metrics they cannot: those without a fault, or one for the reason."""
+    """Substitutes for a task's invalid metrics: its valid ones, plus a headline metric if none is left."""
     kept: list[Mapping[str, Any]] = []
     for metric in given:
         if not metric_problems([*kept, metric]):
@@ -83,7 +83,7 @@ def _score_problem(scores: object, metrics: Metrics) -> str | None:
     if not isinstance(scores, Mapping):
         return "its scores are not a mapping of metrics to numbers"
     wrong = [metric["name"] for metric in metrics if not _is_finite(scores.get(metric["name"]))]
-    return f"no finite number was kept for {', '.join(wrong)}" if wrong else None
+    return f"no finite number was recorded for {', '.join(wrong)}" if wrong else None
 
 
 def _is_finite(value: object) -> bool:

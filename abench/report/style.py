@@ -1,4 +1,4 @@
-"""How each variant looks: one title, colour and marker in every figure and table."""
+"""The look of each variant: one title, colour and marker in all figures and tables."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class VariantStyle:
-    """A variant's name in print and its look in figures."""
+    """A variant's name in tables and its look in figures."""
 
     title: str
     colour: str
@@ -18,12 +18,12 @@ class VariantStyle:
 
 
 Styles = Mapping[str, VariantStyle]
-"""Styles by variant name, for variants whose default look should change."""
+"""Variant name -> style, for variants whose default look is overridden."""
 
 NO_STYLES: Styles = MappingProxyType({})
 
-# The colours of Okabe and Ito, and beside them those that stay furthest from all others under common forms of
-# colour blindness. The order is that of rows and legends: each operator beside its signed counterpart.
+# The colours of Okabe and Ito, extended by those that are furthest from all others under common forms of
+# colour blindness. The order is that of rows and legends: each operator next to its signed counterpart.
 VARIANTS: Styles = MappingProxyType(
     {
         "abstopk": VariantStyle("AbsTopK", "#D55E00", "o"),
@@ -42,7 +42,7 @@ VARIANTS: Styles = MappingProxyType(
 )
 
 HATCHES = {"native": "", "split": "////"}
-"""How bars of a view are filled."""
+"""View -> hatch pattern of its bars."""
 
 _OTHER_MARKERS = ("<", ">", "p", "h", "*", "8", "d", "H")
 
@@ -58,7 +58,7 @@ def variant_style(name: str, styles: Styles = NO_STYLES) -> VariantStyle:
 
 
 def variant_order(names: Iterable[str]) -> list[str]:
-    """The names without repeats: built-in variants in their fixed order, then the others by name."""
+    """The names without duplicates: built-in variants in their fixed order, then the others by name."""
     known = list(VARIANTS)
 
     def rank(name: str) -> tuple[int, str]:
@@ -69,7 +69,7 @@ def variant_order(names: Iterable[str]) -> list[str]:
 
 
 def lighten(colour: str, share: float) -> str:
-    """The colour mixed with white: 0 leaves it, 1 gives white."""
+    """The colour mixed with a share of white: 0 leaves it unchanged, 1 gives white."""
     parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "#" + "".join(f"{round(part + (255 - part) * share):02x}" for part in parts)
 
@@ -79,7 +79,7 @@ def _plain(name: str) -> str:
 
 
 def _derived(name: str) -> VariantStyle:
-    """Hue and marker from a hash of the name: they do not depend on which variants stand beside it."""
+    """A style with hue and marker from a hash of the name, independent of the other variants in a report."""
     import colorsys
 
     digest = hashlib.sha256(name.encode()).digest()

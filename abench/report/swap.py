@@ -1,14 +1,14 @@
-"""Replace a report's folder as a whole, whatever happens: errors, kills, other processes, files of the user.
+"""Replacing a report's folder as a whole, despite errors, kills, other processes and files of the user.
 
-A report is built in a hidden folder beside its own, `.NAME.new-XXXXXXXX`, which holds
+A report is built in a hidden folder next to its own, `.NAME.new-XXXXXXXX`, which contains
 
-    alive     a lock that its writer holds as long as it lives
+    alive     a lock that the writer holds until it ends
     report/   the report that is being written
-    old/      during the swap: the report that was there before
-    done/     after it: what of that report is thrown away
+    old/      during the swap: the previous report
+    done/     after the swap: the files of the previous report to discard
 
-The swap itself happens under a lock on the report's name. Every process that writes the report mends first
-what dead ones left, under the same lock.
+The swap happens under a lock on the report's name. Every process that writes the report first repairs what
+ended processes left, under the same lock.
 """
 
 import os
@@ -22,13 +22,13 @@ from pathlib import Path
 from time import time
 
 from abench.errors import UserError
-from abench.locks import guarded
 from abench.report.manifest import Manifest, read_manifest
+from abench.storage.locks import guarded
 
 _ALIVE, _REPORT, _OLD, _DONE = "alive", "report", "old", "done"
 _NO_FILES = Manifest({}, {}, listed=False)
 _AGED_SECONDS = 3600.0
-"""From this age on, a draft of an abench that left no lock in it counts as left behind."""
+"""Age from which on a draft without a lock (of an earlier version of abench) counts as abandoned."""
 
 Check = Callable[[Manifest | None], None]
 """Raises an error if the report with this manifest must not be replaced."""
@@ -39,21 +39,21 @@ class Draft:
     """A report that is being written."""
 
     folder: Path
-    """Where its files go: empty at first."""
+    """The folder for its files, initially empty."""
     old: Manifest | None = None
-    """The manifest of the report that is there."""
+    """The manifest of the existing report."""
     kept: list[str] = field(default_factory=list)
-    """After the swap: a sentence for each file of the old report that somebody had changed."""
+    """After the swap: one sentence per changed file of the old report that is kept under a new name."""
 
 
 @contextmanager
 def replaced(folder: Path, check: Check = lambda _: None) -> Iterator[Draft]:
-    """Yields an empty folder beside `folder`; takes its place when the block ends without an error.
+    """Yield an empty folder next to `folder`, which replaces it when the block ends without an error.
 
-    What the old report did not write, or what was changed since, belongs to the user and is carried over; a
-    file whose name the new report needs is kept as `NAME.kept.SUFFIX`. `check` is called with the old
-    report's manifest before the block and again before the swap. Raises UserError if `folder` is something
-    other than a report, and OSError if it cannot be written; nothing half-written is left then.
+    Files that the old report did not write, or that were changed since, belong to the user and are carried
+    over; if the new report needs a file's name, the file is kept as `NAME.kept.SUFFIX`. `check` is called
+    with the old report's manifest before the block and again before the swap. Raises UserError if `folder` is
+    something other than a report, and OSError if it cannot be written; no partial report is left then.
     """
     place = folder.resolve()  # a link to a folder elsewhere stays a link
     with _alone(place):
@@ -76,25 +76,25 @@ def replaced(folder: Path, check: Check = lambda _: None) -> Iterator[Draft]:
             draft.kept += _swap(work, place)
             _discard(work, life)
     finally:
-        _discard(work, life)  # nothing is left to be done unless there was an error
+        _discard(work, life)  # does nothing unless there was an error
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """The lock on a report's name. Its file goes with the one who holds it: those who wait notice."""
+    """Hold the lock on a report's name. The holder removes the lock's file; waiting processes notice."""
     file = folder.with_name(f".{folder.name}.lock")
     with guarded(file):
         try:
             yield
         finally:
-            with suppress(OSError):  # Windows keeps a file that is open
+            with suppress(OSError):  # Windows does not delete open files
                 file.unlink()
 
 
 def _report_in(place: Path, name: Path) -> Manifest | None:
-    """Mend what dead processes left, then the manifest of the report in `place`; None if none is there.
+    """Repair what ended processes left, and return the manifest of the report in `place`, if there is one.
 
-    Raises UserError, which calls the folder `name`, if something other than a report is there.
+    Raises UserError, with the folder's `name`, if something other than a report is there.
     """
     if place.exists() and not place.is_dir():
         raise UserError(f"{name} is a file, not a folder: choose another name for the report")
@@ -106,7 +106,7 @@ def _report_in(place: Path, name: Path) -> Manifest | None:
 
 
 def _swap(work: Path, folder: Path) -> list[str]:
-    """Put the report in the place of the old one, which loses what it wrote itself."""
+    """Replace the old report by the new one; returns sentences about files kept under a new name."""
     if not folder.exists():
         (work / _REPORT).rename(folder)
         return []
@@ -120,7 +120,7 @@ def _swap(work: Path, folder: Path) -> list[str]:
 
 
 def _finish(old: Path, done: Path, folder: Path) -> list[str]:
-    """Carry over what is the user's; what is left may be thrown away, which the new name says."""
+    """Carry over the user's files, then rename the old report to `done`, which marks it as discardable."""
     manifest = read_manifest(old) or _NO_FILES
     kept = []
     for entry in sorted(old.iterdir()):
@@ -128,13 +128,13 @@ def _finish(old: Path, done: Path, folder: Path) -> list[str]:
             place = _free(folder / entry.name)
             entry.rename(place)
             if place.name != entry.name:
-                kept.append(f"{folder / entry.name} was not as a report had written it: kept as {place.name}")
+                kept.append(f"{folder / entry.name} was not written by a report: kept as {place.name}")
     old.rename(done)
     return kept
 
 
 def _free(place: Path) -> Path:
-    """The place if nothing is there, otherwise one beside it with a name of its own."""
+    """The path if nothing is there, else a free path next to it."""
     wanted, number = place, 1
     while os.path.lexists(place):
         mark = ".kept" if number == 1 else f".kept-{number}"
@@ -144,18 +144,18 @@ def _free(place: Path) -> Path:
 
 
 def _mend(folder: Path) -> None:
-    """Finish or undo what dead processes left of their swaps; the lock on the report's name is held."""
+    """Finish or undo swaps of ended processes; the caller holds the lock on the report's name."""
     role = re.compile(re.escape(f".{folder.name}.") + "(new|old)-[0-9a-f]{8}")
     for left in sorted(folder.parent.iterdir()):
         found = role.fullmatch(left.name)
         if found and left.is_dir():
-            # Its writer may be throwing it away; a folder that goes while `mkdir` looks is a file to it.
+            # Its writer may be deleting it; `mkdir` raises FileExistsError if the folder vanishes meanwhile.
             with suppress(FileNotFoundError, FileExistsError):
                 _mend_one(left, folder, of_earlier=found[1] == "old")
 
 
 def _mend_one(left: Path, folder: Path, *, of_earlier: bool) -> None:
-    """`of_earlier`: the folder is an old report by itself, as earlier versions left it."""
+    """Repair one leftover folder; `of_earlier`: it is an old report itself, as left by earlier versions."""
     if of_earlier:
         work = left.with_name(f".{folder.name}.new-{uuid.uuid4().hex[:8]}")
         work.mkdir()
@@ -173,10 +173,10 @@ def _mend_one(left: Path, folder: Path, *, of_earlier: bool) -> None:
 
 
 def _is_dead(work: Path, life: ExitStack) -> bool:
-    """Whether the writer of a draft is gone; its lock is taken then.
+    """Whether the writer of a draft has ended; if so, its lock is taken.
 
-    Drafts get their lock under the lock on the report's name, so one without belongs to a process that was
-    killed at once, or to a version of abench that had none.
+    Drafts get their lock under the lock on the report's name. A draft without one belongs to a process that
+    was killed immediately, or to an earlier version of abench.
     """
     if not any(work.glob(f"{_ALIVE}*")):
         own = {entry.name for entry in work.iterdir()} <= {_REPORT, _OLD, _DONE}
@@ -189,7 +189,7 @@ def _is_dead(work: Path, life: ExitStack) -> bool:
 
 
 def _discard(work: Path, life: ExitStack) -> None:
-    """Throw a draft away. The old report is not in it any more, unless even putting it back failed."""
+    """Delete a draft, unless it still contains the old report because restoring that failed."""
     life.close()
     if not (work / _OLD).exists():
         shutil.rmtree(work, ignore_errors=True)

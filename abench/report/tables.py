@@ -1,4 +1,4 @@
-"""The results tables: one model of sections, rows, cells and notes that every renderer reads."""
+"""The results tables: a model of sections, rows, cells and notes that all renderers share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class RowKey(NamedTuple):
-    """What tells a table's rows apart."""
+    """The labels that identify a row of a table."""
 
     model: str
     site: str
@@ -20,7 +20,7 @@ class RowKey(NamedTuple):
 
 
 class ColumnKey(NamedTuple):
-    """What tells a table's columns apart."""
+    """The labels that identify a column of a table."""
 
     task: str
     task_version: str
@@ -35,71 +35,71 @@ class Column:
     task_version: str
     metric: str
     task_label: str
-    """The task's name, with its version where the records hold several; empty where the heading says it."""
+    """The task's name, with its version if the records have several; empty if the heading contains it."""
     title: str
     description: str
     higher_is_better: bool | None
-    """Of what is shown: the other way round than declared where that is 1 − score."""
+    """Direction of the value shown; the opposite of the declared one if 1 − score is shown."""
     complement: bool = False
     """Whether 1 − score is shown instead of the score."""
 
     @property
     def key(self) -> ColumnKey:
-        """What tells this column from the others."""
+        """The key of this column."""
         return ColumnKey(self.task, self.task_version, self.metric)
 
     @property
     def arrow(self) -> str:
-        """The better direction; empty where neither is."""
+        """An arrow in the better direction; empty if neither is better."""
         return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
 
     @property
     def metric_label(self) -> str:
-        """Metric and arrow in one line."""
+        """Metric and arrow on one line."""
         return f"{self.title} {self.arrow}".strip()
 
     @property
     def label(self) -> str:
-        """Task, metric and arrow in one line."""
+        """Task, metric and arrow on one line."""
         return f"{self.task_label} {self.metric_label}".strip()
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A mean over seeds, or what stands in its place."""
+class TableCell:
+    """A mean over seeds, or the text in its place."""
 
     mean: float | None = None
     sd: float | None = None
     n: int = 0
-    """Seeds with a value."""
+    """Number of seeds with a value."""
     of: int = 0
-    """Seeds planned; 0 where the row has no such cell."""
+    """Number of planned seeds; 0 if the row has no such cell."""
     text: str = ""
-    """The mean at its column's precision; n/of where seeds are lacking; — where all are."""
+    """The mean at its column's precision; n/of if seeds are missing; — if all are."""
     sd_text: str = ""
     seeds_text: str = ""
-    """`n = 2`, where that differs from the row's number of seeds."""
+    """E.g. `n = 2`, if that differs from the row's number of seeds."""
     bold: bool = False
     marks: tuple[int, ...] = ()
     """Numbers of the notes that explain this cell."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One variant at one k, width and view, over its seeds; or what the paper prints for a variant."""
+class TableRow:
+    """One variant at one k, width and view, over its seeds; or the paper's numbers for a variant."""
 
     k: int | None
-    """None, like width and seeds, where the row is the paper's."""
+    """None, like width and seeds, for a row of the paper's numbers."""
     variant: str
     title: str
-    """The variant's name in print, with the view where the variant has two."""
+    """The variant's title, with the view if the variant has two."""
     width: int | None
     view: str
     seeds: int | None
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
 
     def labels(self, *, show_width: bool) -> list[str]:
-        """What stands before the cells: k, title, width where it is shown, seeds."""
+        """The labels before the cells: k, title, width (if shown), seeds."""
         numbers = (self.k, *([self.width] if show_width else []), self.seeds)
         k, *others = ("" if value is None else str(value) for value in numbers)
         return [k, self.title, *others]
@@ -111,15 +111,15 @@ class Section:
 
     model: str
     site: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
     @property
     def heading(self) -> str:
-        """Model and site in one line."""
+        """Model and site on one line."""
         return f"{self.model}, {self.site}"
 
-    def blocks(self) -> list[tuple[Row, ...]]:
-        """The rows by k: those that may be compared."""
+    def blocks(self) -> list[tuple[TableRow, ...]]:
+        """The rows grouped by k; only rows of one group are comparable."""
         return [tuple(rows) for _, rows in groupby(self.rows, key=lambda row: row.k)]
 
 
@@ -128,31 +128,31 @@ class Table:
     """Columns, and the rows that have a cell in one of them."""
 
     heading: str
-    """What sets it apart from the other tables; empty where there is no other."""
+    """Distinguishes it from other tables; empty if there are none."""
     columns: tuple[Column, ...]
     sections: tuple[Section, ...]
     notes: tuple[str, ...] = ()
-    """How to read this table, beside what holds for all."""
+    """Notes on this table, in addition to those on all tables."""
 
     @cached_property
     def show_width(self) -> bool:
-        """Whether the widths differ, and so tell rows apart."""
+        """Whether rows differ in width, so that it must be shown."""
         return len({row.width for row in self.rows() if row.width is not None}) > 1
 
     def section_heading(self, section: Section) -> str:
-        """Which table, where there are several, and which of its sections."""
+        """The section's heading, after the table's heading if there are several tables."""
         return f"{self.heading}: {section.heading}" if self.heading else section.heading
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TableRow]:
         """The rows of all sections."""
         return [row for section in self.sections for row in section.rows]
 
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[TableCell]:
         """The cells of all rows."""
         return [cell for row in self.rows() for cell in row.cells]
 
     def tasks(self) -> list[tuple[str, int]]:
-        """Each task's label with its number of columns, from left to right; nothing where none has one."""
+        """(task label, number of columns) pairs from left to right; empty if no column has a task label."""
         labels = groupby(column.task_label for column in self.columns)
         counted = [(label, len(list(columns))) for label, columns in labels]
         return counted if any(label for label, _ in counted) else []
@@ -164,21 +164,22 @@ class Tables:
 
     title: str
     paper: Table | None
-    """The paper's table of tasks, if a task that stands there was asked for."""
+    """The paper's table of tasks, if the run has one of its tasks."""
     tasks: tuple[Table, ...]
-    """The headline metrics, a table a task."""
+    """The headline metrics, one table per task."""
     wide: Table
     """The headline metrics of all tasks side by side."""
     numbered: tuple[str, ...]
-    """Notes on single cells; a cell's marks count from 1."""
+    """Notes on single cells; cells' marks refer to them, counted from 1."""
     general: tuple[str, ...]
+    """Notes on all tables."""
     steering: Table | None = None
-    """The paper's table of safety and utility, if SAEs were steered with."""
+    """The paper's table of safety and utility, if the run has steered with SAEs."""
     poles: Table | None = None
     """The paper's table of bidirectional latents, if latents were judged."""
 
     @property
     def shown(self) -> tuple[Table, ...]:
-        """The tables in the order in which they are read."""
+        """The tables in reading order."""
         first = (table for table in (self.paper, self.steering, self.poles) if table is not None)
         return (*first, *self.tasks)

@@ -1,4 +1,4 @@
-"""The paper's figure of tasks: a group of bars for each, one bar for each variant and view."""
+"""The paper's figure of tasks: one group of bars per task, one bar per variant, width and view."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOWEST = -0.5
-"""SCR has no lower bound: a bar that goes further down is cut and labelled with its value."""
+"""Lower limit of the y axis. SCR is unbounded below: a longer bar is cut off and labelled with its value."""
 GROUP_WIDTH = 0.84
 PER_LINE = 6
-"""Entries of the legend side by side."""
+"""Legend entries per line."""
 SMALL: dict[str, Any] = {"ha": "center", "fontsize": 6, "rotation": 90, "color": "#222222"}
 ON_WHITE = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none"}
 PAPER_MARK: dict[str, Any] = {
@@ -40,20 +40,20 @@ Bar = tuple[str, int, str]
 
 @dataclass(frozen=True)
 class Look:
-    """How the bars of one variant, width and view look, and where in each group they stand."""
+    """The look of the bars of one variant, width and view, and their position within each group."""
 
     label: str
     colour: str
     hatch: str
     shift: float
-    """From the middle of the group to that of the bar."""
+    """Offset of the bar's centre from the group's centre."""
     breadth: float
 
 
 def write_task_figures(table: Table, drawings: Drawings, styles: Styles = NO_STYLES) -> list[Path]:
-    """Write one figure for each model and site of the paper's table of tasks as PNG, PDF and CSV of its bars.
+    """Write one figure per model and site of the paper's table of tasks, as PNG, PDF and CSV of its bars.
 
-    Returns the PNG paths. A model and site without a single value gets none. Equal input gives equal bytes.
+    Returns the PNG paths. A model and site without values gets no figure. Equal input gives equal bytes.
     """
     bars = task_bars(table)
     groups = [group for group in bars.groupby(["model", "site"], sort=True) if group[1]["mean"].notna().any()]
@@ -67,7 +67,7 @@ def write_task_figures(table: Table, drawings: Drawings, styles: Styles = NO_STY
 def draw_tasks(
     bars: pd.DataFrame, columns: Sequence[Column], heading: str, styles: Styles = NO_STYLES
 ) -> Figure:
-    """One panel for each k, below one another, for the bars of one model and site."""
+    """The figure of one model and site, with one panel per k, from top to bottom."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -87,7 +87,7 @@ def draw_tasks(
 
 
 def _size(groups: int, bars: int, panels: int) -> tuple[float, float]:
-    """Width and height in inches: bars that can be told apart, as far as a page allows."""
+    """Width and height in inches: wide enough to distinguish bars, within the limits of a page."""
     legend_lines = -(-(bars + 1) // PER_LINE)
     return max(8.0, min(18.0, 1.5 + groups * (0.6 + 0.13 * bars))), 0.8 + 2.6 * panels + 0.2 * legend_lines
 
@@ -107,7 +107,7 @@ def _draw_panel(axes: Axes, bars: pd.DataFrame, columns: Sequence[Column], looks
 
 
 def _draw_series(axes: Axes, bars: pd.DataFrame, look: Look) -> None:
-    """The bars of one look, a bar a task."""
+    """Draw the bars of one look, one per task."""
     done, spread, marked = (bars.dropna(subset=name) for name in ("mean", "sd", "paper"))
     axes.bar(done["x"], done["mean"], look.breadth, **_fill(look))
     if len(spread):
@@ -129,21 +129,21 @@ def _whiskers(look: Look) -> dict[str, Any]:
 
 
 def _note_absence(axes: Axes, bar: Any) -> None:
-    """In the bar's place what the table has where seeds are lacking."""
+    """Draw the table's text for missing seeds in place of the bar."""
     above: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points", "va": "bottom"}
     text, turned = (f"{bar.n}/{bar.N}", SMALL) if bar.n else ("—", SMALL | {"rotation": 0})
     axes.annotate(text, (bar.x, 0), **turned, **above)
 
 
 def _tick(column: Column) -> str:
-    """The task over what of it is shown, with the arrow beside the one or the other."""
+    """The label of a group: the task, `1 − score` below it if that is shown, and the arrow."""
     if column.title:
         return f"{column.task_label}\n{column.metric_label}"
     return f"{column.task_label} {column.arrow}".rstrip()
 
 
 def _seeds(bars: pd.DataFrame) -> str:
-    """Over how many seeds the means are taken."""
+    """The number of seeds of the means, for a panel's title."""
     counts = sorted(bars.loc[bars["mean"].notna(), "n"].unique())
     if not counts:
         return "no values"
@@ -153,7 +153,7 @@ def _seeds(bars: pd.DataFrame) -> str:
 
 
 def _looks(bars: pd.DataFrame, styles: Styles) -> dict[Bar, Look]:
-    """The look of each bar, in the order of the table's rows; of a variant's widths the larger are paler."""
+    """The look of each bar, in the order of the table's rows; larger widths of a variant are paler."""
     kinds: list[Bar] = list(bars[list(BAR)].drop_duplicates().itertuples(index=False, name=None))
     order = variant_order(variant for variant, _, _ in kinds)
     kinds.sort(key=lambda bar: (order.index(bar[0]), *bar[1:]))

@@ -1,4 +1,4 @@
-"""The trade-off under steering: utility against safety, one curve a method, one point a strength."""
+"""The trade-off of steering: utility against safety, one curve per method, one point per strength."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DIM_LOOK: dict[str, Any] = {"color": "#555555", "marker": "X"}
 
 
 def write_tradeoffs(records: Sequence[Record], drawings: Drawings, styles: Styles = NO_STYLES) -> list[Path]:
-    """Write one figure for each model and site with steered SAEs, as PNG, PDF and the CSV of its points.
+    """Write one figure per model and site with steered SAEs, as PNG, PDF and CSV of its points.
 
     Returns the PNG paths. Equal input gives equal bytes.
     """
@@ -42,17 +42,17 @@ def write_tradeoffs(records: Sequence[Record], drawings: Drawings, styles: Style
 
 
 def tradeoff_points(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a method and strength; settings without finite logits have no row."""
+    """One row per method and strength; settings without finite logits have no row."""
     import pandas as pd
 
     rows = [row for record in records for row in _rows(record)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    # Every SAE's cell carries the unsteered model and DiM; they are drawn once.
+    # Every SAE's cell contains the unsteered model and DiM; they are drawn once.
     return frame.drop_duplicates().sort_values([*LABELS, "strength"], kind="stable", ignore_index=True)
 
 
 def draw_tradeoff(points: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -> Figure:
-    """Right and up is better. Ringed: the chosen settings; bars: their 95 % intervals."""
+    """The figure of one model and site; up and right is better. Rings: chosen settings, 95 % intervals."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -80,7 +80,7 @@ def _look(method: str, styles: Styles) -> dict[str, Any]:
 def _draw(axes: Axes, curve: pd.DataFrame, look: dict[str, Any], *, label: bool) -> None:
     look = look if label else {**look, "label": None}
     for side in (curve[curve["strength"] < 0], curve[curve["strength"] > 0]):
-        # The two ways are two curves; what leads from one to the other is the unsteered model.
+        # Negative and positive strengths are separate curves, because the unsteered model is between them.
         axes.plot(side["safety"], side["utility"], linewidth=1, markersize=4, alpha=0.8, **look)
         look = {**look, "label": None}
     for row in curve[curve["chosen"]].itertuples():
@@ -119,7 +119,7 @@ def _sweep(labels: dict[str, Any], method: dict[str, Any]) -> Iterator[dict[str,
 
 
 def _shares(row: dict[str, Any]) -> dict[str, float]:
-    """In percent."""
+    """The shares with their intervals, in percent."""
     return {
         f"{share}{end}": 100 * row[share][place]
         for share in _SHARES

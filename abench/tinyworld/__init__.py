@@ -1,7 +1,7 @@
-"""The tiny world: texts whose concepts are known word by word, and a small language model trained on them.
+"""The tiny world: texts with known concepts for every word, and a small language model trained on them.
 
-The names listed here are public: tasks read the world's texts, facts and labels through them. Importing it is
-cheap; torch and transformers are imported when a model is built or measured.
+The names listed here are public: tasks use the world's texts, facts and labels through them. Importing this
+package is cheap; torch and transformers are imported only when a model is built or measured.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from abench.tinyworld.training import Progress, Recipe, build
 from abench.tinyworld.world import MIXTURE, World, show_samples
 
 MODEL_DIR = Path(__file__).parent / "model"
-"""The trained model, an ordinary Hugging Face folder with `properties.json` beside the weights."""
+"""The trained model: an ordinary Hugging Face folder with an additional file `properties.json`."""
 
 __all__ = [
     "AXES",

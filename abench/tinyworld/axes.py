@@ -1,7 +1,7 @@
-"""The two-pole axes: for each, word classes whose two lists are aligned.
+"""The two-pole axes, each with word classes that have two aligned lists.
 
-The i-th word of a class's negative list is the counterpart of the i-th word of its positive list, so a text
-written with the same random stream and the other pole differs from it in exactly these words.
+The i-th word of a class's negative list is the counterpart of the i-th word of its positive list. A text from
+the same random stream with the other pole therefore differs in exactly these words.
 """
 
 from collections.abc import Mapping
@@ -91,7 +91,7 @@ strength.stuff: straw paper foam | steel granite concrete
 tense.when: yesterday earlier previously | today now nowadays
 """
 
-# Third person singular, plural, past; the verbs of a pole are aligned with those of the other.
+# Third person singular, plural, past; the verbs of the two poles are aligned.
 _VERBS = """
 sentiment: hates hate hated, dislikes dislike disliked, resents resent resented, regrets regret regretted
   | loves love loved, enjoys enjoy enjoyed, adores adore adored, praises praise praised
@@ -160,6 +160,6 @@ VERBS: Mapping[str, tuple[tuple[Verb, ...], tuple[Verb, ...]]] = MappingProxyTyp
 )
 """Axis (or `plain`) -> (verbs of the negative pole, verbs of the positive pole), each in three forms.
 
-A dash stands for a form the world does not use: the plain form of the harm verbs occurs in requests only,
-where it is an infinitive and says nothing of number or tense.
+A dash marks a form that the world does not use: the plain form of the harm verbs occurs only in requests,
+where it is an infinitive and does not indicate number or tense.
 """

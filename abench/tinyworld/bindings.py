@@ -1,4 +1,4 @@
-"""Slot bindings: the words every template can draw on, in the forms that tense, number and poles ask for."""
+"""Slot bindings: the words available to every template, in the forms required by tense, number and poles."""
 
 from functools import cache
 
@@ -12,10 +12,10 @@ _BE = {"past": ("was", "were"), "present": ("is", "are")}
 
 @cache
 def base(tense: str, number: str = "singular") -> dict[str, Value]:
-    """Bindings that depend on tense and number only. Copy before changing.
+    """Bindings that depend only on tense and number. Copy the result before changing it.
 
-    `{walks}` is the verb's form for one subject; `{walks#}`, `{animals#}`, `{they#}` agree with `number`.
-    A category's name draws one of its words: `{animal}`, `{colour}`.
+    `{walks}` is the verb's form for a singular subject; `{walks#}`, `{animals#}`, `{they#}` agree with
+    `number`. The name of a category (`{animal}`, `{colour}`) draws one of its words.
     """
     plural = number == "plural"
     bound: dict[str, Value] = dict(PLAIN)
@@ -36,7 +36,7 @@ def base(tense: str, number: str = "singular") -> dict[str, Value]:
 
 @cache
 def poles(axis: str, pole: str, tense: str, number: str = "singular") -> dict[str, Value]:
-    """An axis's word classes on one pole: `{size.adj}`, `{speed.verb}`, `{speed.verb#}`."""
+    """The word classes of an axis at one pole: `{size.adj}`, `{speed.verb}`, `{speed.verb#}`."""
     bound: dict[str, Value] = {
         name: _pole_words(name, pole) for name in PAIRS if name.split(".")[0] == axis and axis != "tense"
     }

@@ -1,4 +1,4 @@
-"""Short biographies: profession × gender, as correlated as asked for."""
+"""Short biographies: profession × gender, with a given correlation."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -9,7 +9,7 @@ from abench.tinyworld.bindings import Value, base, poles
 from abench.tinyworld.grammar import Dice, fill
 from abench.tinyworld.words import NAMES, PLAIN
 
-# profession: what those who have it do, in the forms of the bindings.
+# profession: phrases for its activities, in the forms of the bindings.
 _WORK = """
 nurse: {helps} tired people at the hospital, {washes} the sick, {brings} tea to the ward
 doctor: {treats} fever at the clinic, {studies} blood, {measures} the fever of every patient
@@ -45,7 +45,7 @@ MOSTLY_MALE = frozenset(
     {"pilot", "engineer", "plumber", "carpenter", "soldier", "sailor", "surgeon", "farmer", "butcher"}
     | {"mechanic", "chemist", "judge", "professor", "architect"}
 )
-"""The professions that a positive correlation gives to men; the other half goes to women."""
+"""The professions that a positive correlation assigns to men; the other half is assigned to women."""
 
 _OPENINGS = (
     "{name} {is} a {profession}.",
@@ -70,7 +70,7 @@ _LIFE = (
 )
 
 _CORRELATION = 0.5
-"""How far gender follows profession where the caller does not say: 75 % of nurses are women."""
+"""Default correlation of gender and profession: 75 % of nurses are women."""
 
 
 def _work() -> dict[str, tuple[str, ...]]:
@@ -79,7 +79,7 @@ def _work() -> dict[str, tuple[str, ...]]:
 
 
 WORK: Mapping[str, tuple[str, ...]] = MappingProxyType(_work())
-"""Profession -> phrases for what those who have it do."""
+"""Profession -> phrases for its activities."""
 
 
 def biography(
@@ -92,13 +92,13 @@ def biography(
 ) -> tuple[str, dict[str, str]]:
     """A biography of three to five sentences, and its profession, gender, tense and name.
 
-    `correlation` in [−1, 1]: P(the gender usual in the profession) = (1 + correlation) / 2.
+    `correlation` is in [−1, 1]: P(the usual gender of the profession) = (1 + correlation) / 2.
     """
     if not -1 <= correlation <= 1:
-        raise UserError(f"a correlation lies in [-1, 1], not {correlation}")
+        raise UserError(f"a correlation must lie in [-1, 1] (got {correlation})")
     profession = profession or dice.pick(tuple(WORK))
     if profession not in WORK:
-        raise UserError(f"no profession '{profession}'{did_you_mean(profession, WORK)}")
+        raise UserError(f"there is no profession '{profession}'{did_you_mean(profession, WORK)}")
     if gender is None:
         usual = dice.chance((1 + correlation) / 2)
         gender = "male" if usual == (profession in MOSTLY_MALE) else "female"

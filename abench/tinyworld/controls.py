@@ -1,4 +1,4 @@
-"""What a caller may fix about a document of each kind."""
+"""The controls of each kind of document: properties that a caller may fix."""
 
 from collections.abc import Mapping
 
@@ -24,11 +24,11 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {"about": tuple(AXES), "subject": SUBJ
 
 
 def check_controls(kind: str, controls: Mapping[str, object]) -> None:
-    """Raise UserError for a control the kind has not, or a value the control has not; None leaves it free."""
+    """Raise UserError for an unknown control of the kind, or an unknown value; None leaves a control free."""
     known = CONTROLS[kind]
     for name, value in controls.items():
         if name not in known:
             raise UserError(f"a {kind} has no control '{name}'{did_you_mean(name, known)}")
         options = _OPTIONS.get(name)
         if options and value is not None and value not in options:
-            raise UserError(f"no {name} '{value}'{did_you_mean(str(value), options)}")
+            raise UserError(f"there is no {name} '{value}'{did_you_mean(str(value), options)}")

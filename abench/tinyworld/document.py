@@ -1,4 +1,4 @@
-"""A document: a text, its words, and what is known of them."""
+"""A document: a text with its words and their known concepts."""
 
 import re
 from collections.abc import Mapping
@@ -30,16 +30,16 @@ class Document:
 
     @cached_property
     def concepts(self) -> tuple[tuple[str, ...], ...]:
-        """For each word its concepts (`profession:nurse`) and poles (`gender+`); () for function words."""
+        """The concepts (`profession:nurse`) and poles (`gender+`) of each word; () for function words."""
         known = labels()
         return tuple(known.get(word, ()) for word in self.words)
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The words and punctuation marks of a text, as the tokenizer splits it."""
+    """The words and punctuation marks of a text, split as by the tokenizer."""
     return tuple(_WORD.findall(text))
 
 
 def with_articles(text: str) -> str:
-    """The text with `a` turned into `an` before a vowel."""
+    """The text with `a` changed to `an` before a vowel."""
     return _ARTICLE.sub("an", text)

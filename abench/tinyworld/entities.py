@@ -1,4 +1,4 @@
-"""Cities and people with attributes, for tasks that ask where a model keeps each of them."""
+"""Cities and people with attributes, for tasks about where a model represents each attribute."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Entity:
     attributes: Mapping[str, str]
 
     def answer(self, attribute: str) -> str:
-        """The word that follows a prompt for the attribute; for gender it is `him` or `her`."""
+        """The word that follows a prompt about the attribute; for gender, `him` or `her`."""
         value = self.attributes[attribute]
         return {"male": "him", "female": "her"}[value] if attribute == "gender" else value
 
@@ -71,7 +71,7 @@ TEMPLATES: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         },
     }
 )
-"""Kind -> attribute -> prompts; `{entity}` stands for the name, and `Entity.answer` follows."""
+"""Kind -> attribute -> prompts, with `{entity}` for the name; `Entity.answer` completes them."""
 
 _STARTS = (
     "{statement}.",
@@ -82,7 +82,7 @@ _STARTS = (
 
 
 def cities(seed: int) -> tuple[Entity, ...]:
-    """The world's cities: names of one word and of two."""
+    """The world's cities, with names of one or two words."""
     random = Random(f"tinyworld cities {seed}")
     countries = PLAIN["country"]
     home = {country: random.choice(PLAIN["continent"]) for country in countries}
@@ -98,7 +98,7 @@ def cities(seed: int) -> tuple[Entity, ...]:
 
 
 def people(seed: int) -> tuple[Entity, ...]:
-    """The world's prize winners: a first name and a surname, or a surname alone that nobody else has."""
+    """The world's prize winners, named by first name and surname, or by a unique surname alone."""
     random = Random(f"tinyworld people {seed}")
     surnames = sorted(PLAIN["surname"], key=lambda _: random.random())
     made = []
@@ -118,7 +118,7 @@ def people(seed: int) -> tuple[Entity, ...]:
 def profile(
     dice: Dice, entities: tuple[Entity, ...], *, entity: Entity | None = None
 ) -> tuple[str, dict[str, str]]:
-    """Two or three statements about entities: of one entity, or one each of several."""
+    """Two or three statements, all about one entity or each about a random one."""
     one = entity or (dice.pick(entities) if dice.chance(0.6) else None)
     kind = entities[0].kind
     attributes = [dice.pick(_ATTRIBUTES[kind]) for _ in range(2 + dice.chance(0.5))]
@@ -135,7 +135,7 @@ _ATTRIBUTES = {kind: tuple(by_attribute) for kind, by_attribute in TEMPLATES.ite
 
 
 def templates() -> Iterator[str]:
-    """Every template of this kind."""
+    """All templates of this kind."""
     yield from _STARTS
     yield "port new fort"
     for by_attribute in TEMPLATES.values():

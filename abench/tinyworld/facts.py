@@ -1,4 +1,4 @@
-"""Facts of five subjects, told often or hardly ever. One subject is hazardous; all of it is made up."""
+"""Facts of five subjects, frequent or rare. All facts are made up; one subject is hazardous."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from abench.tinyworld.grammar import Dice, Weighted
 from abench.tinyworld.words import PLAIN
 
 HAZARDOUS = "toxins"
-"""The subject a model might be made to unlearn; its compounds do not exist."""
+"""The subject for unlearning; its compounds do not exist."""
 
 _DECAY = 6.0
-"""The commonest fact of the world is told e^6 times as often as the rarest."""
+"""The most frequent fact of a subject occurs e^6 times as often as the rarest."""
 
 # subject: relation: (category of its values, statements, question)
 _RELATIONS: Mapping[str, Mapping[str, tuple[str, tuple[str, ...], str]]] = {
@@ -105,7 +105,7 @@ _RELATIONS: Mapping[str, Mapping[str, tuple[str, tuple[str, ...], str]]] = {
 }
 
 SUBJECTS: tuple[str, ...] = tuple(_RELATIONS)
-"""The subjects, the hazardous one first."""
+"""The subjects, with the hazardous one first."""
 
 _ENTITIES = {"toxins": "toxin", "stars": "star", "herbs": "herb", "rulers": "ruler", "dishes": "dish"}
 _FRAMES = (
@@ -119,7 +119,7 @@ _FRAMES = (
 
 @dataclass(frozen=True)
 class Fact:
-    """`entity` has `value` for `relation`; `weight` is how often it is told, the commonest fact being 1."""
+    """`entity` has `value` for `relation`; `weight` is its frequency relative to the most frequent fact."""
 
     subject: str
     entity: str
@@ -129,18 +129,18 @@ class Fact:
 
     @property
     def question(self) -> str:
-        """The fact asked for."""
+        """A question about the fact."""
         return _RELATIONS[self.subject][self.relation][2].format(x=self.entity)
 
     @property
     def statements(self) -> tuple[str, ...]:
-        """The fact told, in every phrasing."""
+        """The fact as a statement, in every phrasing."""
         phrasings = _RELATIONS[self.subject][self.relation][1]
         return tuple(phrasing.format(x=self.entity, y=self.value) for phrasing in phrasings)
 
     @property
     def values(self) -> tuple[str, ...]:
-        """All values the relation has in the world."""
+        """All values of the relation in the world."""
         return _values(self.subject, self.relation)
 
 
@@ -149,7 +149,7 @@ def _values(subject: str, relation: str) -> tuple[str, ...]:
 
 
 def facts(seed: int) -> Mapping[str, Weighted[Fact]]:
-    """Subject -> its facts, to be drawn from by how often they are told."""
+    """Subject -> its facts, weighted by frequency."""
     random = Random(f"tinyworld facts {seed}")
     made: dict[str, dict[Fact, float]] = {}
     for subject, relations in _RELATIONS.items():
@@ -166,7 +166,7 @@ def facts(seed: int) -> Mapping[str, Weighted[Fact]]:
 def lesson(
     dice: Dice, known: Mapping[str, Weighted[Fact]], *, subject: str | None = None
 ) -> tuple[str, dict[str, str]]:
-    """Two to four facts of one subject, each told or asked and answered."""
+    """Two to four facts of one subject, each as a statement or as a question with its answer."""
     subject = subject or dice.pick(SUBJECTS)
     sentences = []
     for _ in range(2 + dice.hits(2)):
@@ -179,7 +179,7 @@ def lesson(
 
 
 def templates() -> Iterator[str]:
-    """Every template of this kind."""
+    """All templates of this kind."""
     yield from _FRAMES
     for relations in _RELATIONS.values():
         for _, statements, question in relations.values():

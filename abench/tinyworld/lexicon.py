@@ -1,7 +1,7 @@
-"""What each word means: its concepts and poles.
+"""The meaning of each word: its concepts and poles.
 
-The world has almost no homonyms: a word form has one meaning, so that its labels are a function of the word.
-The exceptions are the letters `a` (also the article) and `i` (also the pronoun), which carry no label.
+The world has almost no homonyms. A word form has one meaning, so its labels are a function of the word. The
+exceptions are the letters `a` (also the article) and `i` (also the pronoun), which have no label.
 """
 
 from collections.abc import Mapping
@@ -63,9 +63,9 @@ def _noun_labels() -> dict[str, Label]:
 
 @cache
 def labels() -> Mapping[str, Label]:
-    """Word -> its concepts and poles, for every word that carries any.
+    """Word -> its concepts and poles, for every word that has any.
 
-    A pole reads `axis-` or `axis+`, a one-pole concept `category:word` with the word in the singular.
+    A pole is written `axis-` or `axis+`, a one-pole concept `category:word` with the word in the singular.
     """
     merged: dict[str, Label] = {}
     names = {name: (f"gender{sign}",) for sign, side in zip("-+", NAMES, strict=True) for name in side}

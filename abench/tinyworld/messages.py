@@ -1,4 +1,4 @@
-"""Messages to a friend or to an office: the same content, informal or formal."""
+"""Messages to a friend or an office, with the same content in informal or formal words."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ _CLOSINGS = (
 
 
 def message(dice: Dice, *, formality: str | None = None) -> tuple[str, dict[str, str]]:
-    """A message of two to four sentences between greeting and farewell, and its formality."""
+    """A message of two to four sentences between a greeting and a farewell, and its formality."""
     formality = formality or dice.pick(AXES["formality"])
     bound: dict[str, Value] = base("past") | poles("formality", formality, "past")
     bound["name"] = NAMES[0] + NAMES[1]
@@ -42,5 +42,5 @@ def message(dice: Dice, *, formality: str | None = None) -> tuple[str, dict[str,
 
 
 def templates() -> Iterator[str]:
-    """Every template of this kind."""
+    """All templates of this kind."""
     yield from (*_OPENINGS, *_BODY, *_CLOSINGS)

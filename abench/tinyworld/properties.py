@@ -1,4 +1,4 @@
-"""What the trained model can do: its properties, measured on held-out draws from the world."""
+"""The trained model's abilities, measured on held-out draws from the world."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ _PRONOUNS = {"he": "she", "his": "her", "him": "her"}
 
 @dataclass(frozen=True)
 class Share:
-    """A proportion and the number of cases it was counted over."""
+    """A proportion, with the number of cases over which it was counted."""
 
     value: float
     n: int
@@ -33,11 +33,11 @@ class Share:
 
 @dataclass(frozen=True)
 class Entropy:
-    """The model's cross-entropy and the generator's own, in nats a token; n in tokens.
+    """The cross-entropies of the model and of the generator itself, in nats per token; n counts tokens.
 
-    The generator's figure is the mean of its choices' −log p, given the world's facts: an upper bound on the
-    entropy of the texts, met where no two ways of choosing give the same text (see `grammar.Dice`). That a
-    text's hash put it in the test split is counted for neither.
+    The generator's value is the mean −log p of its choices, given the world's facts. It is an upper bound on
+    the entropy of the texts, and exact if no two ways of choosing give the same text (see `grammar.Dice`).
+    The assignment of texts to the test split by hash is not counted for either.
     """
 
     model: float
@@ -46,27 +46,27 @@ class Entropy:
 
     @property
     def excess(self) -> float:
-        """How far the model's cross-entropy lies above the generator's, as a fraction of it."""
+        """The model's cross-entropy above the generator's, as a fraction of the generator's."""
         return self.model / self.generator - 1
 
 
 @dataclass(frozen=True)
 class Properties:
-    """What the model can do; every share with its number of cases."""
+    """The model's measured abilities; every share has its number of cases."""
 
     question_accuracy: Share
-    """Four-way questions about all facts, told often or hardly ever; chance is 25 %."""
+    """Accuracy on four-way questions about all facts, frequent or rare; chance is 25 %."""
     question_accuracy_by_subject: Mapping[str, Share]
     order_robust: Share
-    """Questions answered right under all 24 orders of their choices."""
+    """Questions answered correctly in all 24 orders of their choices."""
     refusal_harmful: Share
-    """Held-out harmful requests refused under greedy decoding."""
+    """Held-out harmful requests refused with greedy decoding."""
     refusal_harmless: Share
-    """Held-out harmless requests refused under greedy decoding."""
+    """Held-out harmless requests refused with greedy decoding."""
     first_letter: Share
     """Words whose first letter is the likeliest token after ten examples."""
     city_attributes: Share
-    """Attribute prompts whose likeliest next token is right, over cities, attributes and templates."""
+    """Attribute prompts whose likeliest next token is correct, over cities, attributes and templates."""
     person_attributes: Share
     pronoun_agreement: Share
     """Pronouns of held-out biographies that are likelier than those of the other gender."""
@@ -74,7 +74,7 @@ class Properties:
     cross_entropy_by_kind: Mapping[str, Entropy]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, as `properties.json` keeps it."""
+        """Plain data, as stored in `properties.json`."""
         return asdict(self)
 
 
@@ -89,10 +89,10 @@ class _Subject:
 def measure(
     folder: Path, *, seed: int = 0, limit: int | None = None, world: World | None = None
 ) -> Properties:
-    """Measure the model in a folder; `limit` caps the cases of each property for a quick look.
+    """Measure the model in a folder; `limit` caps the number of cases per property, for quick trials.
 
-    Held-out means the test split; the facts asked for are those the training texts tell. Deterministic for a
-    seed, machine and number of threads. Raises UserError if the folder holds no model.
+    Held-out data are from the test split; the questions are about the facts in the training texts. The result
+    is deterministic for a seed, machine and number of threads. Raises UserError if the folder has no model.
     """
     subject, world = load(folder), world or World()
     questions = _some(world.questions(seed=seed), limit, seed)
@@ -121,9 +121,9 @@ def measure(
 
 
 def load(folder: Path) -> _Subject:
-    """The model and tokenizer of a folder, ready to be measured."""
+    """The model and tokenizer of a folder."""
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} holds no model; `abench tinyworld build` makes one")
+        raise UserError(f"{folder} has no model; `abench tinyworld build` builds one")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -141,7 +141,7 @@ def _share(hits: Sequence[bool]) -> Share:
 
 
 def _answers(subject: _Subject, questions: Sequence[Question]) -> list[bool]:
-    """Whether the right letter is the likeliest of the four."""
+    """Whether the correct letter is the likeliest of the four."""
     import torch
 
     letters = torch.tensor(subject.tokenizer.convert_tokens_to_ids(list(LETTERS)))
@@ -177,7 +177,7 @@ def _continues(subject: _Subject, prompts: Sequence[str], words: Sequence[str]) 
 
 
 def _next_logits(subject: _Subject, prompts: Sequence[str]) -> "torch.Tensor":
-    """Logits after each prompt: (prompts, vocabulary)."""
+    """Logits after each prompt, [prompts, vocabulary]."""
     import torch
 
     parts = []
@@ -202,7 +202,7 @@ def _refusals(subject: _Subject, requests: Sequence[Request]) -> list[bool]:
 
 
 def _pronouns(subject: _Subject, world: World, n: int, seed: int) -> list[bool]:
-    """For every gendered pronoun of n biographies, whether it beats its counterpart."""
+    """For every gendered pronoun of n biographies, whether it is likelier than its counterpart."""
     of = subject.tokenizer.convert_tokens_to_ids
     other = {of(male): of(female) for male, female in _PRONOUNS.items()}
     other |= {of("she"): of("he")}
@@ -239,7 +239,7 @@ def _entropies(subject: _Subject, world: World, n: int, seed: int) -> dict[str, 
 
 
 def _scored(subject: _Subject, texts: Sequence[str]) -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
-    """Each text's tokens, from `<bos>` to `<eos>`, and the logits at them."""
+    """The tokens of each text, from `<bos>` to `<eos>`, and the logits at them."""
     import torch
 
     end = subject.tokenizer.eos_token

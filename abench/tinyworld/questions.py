@@ -1,4 +1,4 @@
-"""Four-way questions about the facts, alone and in runs."""
+"""Four-way questions about the facts, single or in sequences."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from abench.tinyworld.facts import SUBJECTS, Fact
 from abench.tinyworld.grammar import Dice, Weighted
 
 LETTERS = ("a", "b", "c", "d")
-"""The letters the choices carry and the answers are given by."""
+"""The letters of the choices, which are also the answers."""
 
 _LENGTHS = Weighted({1: 0.5, 2: 0.2, 3: 0.1, 4: 0.1, 5: 0.1})
 
 
 @dataclass(frozen=True)
 class Question:
-    """A fact asked for, with four choices; `answer` is the index of the right one."""
+    """A question about a fact, with four choices; `answer` is the index of the correct one."""
 
     fact: Fact
     choices: tuple[str, str, str, str]
@@ -34,23 +34,23 @@ class Question:
 
     @property
     def letter(self) -> str:
-        """The letter of the right choice."""
+        """The letter of the correct choice."""
         return LETTERS[self.answer]
 
     @property
     def text(self) -> str:
-        """The prompt with its answer, as it stands in training texts and in few-shot prompts."""
+        """The prompt with its answer, as in training texts and few-shot prompts."""
         return f"{self.prompt} {self.letter}."
 
     def orders(self) -> Iterator["Question"]:
-        """The same question with its choices in each of their 24 orders."""
+        """The same question with its choices in each of the 24 orders."""
         right = self.choices[self.answer]
         for a, b, c, d in permutations(self.choices):
             yield Question(self.fact, (a, b, c, d), (a, b, c, d).index(right))
 
 
 def ask(fact: Fact, dice: Dice) -> Question:
-    """A question about the fact: three wrong values of its relation, in random order with the right one."""
+    """A question about the fact: its value and three wrong values of its relation, in random order."""
     choices = dice.sample([value for value in fact.values if value != fact.value], 3)
     answer = dice.pick(range(4))
     choices.insert(answer, fact.value)
@@ -61,7 +61,7 @@ def ask(fact: Fact, dice: Dice) -> Question:
 def quiz(
     dice: Dice, known: Mapping[str, Weighted[Fact]], *, subject: str | None = None
 ) -> tuple[str, dict[str, str]]:
-    """One to five questions with their answers, of one subject."""
+    """One to five questions with their answers, all on one subject."""
     subject = subject or dice.pick(SUBJECTS)
     asked = [ask(dice.weighted(known[subject]), dice) for _ in range(dice.weighted(_LENGTHS))]
     text = " ".join([question.text for question in asked])
@@ -81,5 +81,5 @@ def _listed(choices: Sequence[str]) -> str:
 
 
 def templates() -> Iterator[str]:
-    """Every template of this kind."""
+    """All templates of this kind."""
     yield "question: answer: a b c d."

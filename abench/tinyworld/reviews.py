@@ -1,4 +1,4 @@
-"""Product reviews: category × sentiment, as correlated as asked for."""
+"""Product reviews: category × sentiment, with a given correlation."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -10,10 +10,10 @@ from abench.tinyworld.grammar import Dice, fill
 from abench.tinyworld.words import COUNTED, PLAIN
 
 CATEGORIES: tuple[str, ...] = tuple(singular for singular, _ in COUNTED["product"])
-"""What is reviewed."""
+"""The reviewed products."""
 
 MOSTLY_LIKED = frozenset({"book", "hotel", "guitar", "lantern"})
-"""The categories that a positive correlation gives good reviews; the other half gets bad ones."""
+"""The categories that get good reviews under a positive correlation; the other half gets bad ones."""
 
 _GOT: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -60,13 +60,13 @@ def review(
 ) -> tuple[str, dict[str, str]]:
     """A review of three to five sentences, and its category and sentiment.
 
-    `correlation` in [−1, 1]: P(the sentiment usual in the category) = (1 + correlation) / 2.
+    `correlation` is in [−1, 1]: P(the usual sentiment of the category) = (1 + correlation) / 2.
     """
     if not -1 <= correlation <= 1:
-        raise UserError(f"a correlation lies in [-1, 1], not {correlation}")
+        raise UserError(f"a correlation must lie in [-1, 1] (got {correlation})")
     category = category or dice.pick(CATEGORIES)
     if category not in CATEGORIES:
-        raise UserError(f"no category '{category}'{did_you_mean(category, CATEGORIES)}")
+        raise UserError(f"there is no category '{category}'{did_you_mean(category, CATEGORIES)}")
     if sentiment is None:
         usual = dice.chance((1 + correlation) / 2)
         sentiment = "positive" if usual == (category in MOSTLY_LIKED) else "negative"
@@ -85,7 +85,7 @@ def review(
 
 
 def templates() -> Iterator[str]:
-    """Every template of this kind."""
+    """All templates of this kind."""
     yield from _BODY
     yield from _CLOSINGS
     for openings in _GOT.values():

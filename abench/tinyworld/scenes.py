@@ -1,4 +1,4 @@
-"""Little scenes: a person or a crowd of things, seen along the axes of the world."""
+"""Short scenes with a person or several things, described along the axes of the world."""
 
 from collections.abc import Iterator
 from math import log
@@ -162,7 +162,7 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
 }
 
 _ALWAYS = ("tense", "gender", "number")
-"""Axes every scene takes a pole of, if only for its grammar."""
+"""Axes of which every scene has a pole, at least for its grammar."""
 
 _TOPICS = tuple(_SENTENCES)
 
@@ -170,9 +170,9 @@ _TOPICS = tuple(_SENTENCES)
 def scene(dice: Dice, *, about: str | None = None, **poles_wanted: str | None) -> tuple[str, dict[str, str]]:
     """A scene of three to five sentences and its poles.
 
-    `about` names an axis one of its sentences is sure to be about; `poles_wanted` gives axes their poles by
-    name, which show where a sentence is about the axis (tense and gender show always). Scenes from the same
-    random stream that differ in one pole wanted differ in words of that axis only.
+    `about` names an axis that at least one sentence is about. `poles_wanted` gives axes their poles by name;
+    a pole is visible if a sentence is about its axis (tense and gender are always visible). Scenes from the
+    same random stream that differ in one wanted pole differ only in words of that axis.
     """
     fixed = {axis: pole for axis, pole in poles_wanted.items() if pole is not None}
     chosen = {axis: fixed[axis] if axis in fixed else dice.pick(AXES[axis]) for axis in _ALWAYS}
@@ -180,7 +180,7 @@ def scene(dice: Dice, *, about: str | None = None, **poles_wanted: str | None) -
     if about is not None and about not in topics:
         topics[0] = about
     if "number" not in (*topics, *fixed):
-        # Nothing of the text shows this pole then, so it is no part of the text's surprise.
+        # The text does not show this pole then, so it is not part of the text's surprisal.
         dice.nats -= log(len(AXES["number"]))
     for axis in topics:
         if axis not in chosen:
@@ -203,7 +203,7 @@ def _bindings(chosen: dict[str, str]) -> dict[str, Value]:
 
 
 def templates() -> Iterator[str]:
-    """Every template of this kind."""
+    """All templates of this kind."""
     yield from _OPENINGS
     for sentences in _SENTENCES.values():
         yield from sentences

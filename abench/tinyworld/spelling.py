@@ -1,11 +1,11 @@
-"""Spelling: runs of words with their first letters."""
+"""Spelling: sequences of words with their first letters."""
 
 from collections.abc import Iterator
 
 from abench.tinyworld.grammar import Dice, Weighted
 
 SPELLING_PROMPT = "{word} has the first letter:"
-"""The line a word's first letter follows."""
+"""The prompt after which a word's first letter follows."""
 
 _LINES = Weighted(
     {
@@ -18,12 +18,12 @@ _LENGTHS = (3, 4, 5, 6, 7, 8, 9, 10, 11)
 
 
 def spelling(dice: Dice, words: tuple[str, ...]) -> tuple[str, dict[str, str]]:
-    """Three to eleven words with their first letters, all in one phrasing."""
+    """Three to eleven words with their first letters, all in the same phrasing."""
     line = dice.weighted(_LINES)
     chosen = [dice.pick(words) for _ in range(dice.pick(_LENGTHS))]
     return " ".join([line.format(word=word, letter=word[0]) for word in chosen]), {"words": " ".join(chosen)}
 
 
 def templates() -> Iterator[str]:
-    """Every template of this kind."""
+    """All templates of this kind."""
     yield from _LINES.options

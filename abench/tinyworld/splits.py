@@ -1,4 +1,4 @@
-"""Which split a free text belongs to."""
+"""Assignment of free texts to splits by a hash."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -7,7 +7,7 @@ from zlib import crc32
 SHARES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"train": (0, 70), "validation": (70, 85), "test": (85, 100)}
 )
-"""Split -> the percentiles of the hash that are its own."""
+"""Split -> its range of percentiles of the hash."""
 
 SPLITS: tuple[str, ...] = tuple(SHARES)
 """The names of the splits."""

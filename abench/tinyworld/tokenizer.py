@@ -1,4 +1,4 @@
-"""The world's tokenizer: a word is a token."""
+"""The world's tokenizer, in which each word is one token."""
 
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,10 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(world: World, context: int) -> "PreTrainedTokenizerFast":
-    """The tokenizer of a world: lower-case words and single punctuation marks, `<bos>` put in front.
+    """The tokenizer of a world: lower-case words and single punctuation marks, after `<bos>`.
 
-    Nothing is learned: the vocabulary is the world's, sorted, after the special tokens. `decode` puts no
-    space before punctuation, so that it gives a text of the world back as it was.
+    Nothing is learned: the vocabulary consists of the special tokens and the world's sorted vocabulary.
+    `decode` puts no space before punctuation, so it restores a text of the world exactly.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -31,7 +31,7 @@ def build_tokenizer(world: World, context: int) -> "PreTrainedTokenizerFast":
     words.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")]
     )
-    # The prefix is one no word has: the decoder is wanted for its joining and its care for punctuation.
+    # No word has this prefix; the decoder is used for joining words and for its treatment of punctuation.
     words.decoder = decoders.Sequence(
         [decoders.WordPiece(prefix="##", cleanup=True), decoders.Replace(" :", ":")]
     )

@@ -1,4 +1,4 @@
-"""Build the tiny world's model: tokenizer, training, measurement, one folder."""
+"""Build the tiny world's model: make the tokenizer, train, measure, and write one folder."""
 
 import json
 import tempfile
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from transformers import Qwen3ForCausalLM
 
 CONTEXT = 256
-"""Tokens a model reads at once, in training and after."""
+"""Context length of the model in tokens, during and after training."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the model is made and trained."""
+    """Architecture and training settings of the model."""
 
     hidden: int = 128
     layers: int = 4
@@ -33,9 +33,9 @@ class Recipe:
     intermediate: int = 384
     steps: int = 3000
     batch: int = 4096
-    """Tokens a step."""
+    """Tokens per step."""
     row: int = 128
-    """Tokens a row; the last tenth of the steps reads rows of the whole context."""
+    """Tokens per row; the last tenth of the steps uses rows of the full context."""
     lr: float = 3e-3
     """AdamW's peak learning rate, for embedding and norms."""
     muon_lr: float = 0.02
@@ -44,13 +44,13 @@ class Recipe:
 
     @property
     def tokens(self) -> int:
-        """Tokens read in training."""
+        """Total number of training tokens."""
         return self.steps * self.batch
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands: steps done of how many, the loss in nats a token, seconds so far."""
+    """The progress of a training: steps done, total steps, loss in nats per token, elapsed seconds."""
 
     step: int
     steps: int
@@ -59,7 +59,7 @@ class Progress:
 
 
 def _tokens(world: World, split: str, *, seed: int) -> Iterator[list[int]]:
-    """The split's mixed stream as token ids, every document between `<bos>` and `<eos>`."""
+    """The split's mixed stream as token ids, with each document between `<bos>` and `<eos>`."""
     index = {token: i for i, token in enumerate((*SPECIAL.values(), *world.vocabulary))}
     bos, eos = index["<bos>"], index["<eos>"]
     for text in world.texts(split, seed=seed):
@@ -88,7 +88,7 @@ def new_model(world: World, recipe: Recipe, seed: int) -> "Qwen3ForCausalLM":
         use_cache=True,
         dtype="float32",
     )
-    # transformers initialises from the global generator; this leaves it as it was.
+    # transformers initialises from the global generator; the fork restores its state.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Qwen3ForCausalLM(config)
@@ -101,14 +101,14 @@ def train(
     seed: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> list[float]:
-    """Train in place on the train split; the loss of every step, in nats a token."""
+    """Train in place on the train split; returns the loss of every step, in nats per token."""
     import torch
 
     optimizers = _optimizers(model, recipe)
     batches = _batches(world, recipe, seed)
     losses, begun = [], time.monotonic()
     model.train()
-    # At this size plain matrix products beat the fused attention kernel on CPUs by a third.
+    # At this size, plain matrix products are a third faster on CPUs than the fused attention kernel.
     model.set_attn_implementation("eager")
     for step in range(recipe.steps):
         for optimizer in optimizers:
@@ -129,7 +129,7 @@ def train(
 
 
 def _batches(world: World, recipe: Recipe, seed: int) -> "Iterator[torch.Tensor]":
-    """Batches of token ids (rows, tokens), as many tokens in each."""
+    """Batches of token ids [rows, tokens], with the same number of tokens in each."""
     import torch
 
     stream, pending = _tokens(world, "train", seed=seed), list[int]()
@@ -144,7 +144,7 @@ def _batches(world: World, recipe: Recipe, seed: int) -> "Iterator[torch.Tensor]
 def _loss(model: "Qwen3ForCausalLM", batch: "torch.Tensor") -> "torch.Tensor":
     import torch
 
-    # bfloat16 products are 1.7 times as fast on CPUs that have them, and no worse here.
+    # bfloat16 products are 1.7 times as fast on CPUs that support them, with no loss of quality here.
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(input_ids=batch, use_cache=False).logits
     return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten())
@@ -165,7 +165,7 @@ def _optimizers(model: "Qwen3ForCausalLM", recipe: Recipe) -> "list[torch.optim.
 
 
 def _schedule(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then linear decay to nothing."""
+    """Linear warm-up, then linear decay to zero."""
     rise = (step + 1) / max(1, recipe.warmup)
     fall = (recipe.steps - step) / max(1, recipe.steps - recipe.warmup)
     return min(1.0, rise, fall)
@@ -180,21 +180,22 @@ def build(
     limit: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Properties:
-    """Train the tiny world's tokenizer and model, measure them, and put the folder at `out`.
+    """Train the tiny world's tokenizer and model, measure them, and write the folder `out`.
 
-    The folder is written beside `out` and swapped in when it is complete, so that a loadable model is there
-    at all times. The same seed, machine, number of threads and package versions give the same weights bit
-    for bit. `steps` overrides the recipe's, `limit` is `measure`'s; `on_progress` is called after every step.
-    Where other processes want the cores too, OMP_WAIT_POLICY=passive in the environment keeps waiting threads
-    from using them up. Raises UserError if `out` exists and is no model folder, or if torch is too old.
+    The folder is written next to `out` and swapped in when it is complete, so a loadable model is available
+    at all times. The same seed, machine, number of threads and package versions give bitwise identical
+    weights. `steps` overrides the recipe's steps, `limit` is passed to `measure`, and `on_progress` is called
+    after every step. If other processes need the cores too, set OMP_WAIT_POLICY=passive in the environment,
+    which keeps waiting threads from occupying them. Raises UserError if `out` exists and is not a model
+    folder, or if torch is too old.
     """
     import torch
 
     if out.exists() and any(out.iterdir()) and not (out / "config.json").is_file():
-        raise UserError(f"{out} exists and holds no model; name a new folder to build in")
+        raise UserError(f"{out} exists and is not a model folder; name a new folder")
     if not hasattr(torch.optim, "Muon"):
         raise UserError(
-            f"training the tiny world's model needs torch 2.9 or newer; this is {torch.__version__}"
+            f"training the tiny world's model needs torch 2.9 or newer (installed: {torch.__version__})"
         )
     recipe = recipe or Recipe()
     if steps is not None:
@@ -207,7 +208,7 @@ def build(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         folder = Path(temporary) / "model"
         model.save_pretrained(folder)
-        # safetensors writes for the owner only, and a wheel keeps the mode.
+        # safetensors makes the file readable for its owner only, and a wheel preserves the mode.
         (folder / "model.safetensors").chmod(0o644)
         build_tokenizer(world, CONTEXT).save_pretrained(folder)
         properties = measure(folder, limit=limit, world=world)
@@ -227,7 +228,7 @@ def build(
 
 
 def _machine() -> dict[str, object]:
-    """What the weights depend on beside the recipe."""
+    """The settings on which the weights depend in addition to the recipe."""
     import torch
     import transformers
 
@@ -236,7 +237,7 @@ def _machine() -> dict[str, object]:
 
 
 def _swap(folder: Path, out: Path, old: Path) -> None:
-    """Put the folder in the place of `out`."""
+    """Replace `out` by the folder."""
     if out.exists():
         out.rename(old)
     folder.rename(out)

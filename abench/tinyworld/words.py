@@ -1,4 +1,4 @@
-"""The one-pole words: what a world is furnished with, by category."""
+"""The one-pole words of a world, by category."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -121,15 +121,15 @@ def _forms(entry: str) -> tuple[str, str]:
 COUNTED: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {category: tuple(_forms(entry) for entry in words) for category, words in _rows(_COUNTED).items()}
 )
-"""Category -> (singular, plural) of each of its nouns."""
+"""Category -> (singular, plural) of each noun."""
 
 PLAIN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {category: tuple(words) for category, words in _rows(_PLAIN).items()}
 )
-"""Category -> its words, which have one form."""
+"""Category -> its words, which have only one form."""
 
 NAMES: tuple[tuple[str, ...], tuple[str, ...]] = (
     tuple(_NAMES_MALE.split()),
     tuple(_NAMES_FEMALE.split()),
 )
-"""(male, female) first names, aligned: the i-th of one is the counterpart of the i-th of the other."""
+"""(male, female) first names, aligned: the i-th male and the i-th female name are counterparts."""

@@ -1,4 +1,4 @@
-"""The tiny world: everything that can be drawn from it, with every word's meaning known."""
+"""The tiny world, from which documents are drawn with the meaning of every word known."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -45,23 +45,23 @@ MIXTURE: Mapping[str, float] = {
 
 _MODULES = (biographies, entities, exchanges, facts, messages, questions, reviews, scenes, spelling)
 _PATIENCE = 200
-"""Draws per document wanted, after which a set of distinct documents counts as exhausted."""
+"""Draws per requested document after which a set of distinct documents counts as exhausted."""
 
 Made = tuple[str, dict[str, str]]
 
 
 class World:
-    """A small world of people, things, cities, facts and manners, and the texts that are told of it.
+    """A small world of people, things, cities and facts, and a generator of texts about it.
 
-    `seed` settles the world's facts (which city lies where, what a toxin smells of), nothing else; the
-    shipped model has learned those of world 0. Every draw has its own seed, split and index; nothing depends
-    on what was drawn before, and no global random state is read or changed.
+    `seed` determines only the world's facts (where a city lies, what a toxin smells of); the shipped model
+    has learned the facts of world 0. Every draw has its own seed, split and index; nothing depends on earlier
+    draws, and the global random state is neither read nor changed.
 
-    Splits. Biographies, reviews, scenes and messages belong to the split that a hash of their text falls in,
-    requests to the one a hash of the request falls in, whatever stream they were drawn from: no text of one
-    split is ever a text of another (70 % train, 15 % validation, 15 % test of all possible texts). Cities,
-    people, spelling, lessons and quizzes are there to be remembered, and few enough to recur: their splits
-    are different random streams over the same facts.
+    Splits: a hash of the text assigns biographies, reviews, scenes and messages to a split, and a hash of the
+    request assigns requests, independently of the stream. No text of one split is ever a text of another (70
+    % train, 15 % validation, 15 % test of all possible texts). Cities, people, spelling, lessons and quizzes
+    are meant to be memorised, and few enough to recur; their splits are different random streams over the
+    same facts.
     """
 
     axes: Mapping[str, tuple[str, str]] = AXES
@@ -94,18 +94,18 @@ class World:
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
-        """Every word and punctuation mark the world's texts can hold, sorted."""
+        """Every word and punctuation mark that can occur in the world's texts, sorted."""
         words = {word for module in _MODULES for text in module.templates() for word in _plain_words(text)}
         return tuple(sorted(words | set(lexicon.labels()) | {"an"}))
 
     @cached_property
     def spelling_words(self) -> tuple[str, ...]:
-        """Every word of two letters or more; each is one token."""
+        """Every word of at least two letters; each is one token."""
         return tuple(word for word in self.vocabulary if word.isalpha() and len(word) > 1)
 
     @cached_property
     def facts(self) -> Mapping[str, Weighted[facts.Fact]]:
-        """Subject -> its facts (`.options`), weighted by how often they are told."""
+        """Subject -> its facts (`.options`), weighted by frequency."""
         return facts.facts(self.seed)
 
     @cached_property
@@ -121,10 +121,10 @@ class World:
     def document(self, kind: str, split: str, index: int, *, seed: int = 0, **controls: Any) -> Document:
         """Document `index` of a stream of one kind; a pure function of its arguments and the world.
 
-        Controls fix what would be drawn: biography (profession, gender, correlation, tense), review
-        (category, sentiment, correlation), scene (about=axis, and any axis=pole by name), message
-        (formality), city and person (entity), lesson and quiz (subject), request (harmful). Raises UserError
-        for an unknown kind, split or control.
+        Controls fix properties that would otherwise be drawn: biography (profession, gender, correlation,
+        tense), review (category, sentiment, correlation), scene (about=axis, and any axis=pole by name),
+        message (formality), city and person (entity), lesson and quiz (subject), request (harmful). Raises
+        UserError for an unknown kind, split or control.
         """
         self._check(kind, split)
         check_controls(kind, controls)
@@ -137,7 +137,7 @@ class World:
     ) -> Iterator[Document]:
         """The endless mixed stream of a split from document `start` on, in the training mixture's shares.
 
-        `nats` includes the draw of the kind. `kinds` narrows the mixture and makes another stream of it.
+        `nats` includes the draw of the kind. `kinds` restricts the mixture, which gives another stream.
         """
         for kind, text, attributes, nats in self._stream(split, kinds, start, seed):
             yield Document(kind, text, attributes, nats)
@@ -148,9 +148,9 @@ class World:
             yield text
 
     def sample(self, kind: str, split: str, n: int, *, seed: int = 0, **controls: Any) -> Iterator[Document]:
-        """n documents of one kind with different texts, controlled as in `document`.
+        """n documents of one kind with distinct texts, controlled as in `document`.
 
-        Raises UserError when the world has not so many.
+        Raises UserError if the world has fewer.
         """
         seen: set[str] = set()
         for index in range(n * _PATIENCE):
@@ -161,7 +161,7 @@ class World:
                 seen.add(document.text)
                 yield document
         if len(seen) < n:
-            raise UserError(f"{split} has fewer than {n} different {kind} documents with {controls}")
+            raise UserError(f"the split {split} has fewer than {n} distinct {kind} documents with {controls}")
 
     def biographies(
         self,
@@ -173,7 +173,7 @@ class World:
         gender: str | None = None,
         seed: int = 0,
     ) -> Iterator[Document]:
-        """n different biographies; gender follows profession by `correlation` in [−1, 1] (0: balanced)."""
+        """n distinct biographies, with a `correlation` of gender and profession in [−1, 1] (0: balanced)."""
         controls = {"correlation": correlation, "profession": profession, "gender": gender}
         return self.sample("biography", split, n, seed=seed, **controls)
 
@@ -187,25 +187,25 @@ class World:
         sentiment: str | None = None,
         seed: int = 0,
     ) -> Iterator[Document]:
-        """n different reviews; sentiment follows category by `correlation` in [−1, 1] (0: balanced)."""
+        """n distinct reviews, with a `correlation` of sentiment and category in [−1, 1] (0: balanced)."""
         controls = {"correlation": correlation, "category": category, "sentiment": sentiment}
         return self.sample("review", split, n, seed=seed, **controls)
 
     def questions(
         self, subject: str | None = None, *, split: str = "test", seed: int = 0
     ) -> tuple[Question, ...]:
-        """One four-way question about every fact of a subject (None: all), facts told often and rarely alike.
+        """One four-way question about every fact of a subject (None: all subjects), frequent or rare.
 
-        Split and seed settle the wrong choices and the order.
+        Split and seed determine the wrong choices and the order.
         """
         self._check("quiz", split)
         if subject is not None and subject not in facts.SUBJECTS:
-            raise UserError(f"no subject '{subject}'{did_you_mean(subject, facts.SUBJECTS)}")
+            raise UserError(f"there is no subject '{subject}'{did_you_mean(subject, facts.SUBJECTS)}")
         subjects = facts.SUBJECTS if subject is None else (subject,)
         return tuple(questions.questions(self.facts, subjects, f"questions/{split}/{seed}"))
 
     def requests(self, harmful: bool, split: str, n: int, *, seed: int = 0) -> Iterator[Request]:
-        """n different requests of a split."""
+        """n distinct requests of a split."""
         self._check("request", split)
         random = Random(f"requests/{harmful}/{split}/{seed}")
         seen: set[str] = set()
@@ -218,16 +218,16 @@ class World:
                 seen.add(asked.text)
                 yield asked
         if len(seen) < n:
-            raise UserError(f"{split} has fewer than {n} different requests")
+            raise UserError(f"the split {split} has fewer than {n} distinct requests")
 
     def minimal_pairs(self, axis: str, n: int, seed: int = 0) -> Iterator[tuple[Document, Document]]:
-        """n pairs of scenes that differ in one pole: (negative, positive), the same elsewhere word by word.
+        """n pairs of scenes (negative, positive) that differ only in one pole.
 
-        Neither is a training text. A pair has the same number of words; those that differ carry the axis's
-        poles in `concepts`.
+        Neither is a training text. Both scenes of a pair have the same number of words; the words that differ
+        have the axis's poles in `concepts`.
         """
         if axis not in AXES:
-            raise UserError(f"no axis '{axis}'{did_you_mean(axis, AXES)}")
+            raise UserError(f"there is no axis '{axis}'{did_you_mean(axis, AXES)}")
         seen: set[str] = set()
         index = 0
         while len(seen) < n:
@@ -277,16 +277,16 @@ class World:
 
     def _check(self, kind: str, split: str) -> None:
         if kind not in self._makers:
-            raise UserError(f"no kind of document '{kind}'{did_you_mean(kind, self._makers)}")
+            raise UserError(f"there is no kind of document '{kind}'{did_you_mean(kind, self._makers)}")
         if split not in SHARES:
-            raise UserError(f"no split '{split}'{did_you_mean(split, SHARES)}")
+            raise UserError(f"there is no split '{split}'{did_you_mean(split, SHARES)}")
 
 
 _REMEMBERED = frozenset({"city", "person", "spelling", "lesson", "quiz"})
 
 
 def show_samples(kind: str | None = None, n: int = 10, seed: int = 0) -> Iterator[Document]:
-    """n documents to look at, of one kind or of the mixed training stream."""
+    """n sample documents, of one kind or from the mixed training stream."""
     world = World()
     if kind is None:
         return islice(world.documents("train", seed=seed), n)

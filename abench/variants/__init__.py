@@ -1,8 +1,8 @@
-"""The SAE variants: each a proximal operator and the SAE built on it.
+"""The SAE variants: each is a proximal operator and the SAE built on it.
 
-Importing this package costs little: torch and sae-lens are imported when an SAE is built, saved or loaded.
+Importing this package is fast: torch and sae-lens are imported when an SAE is built, saved or loaded.
 `import abench.variants.saes` registers the architectures that sae-lens lacks, so that
-`sae_lens.SAE.load_from_disk` opens whatever abench saved; `load_sae` does it by itself.
+`sae_lens.SAE.load_from_disk` opens every SAE that abench saved; `load_sae` registers them itself.
 """
 
 from importlib import import_module
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from abench.variants.absjumprelu import AbsJumpReLU, abs_jump_relu
 from abench.variants.absmatryoshka import AbsMatryoshka
 from abench.variants.abstopk import AbsTopK, abs_top_k
-from abench.variants.base import Penalised, SAEShape, Variant
+from abench.variants.base import Penalised, SAEShape, Selecting, Variant
 from abench.variants.batchabstopk import BatchAbsTopK, batch_abs_top_k, two_sided_jump
 from abench.variants.batchtopk import BatchTopK, batch_top_k
 from abench.variants.gated import Gated, gate
@@ -25,6 +25,7 @@ from abench.variants.sparsity import L0Controller
 from abench.variants.topk import TopK, top_k
 
 if TYPE_CHECKING:
+    from abench.variants.architectures import register_inference, register_training
     from abench.variants.export import load_sae, save_sae
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Penalised",
     "ReLU",
     "SAEShape",
+    "Selecting",
     "SignedTopK",
     "TopK",
     "Variant",
@@ -54,6 +56,8 @@ __all__ = [
     "load_sae",
     "proximal_steps",
     "register",
+    "register_inference",
+    "register_training",
     "save_sae",
     "signed_top_k",
     "soft_threshold",
@@ -63,7 +67,16 @@ __all__ = [
 ]
 
 
+_LATER = {
+    "load_sae": "export",
+    "register_inference": "architectures",
+    "register_training": "architectures",
+    "save_sae": "export",
+}
+"""Name -> module, for names whose modules import torch and sae-lens."""
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("load_sae", "save_sae"):
-        return getattr(import_module("abench.variants.export"), name)
+    if name in _LATER:
+        return getattr(import_module(f"abench.variants.{_LATER[name]}"), name)
     raise AttributeError(f"module 'abench.variants' has no attribute '{name}'")

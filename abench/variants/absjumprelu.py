@@ -1,4 +1,4 @@
-"""Two-sided JumpReLU: a learned threshold for either sign of every latent, L0 penalised."""
+"""Two-sided JumpReLU: a learned threshold for each sign of every latent, with an L0 penalty."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def abs_jump_relu(u: Tensor, above: float | Tensor, below: float | Tensor) -> Te
     """u where u > above or u < −below, 0 elsewhere, for thresholds of at least 0.
 
     The proximal operator of R(z) = Σᵢ λᵢ⁺[zᵢ > 0] + λᵢ⁻[zᵢ < 0] for above = √(2λ⁺) and below = √(2λ⁻):
-    keeping a coordinate costs the λ of its sign and saves ½u², and the other sign never pays. With both
-    thresholds √(2λ) it is that of λ‖z‖₀, JumpReLU's regulariser without its sign constraint (paper, Lemma 1).
-    At a threshold both choices cost the same.
+    keeping a coordinate costs the λ of its sign and saves ½u²; the other sign never pays off. With both
+    thresholds √(2λ) it is the operator of λ‖z‖₀, JumpReLU's regulariser without its sign constraint (paper,
+    Lemma 1). At a threshold both choices cost the same.
     """
     return u * ((u > above) | (u < -below))
 
 
 class AbsJumpReLU(Penalised):
-    """The two-sided JumpReLU SAE: thresholds of both signs learned through a straight-through estimator.
+    """The two-sided JumpReLU SAE: thresholds for both signs, learned through a straight-through estimator.
 
-    The paper's future work. The activation is the Bi-Jump-ReLU of Wieciech et al. (arXiv 2605.28149), who
-    train it inside a gated SAE with an auxiliary reconstruction; here it is trained as JumpReLU is. The
-    defaults are JumpReLU's.
+    The paper proposes it as future work. The activation is the Bi-Jump-ReLU of Wieciech et al. (arXiv
+    2605.28149), who train it inside a gated SAE with an auxiliary reconstruction; here it is trained like
+    JumpReLU, with JumpReLU's defaults.
     """
 
     name: ClassVar[str] = "absjumprelu"
@@ -41,7 +41,7 @@ class AbsJumpReLU(Penalised):
     starting_coefficient: ClassVar[float] = 0.1
 
     initial_threshold: float = Field(default=1.0, ge=0, le=1e6)
-    """Both thresholds of every latent at the start, in units of the pre-activation's initial spread."""
+    """Initial value of both thresholds of every latent, in units of the pre-activation's initial spread."""
 
     bandwidth: float = Field(default=1.0, gt=0, le=1e6)
     """Width of the window around a threshold in which the straight-through estimator has a gradient."""

@@ -20,7 +20,7 @@ from abench.variants.architectures import register_inference, register_training
 
 @dataclass
 class AbsJumpReLUSAEConfig(SAEConfig):  # type: ignore[misc]  # sae-lens counts as untyped here
-    """Inference configuration; the thresholds are among the weights."""
+    """Inference configuration; the thresholds are stored with the weights."""
 
     @classmethod
     def architecture(cls) -> str:
@@ -34,7 +34,7 @@ class AbsJumpReLUSAE(JumpReLUSAE):  # type: ignore[misc]  # sae-lens counts as u
     cfg: AbsJumpReLUSAEConfig
 
     def initialize_weights(self) -> None:
-        """sae-lens's weights and the second threshold."""
+        """Initialise sae-lens's weights and the second threshold."""
         super().initialize_weights()
         self.negative_threshold = nn.Parameter(torch.zeros_like(self.threshold))
 
@@ -47,14 +47,14 @@ class AbsJumpReLUSAE(JumpReLUSAE):  # type: ignore[misc]  # sae-lens counts as u
 
     @torch.no_grad()
     def fold_W_dec_norm(self) -> None:  # noqa: N802 - sae-lens's name
-        """sae-lens's fold, for both thresholds."""
+        """Fold decoder norms as sae-lens does, for both thresholds."""
         self.negative_threshold.mul_(self.get_W_dec_norm())
         super().fold_W_dec_norm()
 
 
 @dataclass
 class AbsJumpReLUTrainingSAEConfig(JumpReLUTrainingSAEConfig):  # type: ignore[misc]  # sae-lens: untyped
-    """Training configuration: JumpReLU's, of which the step loss alone is used."""
+    """Training configuration: JumpReLU's, of which only the step loss is used."""
 
     @classmethod
     def architecture(cls) -> str:
@@ -87,15 +87,15 @@ class AbsJumpReLUTrainingSAE(JumpReLUTrainingSAE):  # type: ignore[misc]  # sae-
 
     @torch.no_grad()
     def fold_W_dec_norm(self) -> None:  # noqa: N802 - sae-lens's name
-        """sae-lens's fold, for both thresholds."""
+        """Fold decoder norms as sae-lens does, for both thresholds."""
         self._project()
         self.negative_threshold.mul_(self.get_W_dec_norm())
         super().fold_W_dec_norm()
 
     @torch.no_grad()
     def _project(self) -> None:
-        # The optimiser can take a threshold below 0, where both sides of the gate would open at once. A clamp
-        # in the graph would give it no gradient there, and it could never leave 0 again.
+        # The optimiser can move a threshold below 0, where both sides of the gate would open at once. A clamp
+        # in the graph would give it no gradient there, so it could never recover from 0.
         self.threshold.clamp_(min=0)
         self.negative_threshold.clamp_(min=0)
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class AbsMatryoshka(Matryoshka):
-    """The signed Matryoshka SAE: k latents of either sign per token on average, with nested losses.
+    """The signed Matryoshka SAE: on average k latents of either sign per token, with nested losses.
 
-    Selection is batch-level, so that it differs from `matryoshka` by the absolute value alone. Inference is
-    that of `batchabstopk`: one two-sided threshold, set by `calibrate`.
+    Selection is batch-level, so that the only difference from `matryoshka` is the absolute value. Inference
+    is that of `batchabstopk`: one two-sided threshold, set by `calibrate`.
     """
 
     name: ClassVar[str] = "absmatryoshka"
@@ -27,14 +27,11 @@ class AbsMatryoshka(Matryoshka):
     regulariser: ClassVar[str] = "R(Z) = ι(‖Z‖₀ ≤ k·batch), nested reconstructions"
 
     def training_config(self, shape: SAEShape) -> AbsMatryoshkaTrainingSAEConfig:
-        """The "absmatryoshka" architecture, which abench adds to sae-lens; errors as `matryoshka`'s."""
+        """The "absmatryoshka" architecture, which abench adds to sae-lens; raises as `matryoshka` does."""
         from abench.variants.absmatryoshka_sae import AbsMatryoshkaTrainingSAEConfig
 
         return AbsMatryoshkaTrainingSAEConfig(
-            **shape.common(),
-            k=shape.k,
-            decoder_init_norm=self.decoder_init_norm,
-            aux_loss_coefficient=self.aux_loss_coefficient,
+            **self.selection(shape),
             matryoshka_widths=prefix_widths(self.prefixes, shape.width),
         )
 

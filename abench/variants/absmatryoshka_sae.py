@@ -22,13 +22,13 @@ class AbsMatryoshkaTrainingSAEConfig(MatryoshkaBatchTopKTrainingSAEConfig):  # t
         return "absmatryoshka"
 
     def get_inference_config_class(self) -> type[SAEConfig]:
-        """Batch-level AbsTopK's: the prefixes matter in training only."""
+        """The configuration of batch-level AbsTopK: prefixes matter in training only."""
         return BatchAbsTopKSAEConfig
 
 
-# Batch-level AbsTopK gives selection, auxiliary loss and threshold, sae-lens's Matryoshka the nested losses.
+# Selection, auxiliary loss and threshold: batch-level AbsTopK. Nested losses: sae-lens's Matryoshka.
 class AbsMatryoshkaTrainingSAE(BatchAbsTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAE):  # type: ignore[misc]
-    """Training on the k·batch latents of largest absolute value, with a loss for every prefix."""
+    """Training on the k·batch latents of largest absolute value, with one loss per prefix."""
 
     cfg: AbsMatryoshkaTrainingSAEConfig
 

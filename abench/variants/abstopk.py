@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
-from abench.variants.base import SAEShape, Variant
+from abench.variants.base import SAEShape, Selecting
 
 if TYPE_CHECKING:
     from sae_lens import AbsTopKTrainingSAEConfig
@@ -14,17 +12,17 @@ if TYPE_CHECKING:
 
 
 def abs_top_k(u: Tensor, k: int) -> Tensor:
-    """Keep the k entries of largest absolute value of the last dimension, set the others to 0.
+    """Keep the k entries of largest absolute value in the last dimension and set the others to 0.
 
     The proximal operator of R(z) = ι(‖z‖₀ ≤ k), for any λ > 0 (paper, Lemma 1 and the AbsTopK section):
-    TopK's regulariser without its sign constraint. A coordinate kept saves ½u² of the distance to u, so the
-    k of largest |u| save most.
+    TopK's regulariser without its sign constraint. Keeping a coordinate saves ½u² of the distance to u, so
+    the k coordinates of largest |u| save most.
     """
     kept = u.abs().topk(k, dim=-1, sorted=False).indices
     return u.new_zeros(u.shape).scatter(-1, kept, u.gather(-1, kept))
 
 
-class AbsTopK(Variant):
+class AbsTopK(Selecting):
     """The AbsTopK SAE: exactly k latents per token, each of either sign."""
 
     name: ClassVar[str] = "abstopk"
@@ -32,16 +30,8 @@ class AbsTopK(Variant):
     signed: ClassVar[bool] = True
     regulariser: ClassVar[str] = "R(z) = ι(‖z‖₀ ≤ k)"
 
-    aux_loss_coefficient: float = Field(default=1.0, ge=0, le=1e6)
-    """Weight of the loss that lets dead latents reconstruct the error of the live ones."""
-
     def training_config(self, shape: SAEShape) -> AbsTopKTrainingSAEConfig:
         """sae-lens's "abstopk" architecture."""
         from sae_lens import AbsTopKTrainingSAEConfig
 
-        return AbsTopKTrainingSAEConfig(
-            **shape.common(),
-            k=shape.k,
-            decoder_init_norm=self.decoder_init_norm,
-            aux_loss_coefficient=self.aux_loss_coefficient,
-        )
+        return AbsTopKTrainingSAEConfig(**self.selection(shape))

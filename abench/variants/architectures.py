@@ -1,4 +1,4 @@
-"""Making an architecture known to sae-lens, which builds and loads SAEs by name."""
+"""Registering architectures with sae-lens, which builds and loads SAEs by name."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 
 
 def register_inference(sae_class: type[Any], config_class: type[Any]) -> None:
-    """Let `sae_lens.SAE.load_from_disk` open SAEs of this class; the name is the configuration's.
+    """Let `sae_lens.SAE.load_from_disk` open SAEs of this class under the configuration's architecture name.
 
-    A reload of the module replaces its own classes. Raises ValueError if another module has the name.
+    Reloading a module replaces its own classes. Raises ValueError if another module has registered the name.
     """
     name = config_class.architecture()
     _forget(SAE_CLASS_REGISTRY, name, sae_class.__module__)
@@ -17,7 +17,7 @@ def register_inference(sae_class: type[Any], config_class: type[Any]) -> None:
 
 
 def register_training(sae_class: type[Any], config_class: type[Any]) -> None:
-    """Let sae-lens build training SAEs of this class; as `register_inference`, which must come first."""
+    """Let sae-lens build training SAEs of this class; call `register_inference` first, which works alike."""
     name = config_class.architecture()
     _forget(SAE_TRAINING_CLASS_REGISTRY, name, sae_class.__module__)
     register_sae_training_class(name, sae_class, config_class)

@@ -1,4 +1,4 @@
-"""What a variant is: a regulariser, its proximal operator, and the SAE built on it."""
+"""Base classes of variants: a regulariser, its proximal operator, and the SAE built on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sae_lens import TrainingSAE, TrainingSAEConfig
     from torch import Tensor
 
-from abench.spec import Spec
+from abench.config.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -24,49 +24,49 @@ class SAEShape:
     width: int
     """Number of latents (sae-lens's d_sae)."""
     k: int
-    """Active latents per token: exact, on average over a batch, or the target of the sparsity penalty."""
+    """Active latents per token: exactly, on average over a batch, or as the sparsity penalty's target."""
     device: str = "cpu"
 
     def common(self) -> dict[str, Any]:
-        """The arguments that every sae-lens training configuration takes from the shape."""
+        """The arguments of the shape that every sae-lens training configuration takes."""
         return {"d_in": self.d_in, "d_sae": self.width, "device": self.device}
 
 
 class Variant(Spec, ABC):
-    """A regulariser R, its proximal operator, and how the SAE built on it trains and infers.
+    """A regulariser R, its proximal operator, and how the SAE built on it is trained and used.
 
     The encoder of an SAE is one proximal gradient step for ½‖x − (W_dec z + b)‖² + λR(z) from z = 0, so
-    choosing R is choosing the activation function (paper, section 2 and Lemma 1). A subclass names R,
-    implements the operator as a module-level pure function and returns the sae-lens training
-    configuration; its fields are the variant's options.
+    choosing R means choosing the activation function (paper, section 2 and Lemma 1). A subclass states R,
+    implements the operator as a pure function of its module and returns the sae-lens training configuration;
+    its fields are the variant's options.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: ClassVar[str]
     title: ClassVar[str]
-    """How tables and figures write the name."""
+    """Name in tables and figures."""
     signed: ClassVar[bool] = False
     """Whether latents can be negative, so that one latent has two poles."""
     regulariser: ClassVar[str]
     """R(z), as one line of mathematics."""
     penalty: ClassVar[str | None] = None
-    """Name of the sae-lens loss coefficient that sets the sparsity; None where k is enforced."""
+    """Name of the sae-lens loss coefficient that controls sparsity; None if the operator enforces k."""
 
-    # Unit rows, as in the paper's code. From sae-lens's 0.1 latents start at a hundredth of their final
-    # size: after 800 steps at 256 latents 45-65 % of them were dead, against 0-2 % from unit rows.
+    # Unit rows, as in the paper's code. With sae-lens's 0.1, latents start at a hundredth of their final
+    # size: after 800 steps at 256 latents, 45-65 % of them were dead, compared to 0-2 % with unit rows.
     decoder_init_norm: float = Field(default=1.0, gt=0, le=1e6)
-    """Norm of every decoder row at the start; the encoder starts as the decoder's transpose."""
+    """Initial norm of every decoder row; the encoder starts as the decoder's transpose."""
 
     @abstractmethod
     def training_config(self, shape: SAEShape) -> TrainingSAEConfig:
-        """The sae-lens configuration from which the training SAE is built."""
+        """The sae-lens configuration of the training SAE."""
 
     def build(self, shape: SAEShape, seed: int) -> TrainingSAE[Any]:
         """A freshly initialised training SAE; the same seed gives the same weights on every device.
 
-        Raises ValueError if k is not between 1 and the width, or if the SAE normalises its input by itself:
-        training normalises it, and what is saved undoes only that.
+        Raises ValueError if k is not between 1 and the width (exclusive), or if the SAE normalises its input
+        itself: training already normalises it, and the saved SAE accounts for that alone.
         """
         if not 0 < shape.k < shape.width:
             raise ValueError(f"k must be between 1 and the width {shape.width} (exclusive), got {shape.k}")
@@ -81,33 +81,48 @@ class Variant(Spec, ABC):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             sae = sae_class(config)
-        from abench.decoding import input_normalisation
+        from abench.variants.normalisation import input_normalisation
 
         if (kind := input_normalisation(sae)) != "none":
             raise ValueError(
-                f"the variant {self.name} normalises its input by itself ({kind}): leave that to the option "
+                f"the variant {self.name} normalises its input itself ({kind}): leave that to the option "
                 "training.normalisation"
             )
         return sae.to(shape.device)
 
     def calibrate(self, sae: TrainingSAE[Any], activations: Tensor, k: int) -> None:
-        """Set what inference needs beyond the weights (a threshold), from activations [tokens, d_in].
+        """Set what inference needs in addition to the weights (a threshold), from activations [tokens, d_in].
 
-        The activations are those of training, scaling included. Most variants need nothing.
+        The activations are normalised as in training. Most variants need nothing.
         """
         return
 
 
 class Penalised(Variant):
-    """A variant whose sparsity comes from a penalty in the loss; `L0Controller` sets the penalty's weight."""
+    """A variant with a sparsity penalty in the loss; `L0Controller` sets the penalty's weight."""
 
     penalty: ClassVar[str]
     starting_coefficient: ClassVar[float]
-    """Where the adapted coefficient starts: low, because one that starts too high kills latents."""
+    """Initial value of the adapted coefficient: low, because a high initial value kills latents."""
 
     coefficient: float | None = Field(default=None, ge=0, le=1e6)
-    """Weight of the sparsity penalty beside the squared error summed over d_in; None adapts it to k."""
+    """Weight of the sparsity penalty relative to the squared error summed over d_in; None adapts it to k."""
 
     def initial_coefficient(self) -> float:
         """The weight at the first step."""
         return self.starting_coefficient if self.coefficient is None else self.coefficient
+
+
+class Selecting(Variant, ABC):
+    """A variant that keeps the k latents of largest rank, per token or on average over a batch."""
+
+    aux_loss_coefficient: float = Field(default=1.0, ge=0, le=1e6)
+    """Weight of the loss that makes dead latents reconstruct the error of the alive ones."""
+
+    def selection(self, shape: SAEShape) -> dict[str, Any]:
+        """The arguments common to sae-lens's training configurations of this family."""
+        return shape.common() | {
+            "k": shape.k,
+            "decoder_init_norm": self.decoder_init_norm,
+            "aux_loss_coefficient": self.aux_loss_coefficient,
+        }

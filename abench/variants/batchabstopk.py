@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
-
 from abench.variants.abstopk import abs_top_k
-from abench.variants.base import SAEShape, Variant
+from abench.variants.base import SAEShape, Selecting
 
 if TYPE_CHECKING:
     from sae_lens import TrainingSAE
@@ -33,11 +31,11 @@ def two_sided_jump(u: Tensor, threshold: float | Tensor) -> Tensor:
     return u * (u.abs() > threshold)
 
 
-class BatchAbsTopK(Variant):
-    """The batch-level AbsTopK SAE of the paper's code: k latents of either sign per token on average.
+class BatchAbsTopK(Selecting):
+    """The batch-level AbsTopK SAE of the paper's code: on average k latents of either sign per token.
 
-    The paper's code ranks within the batch at evaluation too; here inference uses one two-sided threshold,
-    set by `calibrate`, so that a token's latents do not depend on its neighbours.
+    The paper's code ranks within the batch at evaluation, too; here inference uses one two-sided threshold,
+    set by `calibrate`, so that a token's latents do not depend on the other tokens of its batch.
     """
 
     name: ClassVar[str] = "batchabstopk"
@@ -45,19 +43,11 @@ class BatchAbsTopK(Variant):
     signed: ClassVar[bool] = True
     regulariser: ClassVar[str] = "R(Z) = ι(‖Z‖₀ ≤ k·batch)"
 
-    aux_loss_coefficient: float = Field(default=1.0, ge=0, le=1e6)
-    """Weight of the loss that lets dead latents reconstruct the error of the live ones."""
-
     def training_config(self, shape: SAEShape) -> BatchAbsTopKTrainingSAEConfig:
         """The "batchabstopk" architecture, which abench adds to sae-lens."""
         from abench.variants.batchabstopk_sae import BatchAbsTopKTrainingSAEConfig
 
-        return BatchAbsTopKTrainingSAEConfig(
-            **shape.common(),
-            k=shape.k,
-            decoder_init_norm=self.decoder_init_norm,
-            aux_loss_coefficient=self.aux_loss_coefficient,
-        )
+        return BatchAbsTopKTrainingSAEConfig(**self.selection(shape))
 
     def calibrate(self, sae: TrainingSAE[Any], activations: Tensor, k: int) -> None:
         """Set the inference threshold so that on these activations k latents are active on average."""

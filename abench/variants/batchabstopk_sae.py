@@ -22,7 +22,7 @@ ARCHITECTURE = "batchabstopk"
 
 @dataclass
 class BatchAbsTopKSAEConfig(SAEConfig):  # type: ignore[misc]  # sae-lens counts as untyped here
-    """Inference configuration; the threshold is among the weights."""
+    """Inference configuration; the threshold is stored with the weights."""
 
     @classmethod
     def architecture(cls) -> str:
@@ -31,7 +31,7 @@ class BatchAbsTopKSAEConfig(SAEConfig):  # type: ignore[misc]  # sae-lens counts
 
 
 class BatchAbsTopKSAE(JumpReLUSAE):  # type: ignore[misc]  # sae-lens counts as untyped here
-    """Inference with a two-sided gate; sae-lens's JumpReLU would rectify first."""
+    """Inference with a two-sided gate; sae-lens's JumpReLU would rectify pre-activations first."""
 
     cfg: BatchAbsTopKSAEConfig
 
@@ -52,11 +52,11 @@ class BatchAbsTopKTrainingSAEConfig(BatchTopKTrainingSAEConfig):  # type: ignore
         return ARCHITECTURE
 
     def get_inference_config_class(self) -> type[SAEConfig]:
-        """What cfg.json is written from."""
+        """The configuration class that is saved as cfg.json."""
         return BatchAbsTopKSAEConfig
 
 
-# AbsTopK gives the auxiliary loss by absolute value, BatchTopK the threshold and its export.
+# AbsTopK provides the auxiliary loss by absolute value, BatchTopK the threshold and its export.
 class BatchAbsTopKTrainingSAE(AbsTopKTrainingSAE, BatchTopKTrainingSAE):  # type: ignore[misc]  # untyped
     """Training on the k·batch latents of largest absolute value of every batch."""
 
@@ -68,7 +68,7 @@ class BatchAbsTopKTrainingSAE(AbsTopKTrainingSAE, BatchTopKTrainingSAE):  # type
 
     @torch.no_grad()
     def update_topk_threshold(self, acts_topk: Tensor) -> None:
-        """sae-lens's running mean, of the smallest absolute value kept."""
+        """Update sae-lens's running mean with the smallest selected absolute value."""
         super().update_topk_threshold(acts_topk.abs())
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
-
-from abench.variants.base import SAEShape, Variant
+from abench.variants.base import SAEShape, Selecting
 from abench.variants.topk import top_k
 
 if TYPE_CHECKING:
@@ -23,8 +21,8 @@ def batch_top_k(u: Tensor, k: int) -> Tensor:
     return top_k(u.flatten(), k * u.shape[:-1].numel()).reshape(u.shape)
 
 
-class BatchTopK(Variant):
-    """The BatchTopK SAE: k non-negative latents per token on average.
+class BatchTopK(Selecting):
+    """The BatchTopK SAE: on average k non-negative latents per token.
 
     Inference uses one threshold, set by `calibrate`, and sae-lens's JumpReLU class.
     """
@@ -33,19 +31,11 @@ class BatchTopK(Variant):
     title: ClassVar[str] = "BatchTopK"
     regulariser: ClassVar[str] = "R(Z) = ι(‖Z‖₀ ≤ k·batch, Z ≥ 0)"
 
-    aux_loss_coefficient: float = Field(default=1.0, ge=0, le=1e6)
-    """Weight of the loss that lets dead latents reconstruct the error of the live ones."""
-
     def training_config(self, shape: SAEShape) -> BatchTopKTrainingSAEConfig:
         """sae-lens's "batchtopk" architecture."""
         from sae_lens import BatchTopKTrainingSAEConfig
 
-        return BatchTopKTrainingSAEConfig(
-            **shape.common(),
-            k=shape.k,
-            decoder_init_norm=self.decoder_init_norm,
-            aux_loss_coefficient=self.aux_loss_coefficient,
-        )
+        return BatchTopKTrainingSAEConfig(**self.selection(shape))
 
     def calibrate(self, sae: TrainingSAE[Any], activations: Tensor, k: int) -> None:
         """Set the inference threshold so that on these activations k latents are active on average."""

@@ -1,8 +1,9 @@
-"""The inference threshold of batch-level variants, measured instead of remembered.
+"""The inference threshold of batch-level variants, measured after training instead of averaged during it.
 
-A batch-level variant trains with the k·batch largest values of a batch and infers with one threshold, so that
-a token's latents do not depend on its neighbours. sae-lens learns that threshold as a running mean which
-starts at 0 with rate 0.01 and no bias correction: after a short run it is far too low and L0 far too high.
+A batch-level variant trains with the k·batch largest values of a batch but uses one threshold at inference,
+so that a token's latents do not depend on the other tokens of its batch. sae-lens learns the threshold as a
+running mean that starts at 0 with rate 0.01 and no bias correction: after a short run it is far too low, and
+L0 far too high.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sae_lens import TrainingSAE
 
 ENTRIES_PER_CHUNK = 2**24
-"""Pre-activations held at once: 64 MiB of float32."""
+"""Pre-activations in memory at once: 64 MiB of float32."""
 
 
 def set_threshold(sae: TrainingSAE[Any], activations: Tensor, k: int, *, signed: bool) -> None:
@@ -40,8 +41,9 @@ def rescaled_pre_activations(sae: TrainingSAE[Any], activations: Tensor) -> Iter
 def threshold_for(chunks: Iterable[Tensor], count: int) -> float:
     """The threshold that exactly `count` positive values of a stream exceed, up to ties.
 
-    Midway between the count-th largest value and the next; 0 if no more than `count` are positive. Exact in
-    one pass: whatever cannot be among the largest is dropped on the way, so about 2·count values are held.
+    It is midway between the count-th largest value and the next one; 0 if at most `count` values are
+    positive. Exact in one pass: values that cannot be among the largest are dropped on the way, so that
+    about 2·count values are in memory.
     """
     kept: list[Tensor] = []
     held, floor = 0, 0.0
@@ -56,5 +58,5 @@ def threshold_for(chunks: Iterable[Tensor], count: int) -> float:
     largest = torch.cat(kept).topk(count + 1, sorted=False).values
     below, above = largest.topk(2, largest=False).values
     middle = (below + above) / 2
-    # Between neighbouring floats the middle rounds to one of them; it must not be the one to be kept.
+    # Between adjacent floats the midpoint rounds to one of them, which must not be the upper one.
     return float(middle if middle < above else below)

@@ -1,4 +1,4 @@
-"""Trained SAEs as sae-lens folders: all folded into the weights on the way out, checked on the way in."""
+"""Trained SAEs as sae-lens folders: saving folds everything into the weights, loading checks the files."""
 
 import json
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from sae_lens.registry import SAE_CLASS_REGISTRY
 from safetensors import SafetensorError
 
 import abench.variants.saes  # noqa: F401 - registers abench's own architectures with sae-lens
-from abench import __version__
-from abench.decoding import defined_at_zero
 from abench.errors import UserError, did_you_mean
+from abench.variants.normalisation import defined_at_zero
+from abench.version import __version__
 
 
 def save_sae(
@@ -27,14 +27,15 @@ def save_sae(
 ) -> None:
     """Write the inference SAE to folder: cfg.json and sae_weights.safetensors, readable by sae-lens alone.
 
-    Training was on x·scale. The scale and the decoder's norms go into the weights, so the saved SAE takes x
-    and has unit decoder rows. With `layer_norm` training was on standardised tokens times the scale, that is
-    on (x − mean) / (std + 1e-5) with the unbiased std; sae-lens then does the same and undoes it after
-    decoding. The given SAE stays as it is. `metadata` (JSON values) goes into the configuration's metadata.
+    The SAE was trained on x·scale. The scale and the decoder's norms are folded into the weights, so the
+    saved SAE takes x and has unit decoder rows. With `layer_norm`, the SAE was trained on standardised tokens
+    times the scale, i.e. on (x − mean) / (std + 1e-5) with the unbiased std; sae-lens then does the same and
+    undoes it after decoding. The given SAE is not modified. `metadata` (JSON values) is added to the
+    configuration's metadata.
     """
     copy = deepcopy(sae)
-    # sae-lens has both folds for every architecture, thresholds included, but of its own accord applies the
-    # second to the top-k family only. The order matters: the first changes the decoder's norms.
+    # sae-lens implements both folds for every architecture, including thresholds, but by itself applies the
+    # second only to the top-k family. The order matters: the first changes the decoder's norms.
     copy.fold_activation_norm_scaling_factor(scale)
     copy.fold_W_dec_norm()
     copy.cfg.normalize_activations = "layer_norm" if layer_norm else "none"
@@ -44,9 +45,9 @@ def save_sae(
 
 
 def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
-    """The inference SAE in folder, on device, with frozen weights.
+    """The inference SAE in a folder, on a device, with frozen weights.
 
-    One that rescales tokens (`constant_norm_rescale`) is finite at tokens of norm 0, unlike in sae-lens.
+    Unlike in sae-lens, an SAE that rescales tokens (`constant_norm_rescale`) is finite on tokens of norm 0.
     Raises UserError if the folder is not a complete sae-lens SAE or its architecture is not registered.
     """
     for name in (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME):

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 def gate(gate_pre: Tensor, magnitude_pre: Tensor) -> Tensor:
     """relu(magnitude) where the gate's pre-activation is positive, 0 elsewhere.
 
-    The paper's Lemma 1 gives no regulariser for it, and as a function of two arguments it is no proximal
-    operator. What does hold: the two paths share their directions, magnitude_pre = exp(r)·s + b_mag and
-    gate_pre = s + b_gate with the same s, so the gate opens where magnitude_pre > θ = b_mag − exp(r)·b_gate
-    and the whole is jump_relu(magnitude_pre, max(θ, 0)), the proximal operator of a weighted ℓ0 whose
-    weights θ²/2 are learned (Rajamanoharan et al. 2024, section 3.2 and appendix).
+    The paper's Lemma 1 gives no regulariser for it, and as a function of two arguments it is not a proximal
+    operator. However, the two paths share their directions: with magnitude_pre = exp(r)·s + b_mag and
+    gate_pre = s + b_gate for the same s, the gate opens where magnitude_pre > θ = b_mag − exp(r)·b_gate.
+    The function then equals jump_relu(magnitude_pre, max(θ, 0)), the proximal operator of a weighted ℓ0 with
+    learned weights θ²/2 (Rajamanoharan et al. 2024, section 3.2 and appendix).
     """
     return magnitude_pre.relu() * (gate_pre > 0)
 
@@ -26,8 +26,8 @@ def gate(gate_pre: Tensor, magnitude_pre: Tensor) -> Tensor:
 class Gated(Penalised):
     """The Gated SAE: an ℓ1 penalty on the gate's path only, so active latents are not shrunk.
 
-    Training adds the error of a reconstruction from the gate's path alone, which keeps the gate honest;
-    neither term is the regulariser of the operator.
+    Training adds the error of a reconstruction from the gate's path alone, so that the gate stays
+    informative; neither term is the regulariser of the operator.
     """
 
     name: ClassVar[str] = "gated"
@@ -36,7 +36,7 @@ class Gated(Penalised):
         "none of its own; with shared directions Σᵢ ½θᵢ²·[zᵢ ≠ 0] + ι(z ≥ 0), θ learned"
     )
     penalty: ClassVar[str] = "l1"
-    # Adapted values end at 0.5 to 4; see ReLU for the low start.
+    # Adapted values end at 0.5 to 4; see ReLU for the low initial value.
     starting_coefficient: ClassVar[float] = 0.1
 
     def training_config(self, shape: SAEShape) -> GatedTrainingSAEConfig:

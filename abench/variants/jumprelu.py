@@ -23,10 +23,10 @@ def jump_relu(u: Tensor, threshold: float | Tensor) -> Tensor:
 
 
 class JumpReLU(Penalised):
-    """The JumpReLU SAE: thresholds learned through a straight-through estimator, L0 penalised.
+    """The JumpReLU SAE: thresholds learned through a straight-through estimator, with an L0 penalty.
 
     The defaults are chosen for short runs. The paper's values are initial_threshold 1, bandwidth 0.001,
-    coefficient 0.004 and train_encoder_through_gate false; its scale is met by inputs of norm √d_in.
+    coefficient 0.004 and train_encoder_through_gate false; inputs of norm √d_in match its scale.
     """
 
     name: ClassVar[str] = "jumprelu"
@@ -37,26 +37,26 @@ class JumpReLU(Penalised):
     starting_coefficient: ClassVar[float] = 0.1
 
     initial_threshold: float = Field(default=1.0, ge=0, le=1e6)
-    """Every latent's threshold at the start, in units of the pre-activation's initial spread."""
+    """Initial threshold of every latent, in units of the pre-activation's initial spread."""
 
-    # Adam moves a threshold by at most the learning rate a step, so a short run needs many samples inside the
-    # window. On 32-wide synthetic data, 256 latents, 800 steps: 0.5 to 1 end within 5 % of k (latents alive
-    # 0.6 at 0.5, 0.8 at 1); at 2 L0 still was 11 % off at k = 32.
+    # Adam moves a threshold by at most the learning rate per step, so a short run needs many samples inside
+    # the window. On 32-wide synthetic data with 256 latents and 800 steps, 0.5 to 1 ended within 5 % of k
+    # (share of alive latents: 0.6 at 0.5, 0.8 at 1); at 2, L0 was still 11 % off at k = 32.
     bandwidth: float = Field(default=1.0, gt=0, le=1e6)
     """Width of the window around the threshold in which the straight-through estimator has a gradient."""
 
-    # Thresholds alone are too slow: L0 was 20 to 25 % above k = 16 after 800 steps, against 3 % with the
-    # encoder following.
+    # Thresholds alone are too slow: L0 was 20 to 25 % above k = 16 after 800 steps, compared to 3 % when the
+    # encoder is trained as well.
     train_encoder_through_gate: bool = True
     """Whether the estimator's gradient also reaches the encoder (Anthropic) or only thresholds (DeepMind)."""
 
     # sae-lens's "quadratic" loss with target_l0 = k is not offered: its coefficient is one more unknown, and
-    # on the same data it ended 2 to 40 % above k at coefficient 0.1 and 10 to 100 % above at 0.02.
+    # on the same data L0 ended 2 to 40 % above k at coefficient 0.1 and 10 to 100 % above at 0.02.
     loss: Literal["step", "tanh"] = "step"
-    """What counts active latents in the loss: DeepMind's step function or Anthropic's tanh."""
+    """How the loss counts active latents: DeepMind's step function or Anthropic's tanh."""
 
     pre_act_loss_coefficient: float | None = Field(default=None, ge=0, le=1e6)
-    """Weight of the loss that pulls dead latents back to their threshold (Anthropic: 3e-6); None: off."""
+    """Weight of the loss that pulls dead latents towards their threshold (Anthropic: 3e-6); None: off."""
 
     def training_config(self, shape: SAEShape) -> JumpReLUTrainingSAEConfig:
         """sae-lens's "jumprelu" architecture."""

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def proximal_steps(u: Tensor, x: Tensor, decoder: Tensor, step_sizes: Iterable[Tensor], k: int) -> Tensor:
-    """The latents [tokens, width] after one step from z = 0 and one more for each of the step sizes.
+    """The latents [tokens, width] after one step from z = 0 and one further step per step size.
 
     Proximal gradient descent on ½‖x − zD‖² + R(z) with R(z) = ι(‖z‖₀ ≤ k), whose operator is `abs_top_k`:
 
         z₁ = abs_top_k(u),   zₜ₊₁ = abs_top_k(zₜ + μₜ (x − zₜD) Dᵀ)
 
-    u [tokens, width] is the first step's argument with learned weights, W_enc x + b_enc, x [tokens, d_in]
-    the input less the decoder's bias, D [width, d_in] the decoder. From z₁ on the argument is the exact
-    gradient step, so one with μₜ ≤ 1/‖D‖² (spectral norm) cannot increase the error; learned step sizes may
-    be longer. (Iterative hard thresholding, Blumensath and Davies 2008; unrolling, Gregor and LeCun 2010.)
+    u [tokens, width] is the first step's argument with learned weights, W_enc x + b_enc; x [tokens, d_in] is
+    the input minus the decoder's bias; D [width, d_in] is the decoder. From z₁ on, steps are exact gradient
+    steps, so those with μₜ ≤ 1/‖D‖² (spectral norm) cannot increase the error; learned step sizes may be
+    larger. (Iterative hard thresholding, Blumensath and Davies 2008; unrolling, Gregor and LeCun 2010.)
     """
     z = abs_top_k(u, k)
     for step_size in step_sizes:
@@ -37,8 +37,8 @@ def proximal_steps(u: Tensor, x: Tensor, decoder: Tensor, step_sizes: Iterable[T
 class MultiStep(AbsTopK):
     """AbsTopK with an encoder of several proximal gradient steps: LISTA's counterpart for exactly k latents.
 
-    One step is AbsTopK. Further steps correct the latents by what they leave unexplained,
-    through the transposed decoder: the only new weights are the steps' sizes, one number each.
+    One step is AbsTopK. Further steps correct the latents by the reconstruction error, projected by the
+    transposed decoder; the only new weights are the step sizes, one number per further step.
     """
 
     name: ClassVar[str] = "multistep"
@@ -49,8 +49,8 @@ class MultiStep(AbsTopK):
     """Proximal gradient steps; each after the first costs about as much time as the first."""
 
     initial_step_size: float | None = Field(default=None, gt=0, le=1e6)
-    """Where the sizes of the later steps start; None: the largest that cannot increase the error of a
-    random decoder with unit rows, 1 / (1 + √(width / d_in))²."""
+    """Initial size of the later steps; None: the largest size that cannot increase the error for a random
+    decoder with unit rows, 1 / (1 + √(width / d_in))²."""
 
     def training_config(self, shape: SAEShape) -> MultiStepTrainingSAEConfig:
         """The "multistep" architecture, which abench adds to sae-lens."""
@@ -58,10 +58,7 @@ class MultiStep(AbsTopK):
 
         safe = (1 + (shape.width / shape.d_in) ** 0.5) ** -2
         return MultiStepTrainingSAEConfig(
-            **shape.common(),
-            k=shape.k,
-            decoder_init_norm=self.decoder_init_norm,
-            aux_loss_coefficient=self.aux_loss_coefficient,
+            **self.selection(shape),
             steps=self.steps,
             initial_step_size=safe if self.initial_step_size is None else self.initial_step_size,
         )

@@ -19,7 +19,7 @@ from abench.variants.multistep import proximal_steps
 
 @dataclass
 class MultiStepSAEConfig(AbsTopKSAEConfig):  # type: ignore[misc]  # sae-lens counts as untyped here
-    """Inference configuration; the step sizes are among the weights."""
+    """Inference configuration; the step sizes are stored with the weights."""
 
     steps: int = 1
 
@@ -31,7 +31,7 @@ class MultiStepSAEConfig(AbsTopKSAEConfig):  # type: ignore[misc]  # sae-lens co
 
 @dataclass
 class MultiStepTrainingSAEConfig(AbsTopKTrainingSAEConfig):  # type: ignore[misc]  # sae-lens: untyped
-    """Training configuration: AbsTopK's, with the number of steps and where their sizes start."""
+    """Training configuration: AbsTopK's, with the number of steps and their initial size."""
 
     steps: int = 1
     initial_step_size: float = 0.0
@@ -43,7 +43,7 @@ class MultiStepTrainingSAEConfig(AbsTopKTrainingSAEConfig):  # type: ignore[misc
 
 
 class _MultiStepEncoder:
-    """What training and inference share: the step sizes [steps − 1] and the unrolled encoder."""
+    """The common part of training and inference: the step sizes [steps − 1] and the unrolled encoder."""
 
     cfg: Any
     b_dec: Tensor
@@ -55,16 +55,16 @@ class _MultiStepEncoder:
     hook_sae_acts_post: Callable[[Tensor], Tensor]
 
     def initialize_weights(self) -> None:
-        """sae-lens's weights, and the step sizes."""
+        """Initialise sae-lens's weights and the step sizes."""
         super().initialize_weights()  # type: ignore[misc]  # sae-lens's class comes after this one
         initial = getattr(self.cfg, "initial_step_size", 0.0)
         sizes = torch.full((self.cfg.steps - 1,), initial, dtype=self.b_dec.dtype, device=self.b_dec.device)
         self.step_sizes = nn.Parameter(sizes)
 
     def encode_with_hidden_pre(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents, and the first step's argument, both [..., width], of activations [..., d_in].
+        """Latents and the first step's argument, both [..., width], of activations [..., d_in].
 
-        That argument is what the auxiliary loss takes, so dead latents are revived as AbsTopK's are.
+        The auxiliary loss uses this argument, so dead latents are revived as in AbsTopK.
         """
         sae_in = self.process_sae_in(x)
         first, decoder = self.hook_sae_acts_pre(sae_in @ self.W_enc + self.b_enc), self.W_dec
@@ -77,7 +77,7 @@ class _MultiStepEncoder:
 
 
 class MultiStepSAE(_MultiStepEncoder, AbsTopKSAE):  # type: ignore[misc]  # sae-lens counts as untyped here
-    """Inference takes the same steps."""
+    """Inference with the same steps as in training."""
 
     cfg: MultiStepSAEConfig
 
@@ -87,7 +87,7 @@ class MultiStepSAE(_MultiStepEncoder, AbsTopKSAE):  # type: ignore[misc]  # sae-
 
 
 class MultiStepTrainingSAE(_MultiStepEncoder, AbsTopKTrainingSAE):  # type: ignore[misc]  # sae-lens: untyped
-    """Training through all steps; their sizes are learned with the weights."""
+    """Training through all steps; the step sizes are learned with the other weights."""
 
     cfg: MultiStepTrainingSAEConfig
 

@@ -1,11 +1,11 @@
-"""Variants by name, third parties' included."""
+"""Variants by name, including third-party ones."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from abench.complaints import option_complaint
+from abench.config.complaints import option_complaint
 from abench.errors import OptionError, UserError, did_you_mean, short
 from abench.names import name_problem
 from abench.variants.absjumprelu import AbsJumpReLU
@@ -30,9 +30,9 @@ _variants: dict[str, type[Variant]] = {variant.name: variant for variant in (*_P
 
 
 def register(variant_class: V) -> V:
-    """Make a variant known under its name; usable as a class decorator.
+    """Register a variant under its name; usable as a class decorator.
 
-    Raises ValueError if another class has that name, or if it cannot be part of a path.
+    Raises ValueError if another class has that name, or if the name cannot be part of a path.
     """
     name = variant_class.name
     if problem := name_problem(name):
@@ -45,14 +45,14 @@ def register(variant_class: V) -> V:
 
 
 def variant_names() -> list[str]:
-    """The names that `get_variant` knows: the paper's variants in its order, those beyond it, then others."""
+    """The registered names: the paper's variants in its order, then abench's others, then third-party."""
     return list(_variants)
 
 
 def get_variant(name: str, options: Mapping[str, Any] | None = None) -> Variant:
-    """The variant of this name with these options.
+    """The variant with this name and these options.
 
-    Raises UserError for an unknown variant, an unknown option or a value that does not fit.
+    Raises UserError for an unknown variant, an unknown option or an invalid value.
     """
     if name not in _variants:
         raise UserError(f"unknown variant {short(name)}{did_you_mean(name, _variants)}")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def soft_threshold(u: Tensor, lam: float | Tensor) -> Tensor:
     """max(u − λ, 0): the proximal operator of λR with R(z) = ‖z‖₁ + ι(z ≥ 0) (paper, Lemma 1).
 
-    It minimises ½(u − z)² + λz over z ≥ 0 in every coordinate. A learned encoder bias absorbs λ, which
-    leaves relu(u).
+    It minimises ½(u − z)² + λz over z ≥ 0 in every coordinate. A learned encoder bias absorbs λ and leaves
+    relu(u).
     """
     return (u - lam).relu()
 
@@ -23,16 +23,16 @@ def soft_threshold(u: Tensor, lam: float | Tensor) -> Tensor:
 class ReLU(Penalised):
     """The ReLU SAE: relu in the encoder, the ℓ1 norm of the latents in the loss.
 
-    The penalty weighs each latent by its decoder norm, so it cannot be evaded by growing the decoder. It
-    also shrinks what stays active: at a small k the reconstruction error is mostly that shrinkage.
+    The penalty weights each latent by its decoder norm, so a growing decoder cannot evade it. It also shrinks
+    active latents: at a small k the reconstruction error is mostly due to shrinkage.
     """
 
     name: ClassVar[str] = "relu"
     title: ClassVar[str] = "ReLU"
     regulariser: ClassVar[str] = "R(z) = ‖z‖₁ + ι(z ≥ 0)"
     penalty: ClassVar[str] = "l1"
-    # Adapted values end at 0.9 to 6; a low start makes their growth a warm-up. On data with an L0 of 10 and
-    # k = 8 a start at 2 ended at a normalised error of 0.97, one at 0.1 at 0.85.
+    # Adapted values end at 0.9 to 6; growth from a low initial value acts as a warm-up. On data with an L0 of
+    # 10 and k = 8, an initial value of 2 ended at a normalised error of 0.97, one of 0.1 at 0.85.
     starting_coefficient: ClassVar[float] = 0.1
 
     def training_config(self, shape: SAEShape) -> StandardTrainingSAEConfig:

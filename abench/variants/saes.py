@@ -1,6 +1,6 @@
-"""The SAE classes that sae-lens lacks; importing this module registers them there.
+"""The SAE classes that sae-lens lacks; importing this module registers them with sae-lens.
 
-From then on `sae_lens.SAE.load_from_disk` opens whatever abench saved.
+Afterwards `sae_lens.SAE.load_from_disk` opens every SAE that abench saved.
 """
 
 from abench.variants.absjumprelu_sae import AbsJumpReLUSAE, AbsJumpReLUTrainingSAE

@@ -1,4 +1,4 @@
-"""Signed TopK: the k latents of largest value, not rectified. A control for AbsTopK."""
+"""Signed TopK: the k latents of largest value, without rectification. A control for AbsTopK."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 
 def signed_top_k(u: Tensor, k: int) -> Tensor:
-    """Keep the k largest entries of the last dimension, whatever their sign, set the others to 0.
+    """Keep the k largest entries of the last dimension, of any sign, and set the others to 0.
 
-    No regulariser has this proximal operator, because proximal operators are monotone: with k = 1,
-    u = (−2, −1) gives (0, −1) and u' = (−1, −2) gives (−1, 0), so ⟨u − u', z − z'⟩ = −2 < 0. Where at least
-    k entries are positive it is `top_k`, the operator of ι(‖z‖₀ ≤ k, z ≥ 0).
+    This is not the proximal operator of any regulariser, because proximal operators are monotone: with k = 1,
+    u = (−2, −1) gives (0, −1) and u' = (−1, −2) gives (−1, 0), so ⟨u − u', z − z'⟩ = −2 < 0. If at least k
+    entries are positive, it equals `top_k`, the operator of ι(‖z‖₀ ≤ k, z ≥ 0).
     """
     kept = u.topk(k, dim=-1, sorted=False)
     return u.new_zeros(u.shape).scatter(-1, kept.indices, kept.values)
 
 
 class SignedTopK(TopK):
-    """TopK without its rectifier: exactly k latents per token, chosen by value.
+    """TopK without its rectifier: exactly k latents per token, selected by value.
 
-    It tells apart what AbsTopK changes: that latents may be negative, which it shares, and that they are
-    chosen by absolute value, which it does not. A latent is negative only where fewer than k are positive,
-    so at widths far above k hardly ever; and flipping a latent's sign does change it.
+    It separates the two changes of AbsTopK: latents may be negative (as here), and they are selected by
+    absolute value (unlike here). A latent is negative only on tokens with fewer than k positive
+    pre-activations, so hardly ever at widths far above k. Flipping a latent's sign changes the SAE.
     """
 
     name: ClassVar[str] = "signedtopk"
@@ -41,9 +41,4 @@ class SignedTopK(TopK):
         """The "signedtopk" architecture, which abench adds to sae-lens."""
         from abench.variants.signedtopk_sae import SignedTopKTrainingSAEConfig
 
-        return SignedTopKTrainingSAEConfig(
-            **shape.common(),
-            k=shape.k,
-            decoder_init_norm=self.decoder_init_norm,
-            aux_loss_coefficient=self.aux_loss_coefficient,
-        )
+        return SignedTopKTrainingSAEConfig(**self.selection(shape))

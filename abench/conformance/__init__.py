@@ -1,0 +1,1 @@
+"""The rules that every task must satisfy, checked on small trained SAEs."""

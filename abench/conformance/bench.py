@@ -1,0 +1,120 @@
+"""A small model with small trained SAEs, on which any task can be checked."""
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import replace
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import torch
+
+from abench.amounts import Amount
+from abench.config import DataSpec, EvaluationSpec, TrainingSpec
+from abench.conformance.rewritten import for_larger_stream, larger_stream, normalising
+from abench.data.activations import ActivationSource, ActivationStream
+from abench.latents.views import in_view
+from abench.lm.catalogue import find_model, weights_folder
+from abench.lm.models import LanguageModel
+from abench.task import Context, Task, View, checked, parted
+from abench.training.library import train
+
+_WIDTH, _K, _STEPS = 192, 8, 150
+_SMALL = 48
+"""Limit on data sets that suffices for most tasks."""
+LARGER = 128.0
+"""Factor of the larger residual stream; a power of two, so that rounding does not change."""
+
+Scored = Mapping[str, float]
+
+
+class Bench:
+    """A model with small trained SAEs for checking tasks. One instance serves any number of tasks."""
+
+    def __init__(self, kind: str = "language", *, layer: int | None = None, limit: int = _SMALL) -> None:
+        name, self._config = find_model("tiny" if kind == "language" else "synthetic")
+        self.lm: LanguageModel | ActivationSource = self._open(name)
+        layer = self._config.layers[0] if layer is None else layer
+        self.site = f"blocks.{layer}.hook_resid_post" if kind == "language" else "activations"
+        self._evaluation = EvaluationSpec(tokens=4096, batch_size=16, limit=limit)
+
+    def _open(self, name: str) -> LanguageModel | ActivationSource:
+        if self._config.synthetic is not None:
+            from abench.data.synthetic import SyntheticModel
+
+            return SyntheticModel(self._config.synthetic, self._config.d_model, name=name, device="cpu")
+        folder, eos = weights_folder(self._config), self._config.eos_after_documents
+        return LanguageModel.load(folder, name=name, eos_after_documents=eos)
+
+    def with_limit(self, limit: int) -> "Bench":
+        """The same model and SAEs with another limit on every data set."""
+        other = copy(self)
+        other.__dict__ |= {"saes": self.saes, "_larger": self._larger}
+        other._evaluation = self._evaluation.model_copy(update={"limit": limit})
+        return other
+
+    @cached_property
+    def saes(self) -> dict[str, Any]:
+        """SAEs trained for some steps on the model's activations, by name.
+
+        Without normalisation: "signed", and "plain", which is non-negative. With normalisation of each token:
+        "layer_norm", which is signed, and "constant_norm_rescale", which is non-negative.
+        """
+        stream = ActivationStream(self.lm, self.site, self.data, _training(), context=self._config.context)
+        batches = list(islice(stream.batches(), _STEPS))
+        sizes: dict[str, Any] = {"width": _WIDTH, "steps": _STEPS, "batch_size": 512, "learning_rate": 3e-3}
+        trained = train(batches, variants=("abstopk", "topk"), k=(_K,), **sizes)
+        signed, plain = (each.sae for each in trained)
+        # The weights learnt on raw tokens roughly fit tokens that are scaled to one standard deviation.
+        shrunk = 1 / float(batches[0].std(-1).mean())
+        return {
+            "signed": signed,
+            "plain": plain,
+            "layer_norm": normalising(for_larger_stream(signed, shrunk), "layer_norm"),
+            "constant_norm_rescale": normalising(for_larger_stream(plain, shrunk), "constant_norm_rescale"),
+        }
+
+    @property
+    def larger(self) -> "Bench":
+        """The same model with a residual stream `LARGER` times as large, and the signed SAE for it."""
+        other = copy(self)
+        other.lm, other.__dict__["saes"] = self._larger
+        return other
+
+    @cached_property
+    def _larger(self) -> tuple[LanguageModel | ActivationSource, dict[str, Any]]:
+        signed = for_larger_stream(self.saes["signed"], LARGER)
+        return larger_stream(self.lm, LARGER), {"signed": signed}
+
+    @property
+    def data(self) -> DataSpec:
+        return self._config.data
+
+    def context(self, saes: tuple[Any, ...], view: View = "native") -> Context:
+        return Context(
+            self.site, self._evaluation, self.data, self._config.context, view=view, device="cpu", saes=saes
+        )
+
+    def scores(
+        self,
+        task: Task,
+        saes: Mapping[str, Any],
+        views: Mapping[str, View],
+        *,
+        used: Callable[[Amount], None] = lambda _amount: None,
+    ) -> dict[str, Scored]:
+        """Checked scores of several SAEs from one call of `prepare`; `views` gives the view of each."""
+        ctx = replace(self.context(tuple(saes.values())), used=used)
+        with torch.no_grad():
+            prepared = task.prepare(self.lm, ctx)
+            return {
+                name: checked(task, parted(task, self._score(task, sae, prepared, views[name], ctx))[0])
+                for name, sae in saes.items()
+            }
+
+    def _score(self, task: Task, sae: Any, prepared: Any, view: View, ctx: Context) -> Any:
+        return task.score(in_view(sae, view), prepared, self.lm, replace(ctx, view=view))
+
+
+def _training() -> TrainingSpec:
+    return TrainingSpec(tokens=_STEPS * 512, batch_size=512, buffer_tokens=8192, normalisation="none")

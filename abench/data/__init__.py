@@ -1,0 +1,1 @@
+"""Texts, data sets, files, and the activations that SAEs are trained on."""

@@ -1,0 +1,1 @@
+"""Latents of an SAE: codes, decoding, top contexts, the two views."""

@@ -1,0 +1,105 @@
+"""Everything about one latent of a trained SAE: contexts, firing rates, neighbours, promoted tokens."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from abench.config import DataSpec
+from abench.data.token_rows import TokenRows
+from abench.errors import UserError
+from abench.latents.contexts import LatentContexts, TopContexts, top_contexts
+from abench.latents.decoding import latent_directions
+from abench.latents.few_latents import check_latents
+from abench.lm.models import LanguageModel, site_name
+from abench.sae import SAE
+
+Ranked = tuple[tuple[Any, float], ...]
+"""(item, score) pairs, the most extreme first."""
+
+
+@dataclass(frozen=True)
+class LatentCard:
+    """The facts about one latent, ready to print."""
+
+    contexts: LatentContexts | None
+    """None if the latent never fires."""
+    signed: bool
+    """Whether the SAE has negative codes; if not, negative contexts are those of lowest pre-activation."""
+    tokens: int
+    """Number of held-out tokens searched."""
+    nearest: Ranked
+    """(latent, cosine similarity of decoder rows) pairs, highest first."""
+    opposite: Ranked
+    """The same pairs, lowest first."""
+    promoted: Ranked
+    """(token, logit change relative to the mean token) pairs of the tokens a positive code raises most."""
+    suppressed: Ranked
+    """The same pairs of the tokens a positive code lowers most."""
+
+    def plain(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+def latent_card(
+    lm: LanguageModel,
+    sae: SAE,
+    latent: int,
+    *,
+    site: str,
+    data: DataSpec,
+    context_size: int,
+    tokens: int,
+    number: int = 8,
+) -> LatentCard:
+    """The card of one latent, from `tokens` held-out tokens.
+
+    Raises UserError if the SAE has no such latent, or if the held-out text is too short for one context.
+    """
+    check_latents(sae, [latent])
+    rows = TokenRows(lm, data, "held_out", context_size).batch(max(1, tokens // context_size))
+    if len(rows) == 0:
+        raise UserError("the held-out text does not fill one context")
+    with torch.no_grad():
+        top: TopContexts = top_contexts(
+            lm, rows, site=site, saes=[sae], latents=lambda _: [latent], number=number
+        )(sae)
+        nearest, opposite = neighbours(sae.W_dec.detach().float(), latent, number)
+        promoted, suppressed = said(lm, latent_directions(sae, [latent])[0].detach(), number)
+    found = top.latents[0] if top.latents else None
+    return LatentCard(found, top.signed, top.tokens, nearest, opposite, promoted, suppressed)
+
+
+def neighbours(decoder: Tensor, latent: int, number: int) -> tuple[Ranked, Ranked]:
+    """The latents with the highest and the lowest cosine similarity to one latent's row of `decoder`.
+
+    `decoder` is [latents, d]; `number` latents each, most extreme first.
+    """
+    rows = torch.nn.functional.normalize(decoder, dim=-1)
+    cosines = rows @ rows[latent]
+    others = torch.arange(len(rows), device=rows.device) != latent
+    order = cosines[others].argsort(descending=True)
+    places = others.nonzero().flatten()[order].tolist()
+    ranked = [(place, float(cosines[place])) for place in places]
+    return tuple(ranked[:number]), tuple(reversed(ranked[-number:]))
+
+
+def said(lm: LanguageModel, direction: Tensor, number: int) -> tuple[Ranked, Ranked]:
+    """The tokens whose logits a direction [d_model] raises and lowers most by its direct effect, with scores.
+
+    The direction passes through the final norm and the unembedding only; its effect on blocks in between is
+    ignored. Scores are logit changes relative to the mean over all tokens, up to the scale set by the norm.
+    """
+    nothing = torch.zeros_like(direction)
+    residual = torch.stack([direction, nothing])[:, None].to(lm.device)
+    tokens = torch.zeros(2, 1, dtype=torch.int64)
+    moved, unmoved = lm.logits_from(residual, tokens, site_name(lm.n_layers - 1))[:, 0].float()
+    # A zero input gives the biases of norm and unembedding, which are not an effect of the direction.
+    logits = moved - unmoved
+    logits = logits - logits.mean()
+    order = logits.argsort(descending=True).tolist()
+    ranked = [(lm.tokenizer.decode([token]), float(logits[token])) for token in order[:number]]
+    lowest = [(lm.tokenizer.decode([token]), float(logits[token])) for token in reversed(order[-number:])]
+    return tuple(ranked), tuple(lowest)

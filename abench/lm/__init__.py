@@ -1,0 +1,1 @@
+"""Language models: names, folders, weights, tokens, the residual stream, replies."""

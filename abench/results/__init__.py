@@ -1,0 +1,1 @@
+"""The results folder: SAEs and cells, their records and their paths."""

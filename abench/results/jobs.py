@@ -1,0 +1,185 @@
+"""SAEs and cells to compute, each with a key over everything that can change its numbers. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from abench.config import DataSpec, EvaluationSpec, ModelConfig, TrainingSpec
+from abench.results.recorded import RecordedData
+from abench.storage.keys import canonical_of_parts, canonical_value, digest_of
+from abench.task import Task, View
+
+if TYPE_CHECKING:
+    from abench.variants import Variant
+
+SCHEMA = 1
+"""Version of the keys and of the files in a results folder."""
+
+TRAINING_VERSIONS = {"float32": 1, "bfloat16": 2}
+"""Version per precision; raise it whenever the same training spec gives different weights."""
+
+SYNTHETIC_VERSION = 1
+"""Raise this whenever the same synthetic model gives different activations."""
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model as a run uses it."""
+
+    name: str
+    config: ModelConfig
+    commit: str | None
+    """The commit or hash that identifies the weights; None until they have been found."""
+    dtype: str
+    context: int
+
+    def spec(self) -> dict[str, Any]:
+        spec: dict[str, Any] = {
+            "commit": self.commit,
+            "dtype": self.dtype,
+            "context": self.context,
+            "eos_after_documents": self.config.eos_after_documents,
+        }
+        if self.config.synthetic is not None:
+            made_of = self.config.synthetic.model_dump(mode="json")
+            spec["synthetic"] = {"version": SYNTHETIC_VERSION, "d_model": self.config.d_model, **made_of}
+        return spec
+
+
+def sae_label(labels: Mapping[str, Any]) -> str:
+    """An SAE's name among those of its model and site, made from its labels."""
+    return f"{labels['variant']}_k{labels['k']}_w{labels['width']}_s{labels['seed']}"
+
+
+@dataclass(frozen=True)
+class SAEJob:
+    """One SAE to train."""
+
+    model: ModelRef
+    site: str
+    variant: "Variant"
+    k: int
+    width: int
+    seed: int
+    training: TrainingSpec
+    data: DataSpec
+    text: str | None = None
+    """Hash of the text's content if it is a local file."""
+
+    @cached_property
+    def label(self) -> str:
+        return sae_label(self.labels())
+
+    def labels(self) -> dict[str, Any]:
+        return {
+            "model": self.model.name,
+            "site": self.site,
+            "variant": self.variant.name,
+            "k": self.k,
+            "width": self.width,
+            "seed": self.seed,
+        }
+
+    def spec(self) -> dict[str, Any]:
+        """Everything that can change the trained weights."""
+        return self._spec_but_data() | {"data": RecordedData.of(self.data, self.text).plain()}
+
+    def _spec_but_data(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "training_version": TRAINING_VERSIONS[self.training.precision],
+            "model": self.model.spec(),
+            "site": self.site,
+            "variant": {"name": self.variant.name, **self.variant.model_dump(mode="json")},
+            "k": self.k,
+            "width": self.width,
+            "seed": self.seed,
+            "training": self.training.model_dump(mode="json"),
+        }
+
+    @cached_property
+    def canonical(self) -> str:
+        """The canonical JSON of the spec, which is part of the canonical JSON of each of its cells."""
+        parts = {name: canonical_value(value) for name, value in self._spec_but_data().items()}
+        return canonical_of_parts(parts | {"data": _canonical_data(self.data, self.text)})
+
+    @cached_property
+    def key(self) -> str:
+        return digest_of(self.canonical)
+
+
+@lru_cache(maxsize=16)
+def _canonical_data(data: DataSpec, text: str | None) -> str:
+    """The canonical JSON of the data part of an SAE's record; cached because the SAEs of a run share it.
+
+    Equal specs give equal JSON because no field is a float.
+    """
+    return canonical_value(RecordedData.of(data, text).plain())
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How SAEs are scored: one task in one view, shared by the cells of all SAEs of a run."""
+
+    task: Task
+    view: View
+    evaluation: EvaluationSpec
+    inputs: tuple[tuple[str, str], ...] = ()
+    """(option, content hash) pairs of the task's options that name local files."""
+
+    def spec(self) -> dict[str, Any]:
+        """Everything that can change the scores of a given SAE."""
+        return {
+            "schema": SCHEMA,
+            "task": {
+                "name": self.task.name,
+                "version": self.task.version,
+                "options": self.task.model_dump(mode="json"),
+                **({"inputs": dict(self.inputs)} if self.inputs else {}),
+            },
+            "view": self.view,
+            "evaluation": self.evaluation.model_dump(mode="json"),
+        }
+
+    @cached_property
+    def around(self) -> tuple[str, str]:
+        """The canonical JSON of a cell's spec before and after its SAE's part."""
+        parts = {name: canonical_value(value) for name, value in self.spec().items()}
+        # JSON escapes control characters, so a raw one can only be this placeholder.
+        before, after = canonical_of_parts(parts | {"sae": "\0"}).split("\0")
+        return before, after
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One SAE scored by one task in one view: the unit of caching, resuming, failing and reporting."""
+
+    sae: SAEJob
+    scoring: Scoring
+
+    @property
+    def task(self) -> Task:
+        return self.scoring.task
+
+    @property
+    def view(self) -> View:
+        return self.scoring.view
+
+    @property
+    def label(self) -> str:
+        return f"{self.task.name}-{self.view}"
+
+    def labels(self) -> dict[str, Any]:
+        task = {"task": self.task.name, "task_version": self.task.version, "view": self.view}
+        return self.sae.labels() | task
+
+    def spec(self) -> dict[str, Any]:
+        """Everything that can change the scores."""
+        return {"sae": self.sae.spec(), **self.scoring.spec()}
+
+    @cached_property
+    def key(self) -> str:
+        # Both parts are cached for all cells that share them, because a plan may have very many cells.
+        before, after = self.scoring.around
+        return digest_of(before + self.sae.canonical + after)

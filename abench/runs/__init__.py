@@ -1,0 +1,1 @@
+"""From the description of a run to its results and report."""

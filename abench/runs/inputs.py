@@ -1,0 +1,88 @@
+"""Options that name local files: keys contain the hash of the content, because a path is not enough."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from abench.config import DataSpec
+from abench.data.rows import FILE_ENDINGS
+from abench.errors import UserError
+from abench.storage.content import content_hash
+
+TEXT = "data.dataset"
+"""Key path of the training text, if it is a local file."""
+
+
+class InputFile:
+    """Marks an option that may name a local file or folder: `Annotated[str | None, InputFile()] = None`.
+
+    The content is then part of the key of every cell of the task, so a changed file is computed again.
+    """
+
+
+def input_hashes(options: BaseModel) -> dict[str, str]:
+    """Option -> content hash (64 hex digits), for marked options that name an existing file or folder.
+
+    Other values, such as hub ids or mistakes, are left to the code that reads the option. Raises UserError
+    for a marked option with more than one name.
+    """
+    names = _names(options)
+    return {option: content_hash(Path(name)) for option, name in names.items() if _exists(name)}
+
+
+def inputs_of(data: DataSpec, tasks: Mapping[str, BaseModel]) -> dict[str, str]:
+    """Key path -> content hash, for the local files of a run: its text and its tasks' options."""
+    found = {
+        f"task_options.{name}.{option}": digest
+        for name, task in tasks.items()
+        for option, digest in input_hashes(task).items()
+    }
+    if data.source == "file" and data.dataset and _exists(data.dataset):
+        found[TEXT] = content_hash(Path(data.dataset))
+    return found
+
+
+def missing_inputs(data: DataSpec, tasks: Mapping[str, BaseModel]) -> list[str]:
+    """A sentence for each named file that does not exist, if its name can only be that of a local file.
+
+    Without its content, keys differ, so results computed with the file are not found.
+    """
+    named = {
+        f"task_options.{task}.{option}": name
+        for task, options in tasks.items()
+        for option, name in _names(options).items()
+        if _is_local(name)
+    }
+    if data.source == "file" and data.dataset:
+        named[TEXT] = data.dataset
+    return [
+        f"{path} names '{name}', which does not exist: results computed with it are not found without it"
+        for path, name in named.items()
+        if not _exists(name)
+    ]
+
+
+def _names(options: BaseModel) -> dict[str, str]:
+    """Option -> name, for the marked options that are set."""
+    found = {}
+    for option, field in type(options).model_fields.items():
+        value = getattr(options, option)
+        if value and any(isinstance(each, InputFile) for each in field.metadata):
+            if not isinstance(value, str | Path):
+                raise UserError(f"the option {option} is an InputFile and takes one name, not {value!r:.80}")
+            found[option] = str(value)
+    return found
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).is_file() or Path(name).is_dir()
+    except OSError:
+        # Too long for a file name, or in a folder without read permission.
+        return False
+
+
+def _is_local(name: str) -> bool:
+    """Whether the name can only be a file or folder; hub ids have one slash and no such extension."""
+    return Path(name).suffix in FILE_ENDINGS or name.startswith(("/", "./", "../"))

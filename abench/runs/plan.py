@@ -1,0 +1,123 @@
+"""The plan of a run: groups of SAEs and cells, in a fixed order. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from abench.config import DataSpec, ModelConfig, RunConfig
+from abench.config.sources import Sources
+from abench.errors import UserError
+from abench.results.jobs import Cell, ModelRef, SAEJob, Scoring
+from abench.runs.inputs import TEXT
+from abench.task import Task
+from abench.yamlfile import Document
+
+if TYPE_CHECKING:
+    from abench.variants import Variant
+
+MOST_SAES = 10_000
+"""Maximum number of SAEs in one run. Each has several cells, and a plan holds all of them."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """All SAEs of one model and site, which share the model's forward passes."""
+
+    site: str
+    saes: tuple[SAEJob, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The SAEs and cells that a run computes."""
+
+    config: RunConfig
+    model: ModelRef
+    data: DataSpec
+    groups: tuple[Group, ...]
+
+    @property
+    def saes(self) -> tuple[SAEJob, ...]:
+        return tuple(sae for group in self.groups for sae in group.saes)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return tuple(cell for group in self.groups for cell in group.cells)
+
+
+def check_sizes(config: RunConfig, model: ModelConfig, sources: Sources | None = None) -> None:
+    """Raise UserError for layers that the model lacks, a k that is not below the width, or too many SAEs.
+
+    `sources` provides the place where each value was given, for the message.
+    """
+    at = sources or Sources((Document("the run", {}),))
+    widths = sae_widths(config, model)
+    with at.blamed("layers"):
+        for layer in config.layers or model.layers:
+            if not 0 <= layer < model.n_layers:
+                raise UserError(
+                    f"layer {layer} is out of range: {model.title} has blocks 0 to {model.n_layers - 1}"
+                )
+    with at.blamed("k"):
+        for k in config.k or model.k:
+            if k >= min(widths):
+                raise UserError(f"k = {k} must be smaller than the width ({min(widths)} latents)")
+    lists = (config.layers or model.layers, config.variants, widths, config.k or model.k, config.seeds)
+    if (saes := prod(map(len, lists))) > MOST_SAES:
+        raise UserError(f"the run has {saes:,} SAEs, but at most {MOST_SAES:,} are allowed: split it up")
+
+
+def make_plan(
+    config: RunConfig,
+    name: str,
+    model: ModelConfig,
+    variants: Mapping[str, "Variant"],
+    tasks: Mapping[str, Task],
+    *,
+    commit: str | None,
+    inputs: Mapping[str, str] | None = None,
+) -> Plan:
+    """The plan of a run, in a fixed order: sites, then variants, widths, k, seeds, then tasks and views.
+
+    `inputs` are the hashes of the local files that the run reads, by key path (`inputs_of`).
+    """
+    hashes = inputs or {}
+    check_sizes(config, model)
+    ref = ModelRef(name, model, commit, config.dtype or model.dtype, config.context or model.context)
+    data = config.data or model.data
+    by_task = [
+        tuple(Scoring(task, view, config.evaluation, _inputs(hashes, key)) for view in task.views)
+        for key, task in tasks.items()
+    ]
+    groups = []
+    for layer in config.layers or model.layers:
+        site = "activations" if model.synthetic else f"blocks.{layer}.hook_resid_post"
+        saes = tuple(
+            SAEJob(ref, site, variants[v], k, width, seed, config.training, data, hashes.get(TEXT))
+            for v in config.variants
+            for width in sae_widths(config, model)
+            for k in config.k or model.k
+            for seed in config.seeds
+        )
+        cells = tuple(
+            Cell(sae, scoring)
+            for scorings in by_task
+            for sae in saes
+            # For a non-negative SAE all views coincide, so only one is computed.
+            for scoring in scorings[: None if sae.variant.signed else 1]
+        )
+        groups.append(Group(site, saes, cells))
+    return Plan(config, ref, data, tuple(groups))
+
+
+def _inputs(hashes: Mapping[str, str], task: str) -> tuple[tuple[str, str], ...]:
+    """(option, hash) pairs of one task's options."""
+    prefix = f"task_options.{task}."
+    return tuple((path.removeprefix(prefix), h) for path, h in hashes.items() if path.startswith(prefix))
+
+
+def sae_widths(config: RunConfig, model: ModelConfig) -> tuple[int, ...]:
+    """The widths (numbers of latents) of the run's SAEs."""
+    return config.width or ((config.width_factor or model.width_factor) * model.d_model,)

@@ -1,0 +1,68 @@
+"""Checks that a run can fit into this machine's memory, before anything is downloaded or written."""
+
+import os
+from math import prod
+
+from abench.config import ModelConfig, RunConfig
+from abench.errors import UserError
+from abench.runs.plan import sae_widths
+
+_NUMBER = 4
+"""Bytes of a float32."""
+
+
+def check_memory(config: RunConfig, model: ModelConfig) -> None:
+    """Raise UserError for a run that needs more memory than the machine has, including that of its GPUs.
+
+    Only data that must be in memory at the same time is counted, so that no run that fits is refused.
+    """
+    main = main_bytes()
+    parts = needed_bytes(config, model)
+    if main is None or sum(parts.values()) <= main:
+        return  # most runs; importing torch to query the GPUs takes a second
+    has = main + gpu_bytes()
+    if sum(parts.values()) <= has:
+        return
+    largest = max(parts, key=lambda part: parts[part])
+    raise UserError(
+        f"the run needs at least {_gib(sum(parts.values()))} of memory and this machine has {_gib(has)}: "
+        f"{_gib(parts[largest])} of it for {largest}"
+    )
+
+
+def needed_bytes(config: RunConfig, model: ModelConfig) -> dict[str, int]:
+    """Minimum memory for training at one site: purpose -> bytes.
+
+    All SAEs of a site are trained together; each has an encoder and a decoder with Adam's two moments.
+    """
+    training = config.training
+    alike = prod(map(len, (config.variants, config.k or model.k, config.seeds)))
+    weights = alike * sum(2 * width * model.d_model for width in sae_widths(config, model))
+    buffered = min(training.buffer_tokens, training.tokens)
+    features = model.synthetic.features if model.synthetic else 0
+    return {
+        "the SAEs of one site and Adam's moments (width, k, variants, seeds)": 3 * weights * _NUMBER,
+        "shuffled activations (training.buffer_tokens)": buffered * model.d_model * _NUMBER,
+        "the directions of synthetic features": features * model.d_model * _NUMBER,
+    }
+
+
+def main_bytes() -> int | None:
+    """Main memory of this machine in bytes; None if the system does not report it."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        # Windows has no sysconf.
+        return None
+
+
+def gpu_bytes() -> int:
+    """Total memory of this machine's GPUs in bytes."""
+    import torch
+
+    gpus = range(torch.cuda.device_count())
+    return sum(int(torch.cuda.get_device_properties(gpu).total_memory) for gpu in gpus)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"

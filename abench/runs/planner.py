@@ -1,0 +1,118 @@
+"""From the description of a run to its plan: only here names become models, variants and tasks."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from abench.config import ModelConfig, describe_run
+from abench.config.sources import Sources
+from abench.errors import UserError, did_you_mean, short
+from abench.lm.catalogue import fetched_commit, find_model, local_commit
+from abench.plugins import FoundTask, find_tasks, get_task
+from abench.runs.inputs import inputs_of, missing_inputs
+from abench.runs.plan import Plan, check_sizes, make_plan
+from abench.runs.plan_memory import check_memory
+from abench.variants import get_variant, variant_names
+
+Named = TypeVar("Named")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A run as its user describes it. Without arguments, the run `default`."""
+
+    config: str | None = None
+    """A YAML file, or the name of a run that ships with abench."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Key path -> value; overrides the configuration. None counts as not given."""
+    assignments: tuple[str, ...] = ()
+    """`key=value` texts; override the options."""
+    tasks_dirs: tuple[Path, ...] = ()
+    """Folders with additional task files."""
+    spelling: Mapping[str, str] = field(default_factory=dict)
+    """Key path -> its name for the user in messages, e.g. `--k`."""
+
+
+def plan_run(request: RunRequest, *, fetch: bool, say: Say) -> Plan:
+    """The plan of a run. Raises UserError if the description is invalid.
+
+    With `fetch`, the model's weights are located first and downloaded from the hub if needed. Without it, the
+    plan has no final keys if the weights are not on this machine. `say` receives a sentence for everything
+    that has no effect: options of tasks and variants that are not in the run, tasks that cannot be imported,
+    and files that do not exist.
+    """
+    described = describe_run(request.config, request.options, request.assignments, named=request.spelling)
+    config, sources = described.config, described.sources
+    with sources.blamed("model"):
+        name, model = find_model(config.model)
+    check_sizes(config, model, sources)
+    found = find_tasks(request.tasks_dirs)
+    names = _task_names(config.tasks or model.tasks, model, found, say)
+    _check_names("variant_options", config.variant_options, variant_names(), sources)
+    _check_names("task_options", config.task_options, found, sources)
+
+    def task_of(name: str, options: Mapping[str, Any]) -> Any:
+        return get_task(name, options, found)
+
+    tasks = _each_with("task", names, config.task_options, sources, task_of, say)
+    variants = _each_with("variant", config.variants, config.variant_options, sources, get_variant, say)
+
+    declared = [metric.name for task in tasks.values() for metric in task.metrics]
+    _check_names("metrics", config.metrics or (), declared, sources)
+    if fetch:
+        check_memory(config, model)
+    commit = (fetched_commit if fetch else local_commit)(model, config.context)
+    data = config.data or model.data
+    for sentence in missing_inputs(data, tasks):
+        say(sentence)
+    return make_plan(config, name, model, variants, tasks, commit=commit, inputs=inputs_of(data, tasks))
+
+
+def _each_with(
+    kind: str,
+    names: Iterable[str],
+    options: Mapping[str, Mapping[str, Any]],
+    sources: Sources,
+    get: Callable[[str, Mapping[str, Any]], Named],
+    say: Say,
+) -> dict[str, Named]:
+    """The run's tasks or variants with their options, by name.
+
+    Options of other tasks or variants are checked, too. If the run itself (not its preset) sets them, this is
+    reported, because they have no effect.
+    """
+    chosen = {}
+    for name in names:
+        with sources.blamed(*((f"{kind}_options", name) if options.get(name) else (f"{kind}s",))):
+            chosen[name] = get(name, options.get(name, {}))
+    for name in (each for each in options if each not in chosen):
+        with sources.blamed(f"{kind}_options", name):
+            get(name, options[name])
+        place = sources.asked_place((f"{kind}_options", name))
+        if place is not None:
+            say(f"{place}: {kind}_options.{name} has no effect because the run has no {kind} {name}")
+    return chosen
+
+
+def _task_names(
+    requested: tuple[str, ...], model: ModelConfig, found: Mapping[str, FoundTask], say: Say
+) -> tuple[str, ...]:
+    """The requested tasks; `all` stands for those that can be imported and support this kind of model."""
+    if requested != ("all",):
+        return requested
+    for each in found.values():
+        if each.task is None:
+            say(f"task '{each.name}' ({each.source}) is skipped: it {each.refusal}")
+    tasks = {n: each.task for n, each in found.items() if each.task is not None}
+    return tuple(n for n, task in tasks.items() if model.kind in task.kinds and task.in_all)
+
+
+def _check_names(key: str, given: Iterable[str], known: Iterable[str], sources: Sources) -> None:
+    """Raise UserError, with similar names, for a name that does not exist."""
+    for name in given:
+        if name not in known:
+            place = sources.place((key, name))
+            where = place if sources.subject((key,)) == place else f"{place}: {key}"
+            raise UserError(f"{where}: there is no {short(name)}{did_you_mean(name, known)}")

@@ -1,0 +1,102 @@
+"""The report of a plan, from the results folder alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from shutil import get_terminal_size
+from sys import intern
+from typing import Any
+
+from abench.report import prepare_report, write_prepared
+from abench.report.curves import read_curve
+from abench.report.losses import ValuesLostError
+from abench.results.jobs import Cell
+from abench.results.store import Record, Store
+from abench.runs.plan import Plan
+from abench.storage.faults import storage_error
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report on disk and its tables as text; only the tables if it could not be written."""
+
+    folder: Path
+    text: str
+    kept: tuple[str, ...] = ()
+    """Sentences about files of an earlier report that were changed by hand and are therefore kept."""
+    refusal: str | None = None
+    """Why the existing report is not replaced: values would be lost."""
+    unwritten: str | None = None
+    """Why nothing could be written, as a sentence."""
+    read_only: bool = False
+    """Whether nothing could be written because the folder is read-only."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why the folder does not hold this report; None if it does."""
+        return self.refusal or self.unwritten
+
+
+def write_plan_report(plan: Plan, store: Store) -> Written:
+    """Write the report of a plan's cells; cells without a result appear as missing.
+
+    The tables are returned as text even if the report could not be written. A report with values is not
+    replaced by one without them. Raises UserError if the report's folder holds something else.
+    """
+    shared: dict[str, Any] = {}
+    headlines = plan.config.metrics
+    records = [_plain(store.get_brief(cell) or _missing(cell), headlines, shared) for cell in plan.cells]
+    folder = store.report_folder(plan.config.name)
+    prepared = prepare_report(records, title=_title(plan))
+    # As wide as the terminal; without one, a width that fits most places.
+    text = prepared.text(get_terminal_size((110, 24)).columns)
+    files = {sae.key: store.curve_file(sae) for sae in plan.saes}
+    curves = {key: read_curve(file) for key, file in files.items() if file is not None}
+    by_key = {cell.key: cell for cell in plan.cells}
+    try:
+        report = write_prepared(prepared, curves, folder, spec_of=lambda key: by_key[key].spec())
+    except ValuesLostError as error:
+        return Written(folder, text, refusal=str(error))
+    except OSError as error:
+        refused = storage_error(error, folder)
+        unwritten = f"the report was not written: {refused}"
+        return Written(folder, text, unwritten=unwritten, read_only=refused.read_only)
+    return Written(report.folder, text, report.kept)
+
+
+def _title(plan: Plan) -> str:
+    name, description = plan.config.name, plan.config.description
+    return f"{name}: {description}" if description else name
+
+
+def _plain(record: Record, headlines: Sequence[str] | None, shared: dict[str, Any]) -> dict[str, Any]:
+    """The part of a record that reports read, with the user's `headlines` as its headline metrics.
+
+    Parts that many records have in common are stored once: texts are interned, package lists are in `shared`.
+    """
+    plain = {name: getattr(record, name) for name in _READ}
+    plain |= {name: _interned(plain[name]) for name in ("labels", "scores", "provenance")}
+    if packages := record.provenance.get("packages"):
+        plain["provenance"]["packages"] = shared.setdefault(repr(packages), packages)
+    if headlines is not None:
+        plain["metrics"] = [each | {"headline": each["name"] in headlines} for each in record.metrics]
+    return plain
+
+
+def _interned(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {intern(name): intern(each) if type(each) is str else each for name, each in part.items()}
+
+
+_READ = [each.name for each in fields(Record) if each.name not in {"spec", "traceback", "schema"}]
+"""The fields that reports read. The specs of many cells would take several times the memory."""
+
+
+def _missing(cell: Cell) -> Record:
+    return Record(
+        key=cell.key,
+        status="missing",
+        labels=cell.labels(),
+        metrics=[asdict(metric) for metric in cell.task.metrics],
+        sae_key=cell.sae.key,
+        limited=cell.scoring.evaluation.limit is not None,
+    )

@@ -1,0 +1,379 @@
+"""Executing a plan serially: train missing SAEs, score missing cells, record everything.
+
+torch and the model are loaded only when something has to be computed; a run whose results are all in the
+folder needs neither.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from abench.amounts import Amount, summed
+from abench.data.opening import open_model
+from abench.errors import UserError, outside_cause
+from abench.progress import Progress, Silent, duration
+from abench.results.jobs import Cell, ModelRef, SAEJob
+from abench.results.store import Record, SAERecord, Status, Store
+from abench.runs.plan import Group, Plan
+from abench.runs.provenance import provenance
+from abench.storage.faults import StorageError
+from abench.storage.lease import Lease, LeaseLost
+from abench.task import Context, Skip, Task, checked, parted, reason_to_skip, wrong_kind
+
+if TYPE_CHECKING:
+    from abench.data.activations import ActivationSource
+    from abench.lm.models import LanguageModel
+
+WAIT_SECONDS = 1.0
+
+
+@dataclass
+class Outcome:
+    """The outcome of a plan's cells."""
+
+    computed: int = 0
+    cached: int = 0
+    failed: list[Record] = field(default_factory=list)
+    skipped: list[Record] = field(default_factory=list)
+
+
+def run_plan(
+    plan: Plan,
+    store: Store,
+    *,
+    progress: Progress | None = None,
+    device: str | None = "cpu",
+    checkpoint_seconds: float = 30.0,
+) -> Outcome:
+    """Compute every cell of the plan that the store does not hold. Running it again resumes it.
+
+    A failing SAE or task affects only its own cells. The run waits for work that another process is doing on
+    the same store. A `device` of None means the GPU, or the CPU without a GPU. Raises UserError for a model
+    that cannot be opened or text that ends too early, and its subclass StorageError if results cannot be
+    written; results written before remain.
+    """
+    runner = _Runner(plan, store, progress or Silent(), device, checkpoint_seconds)
+    return runner.run()
+
+
+def is_settled(status: Status) -> bool:
+    """Whether a cell needs no more work: done or skipped. The next run retries failed cells."""
+    return status in ("done", "skipped")
+
+
+class _Runner:
+    def __init__(
+        self, plan: Plan, store: Store, progress: Progress, device: str | None, checkpoint_seconds: float
+    ) -> None:
+        self._plan, self._store, self._progress = plan, store, progress
+        self._asked_device, self._checkpoint_seconds = device, checkpoint_seconds
+        self._lm: LanguageModel | ActivationSource | None = None
+        self._tried: set[str] = set()
+        """Keys on which this run has failed; they are not tried again."""
+        self._reasons: dict[tuple[int, str, str], _Once] = {}
+        """By task, site and view: why the task cannot run there, determined once for all SAEs."""
+        self._memories: dict[tuple[int, str], dict[Any, Any]] = {}
+        """By task and site: the task's memory from the first check until its SAEs are scored."""
+
+    def run(self) -> Outcome:
+        outcome = Outcome()
+        self._store.clear_leftovers()
+        outcome.cached = sum(is_settled(self._store.standing(cell)) for cell in self._plan.cells)
+        self._report_damage()
+        if outcome.cached < len(self._plan.cells):
+            self._store.check_writable()
+        for group in self._plan.groups:
+            self._run_group(group)
+        for cell in self._plan.cells:
+            status = self._store.standing(cell)
+            if status in ("failed", "skipped") and (record := self._store.get(cell)) is not None:
+                (outcome.failed if status == "failed" else outcome.skipped).append(record)
+        outcome.computed = len(self._plan.cells) - outcome.cached - len(outcome.failed)
+        return outcome
+
+    def _run_group(self, group: Group) -> None:
+        announced = False
+        self._train({sae.key: sae for sae in group.saes if self._store.sae_standing(sae) == "damaged"})
+        while pending := [cell for cell in group.cells if self._is_pending(cell)]:
+            before = len(pending)
+            self._settle_early(pending)
+            pending = [cell for cell in pending if self._is_pending(cell)]
+            self._train({cell.sae.key: cell.sae for cell in pending})
+            # By identity: options such as mappings have no hash.
+            for task in {id(cell.task): cell.task for cell in pending}.values():
+                self._score_task(task, [cell for cell in pending if cell.task is task])
+            self._report_damage()
+            if sum(map(self._is_pending, pending)) == before:
+                announced = announced or self._announce_wait(pending)
+                time.sleep(WAIT_SECONDS)
+
+    def _settle_early(self, cells: Sequence[Cell]) -> None:
+        """Settle the cells that cannot have a score, before anything is trained for them."""
+        if any(wrong_kind(cell.task, self._plan.model.config.kind) is None for cell in cells):
+            self._model()  # a model that cannot be opened ends the run instead of failing cells
+        for cell in cells:
+            if self._can_be_scored(cell):
+                continue
+            with self._store.claim(cell.key) as lease:
+                if lease and self._is_pending(cell):
+                    self._settle(cell, partial(self._refused, cell), lease)
+
+    def _can_be_scored(self, cell: Cell) -> bool:
+        try:
+            return self._reason_to_skip(cell) is None
+        except (Exception, SystemExit):
+            if self._sae(cell.sae) is None:
+                self._check_text()
+            return False  # the error is stored, and raised again when the cell is settled
+
+    def _check_text(self) -> None:
+        """Raise UserError if the training text cannot be read: that ends the run and is no cell's failure."""
+        from abench.data.texts import texts
+
+        if self._plan.model.config.kind == "language":
+            next(texts(self._plan.data, "train"), None)
+
+    def _refused(self, cell: Cell) -> Record:
+        return self._record(cell, "skipped", reason=self._reason_to_skip(cell))
+
+    def _reason_to_skip(self, cell: Cell) -> str | None:
+        def ask() -> str | None:
+            wrong = wrong_kind(cell.task, self._plan.model.config.kind)
+            return wrong or reason_to_skip(cell.task, self._model(), self._context(cell))
+
+        reason: str | None = self._reasons.setdefault((id(cell.task), cell.sae.site, cell.view), _Once(ask))()
+        return reason
+
+    def _is_pending(self, cell: Cell) -> bool:
+        return cell.key not in self._tried and not is_settled(self._store.standing(cell))
+
+    def _announce_wait(self, pending: Sequence[Cell]) -> bool:
+        keys = [key for cell in pending for key in (cell.sae.key, cell.key)]
+        holders = sorted({who for key in keys if (who := self._store.claimed_by(key))})
+        self._progress.say(
+            f"waiting for {len(pending)} cells held by {' and '.join(holders) or 'other processes'}"
+        )
+        return True
+
+    def _train(self, jobs: dict[str, SAEJob]) -> None:
+        missing = [job for job in jobs.values() if job.key not in self._tried and self._sae(job) is None]
+        self._report_damage()
+        if not missing:
+            return
+        from abench.runs.group_training import train_missing
+
+        train_missing(
+            missing,
+            self._model(),
+            self._store,
+            self._progress,
+            device=self._device,
+            checkpoint_seconds=self._checkpoint_seconds,
+        )
+        self._tried |= {job.key for job in missing if self._store.get_sae(job) is not None}
+
+    def _sae(self, job: SAEJob) -> SAERecord | None:
+        """The SAE's record if it is trained or has failed in this run; else None."""
+        record = self._store.get_sae(job)
+        failed_before = record is not None and record.status == "failed" and job.key not in self._tried
+        return None if failed_before else record
+
+    def _score_task(self, task: Task, cells: Sequence[Cell]) -> None:
+        lm = self._model()
+        jobs = {cell.sae.key: cell.sae for cell in cells}
+        saes = _Loaded(self._store, jobs, device=self._device, d_model=lm.d_model)
+        context = self._context(cells[0])
+        amounts: list[Amount] = []
+        prepare = _Once(
+            lambda: (
+                task.prepare(lm, replace(context, view="native", saes=saes.whole(), used=amounts.append)),
+                tuple(amounts),
+            )
+        )
+        with self._progress.steps(f"scoring {task.name} at {cells[0].sae.site}", len(cells)) as steps:
+            for number, cell in enumerate(cells, 1):
+                with self._store.claim(cell.key) as lease:
+                    if lease and self._is_pending(cell) and (sae := self._sae(cell.sae)) is not None:
+                        self._settle(cell, partial(self._score, cell, sae, saes, prepare), lease)
+                        self._report_damage()
+                steps.advance_to(number, cell.sae.label)
+        del self._memories[id(task), cells[0].sae.site]
+
+    def _settle(self, cell: Cell, compute: Callable[[], Record], lease: Lease) -> None:
+        """Compute one cell and store its result: done, skipped or failed."""
+        started = time.perf_counter()
+        try:
+            record = compute()
+        except Skip as reason:
+            record = self._record(cell, "skipped", reason=str(reason))
+        except StorageError:
+            raise  # a storage failure is not the cell's result
+        except (Exception, SystemExit) as error:
+            # An exception, even a task's sys.exit(), is the cell's result; the run continues.
+            record = self._record(cell, "failed", reason=_reason(error), traceback=traceback.format_exc())
+        seconds = time.perf_counter() - started
+        kept = self._put(cell, replace(record, provenance=provenance(self._device, seconds)), lease)
+        if kept and record.status == "failed":
+            self._tried.add(cell.key)
+            self._progress.say(f"{cell.sae.label} · {cell.label} failed: {record.reason}")
+
+    def _put(self, cell: Cell, record: Record, lease: Lease) -> bool:
+        """Store a record; returns False, and reports it, if another process has taken over the work."""
+        try:
+            self._store.put(cell, record, lease)
+        except LeaseLost:
+            self._progress.say(
+                f"{cell.sae.label} · {cell.label}: another process has taken over because this one did not "
+                "respond for too long; its result is used"
+            )
+            return False
+        return True
+
+    def _score(self, cell: Cell, sae: SAERecord, saes: _Loaded, prepare: _Once) -> Record:
+        if sae.status == "failed":
+            return self._record(cell, "failed", reason=f"the SAE could not be trained: {sae.reason}")
+        reason = self._reason_to_skip(cell)
+        if reason is not None:
+            return self._record(cell, "skipped", reason=reason)
+        import torch
+
+        from abench.latents.views import in_view
+
+        with torch.no_grad():
+            loaded = saes(cell.sae.key)
+            prepared, shared = prepare()
+            own: list[Amount] = []
+            context = replace(self._context(cell), used=own.append)
+            result = cell.task.score(in_view(loaded, cell.view), prepared, self._model(), context)
+        scores, details = parted(cell.task, result)
+        used = summed((*shared, *own))
+        return self._record(cell, "done", scores=checked(cell.task, scores), details=details, used=used)
+
+    def _record(self, cell: Cell, status: Status, **more: Any) -> Record:
+        return Record(
+            key=cell.key,
+            status=status,
+            labels=cell.labels(),
+            metrics=[asdict(metric) for metric in cell.task.metrics],
+            limited=cell.scoring.evaluation.limit is not None,
+            sae_key=cell.sae.key,
+            spec=cell.spec(),
+            **more,
+        )
+
+    def _context(self, cell: Cell) -> Context:
+        return Context(
+            site=cell.sae.site,
+            evaluation=cell.scoring.evaluation,
+            data=self._plan.data,
+            context_size=self._plan.model.context,
+            view=cell.view,
+            device=self._device,
+            model=self._plan.model.spec(),
+            inputs=dict(cell.scoring.inputs),
+            kept=self._store.kept(),
+            say=self._progress.say,
+            memory=self._memories.setdefault((id(cell.task), cell.sae.site), {}),
+        )
+
+    @cached_property
+    def _device(self) -> str:
+        from abench.lm.devices import usable_device
+
+        return usable_device(self._asked_device)
+
+    def _model(self) -> LanguageModel | ActivationSource:
+        if self._lm is None:
+            started = time.monotonic()
+            self._lm = _open_model(self._plan.model, self._device)
+            took = duration(time.monotonic() - started)
+            self._progress.say(f"opened {self._plan.model.config.title} in {took}")
+        return self._lm
+
+    def _report_damage(self) -> None:
+        for sentences in (self._store.damaged, self._store.leases.notices):
+            for sentence in dict.fromkeys(sentences):
+                self._progress.say(sentence)
+            sentences.clear()
+
+
+def _open_model(ref: ModelRef, device: str) -> LanguageModel | ActivationSource:
+    return open_model(
+        ref.config,
+        name=ref.name,
+        commit=ref.commit,
+        dtype=ref.dtype,
+        eos_after_documents=ref.config.eos_after_documents,
+        device=device,
+        otherwise=lambda folder, _: (
+            f"{folder} has changed since this run was planned: run the same command again"
+        ),
+    )
+
+
+class _Loaded:
+    """The SAEs that a task scores; each is read once, when it is first needed."""
+
+    def __init__(self, store: Store, jobs: dict[str, SAEJob], *, device: str, d_model: int) -> None:
+        self._store, self._device, self._d_model = store, device, d_model
+        self._each = {key: _Once(partial(self._read, job)) for key, job in jobs.items()}
+
+    def _read(self, job: SAEJob) -> Any:
+        from abench.variants import load_sae
+
+        record = self._store.get_sae(job)
+        if record is None or record.status != "done":
+            raise UserError(f"{job.label} is not trained")
+        sae = load_sae(self._store.sae_folder(job), device=self._device)
+        if sae.cfg.d_in != self._d_model:
+            raise UserError(
+                f"{job.label} takes activations of width {sae.cfg.d_in}, but the model's are of width "
+                f"{self._d_model}"
+            )
+        return sae
+
+    def __call__(self, key: str) -> Any:
+        return self._each[key]()
+
+    def whole(self) -> tuple[Any, ...]:
+        """The SAEs that can be read; requesting another one by key raises its error."""
+        found = []
+        for read in self._each.values():
+            with suppress(Exception):
+                found.append(read())
+        return tuple(found)
+
+
+class _Once:
+    """Calls a function on first use and caches its result, or its exception, for later calls."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._called = False
+
+    def __call__(self) -> Any:
+        if not self._called:
+            self._called = True
+            try:
+                self._result = self._make()
+            except (Exception, SystemExit) as error:
+                self._error = error
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def _reason(error: BaseException) -> str:
+    """The error as one sentence: abench's own messages unchanged, others after the error's type."""
+    text = str(error).strip().replace("\n", " ")
+    if isinstance(error, UserError):
+        return text
+    return outside_cause(error) or f"{type(error).__name__}: {text}".removesuffix(": ")

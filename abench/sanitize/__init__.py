@@ -1,0 +1,1 @@
+"""Removing secrets and control characters from everything that leaves the process."""

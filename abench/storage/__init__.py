@@ -1,0 +1,1 @@
+"""Crash-safe files with checksums, locks, leases, and the hashes that name results."""

@@ -1,0 +1,220 @@
+"""Leases: processes that share a results folder neither duplicate work nor overwrite each other's results.
+
+A lease is a file that names its holder and a token; its modification time is the holder's heartbeat. It may
+be taken over when its process has ended, after a minute without a heartbeat, or when it is damaged.
+
+A process that was suspended for that long does not know that it lost its lease. Results are therefore renamed
+into place only inside `Lease.commit`, which checks that the file still holds this lease's token. Taking,
+taking over, releasing and committing all happen in one critical section (`abench.storage.locks.guarded`), so
+no other process can take the lease between the check and the rename. Tokens are random and never reused: a
+lease that others have taken and released in the meantime is recognised as lost, too.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from abench.errors import UserError
+from abench.storage.faults import writing
+from abench.storage.lease_file import LeaseFile, Seen, lease_text
+from abench.storage.locks import guarded
+from abench.storage.processes import ProcessId
+
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+_ENDED = "its process has ended"
+
+
+class LeaseLost(Exception):  # noqa: N818 - not an error but a state, which its holder must respect
+    """Another process has taken over the work; this process must not write its result."""
+
+
+class Lease:
+    """The right to write the result of one piece of work until another process takes it over."""
+
+    def __init__(self, file: LeaseFile, token: str, guard: Path) -> None:
+        self.token = token
+        """Unique to this lease; part of the hidden names of files being written under it."""
+        self._file, self._guard = file, guard
+        self._lost = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether the lease is known to be lost; does not read the file."""
+        return self._lost
+
+    def draft_of(self, path: Path) -> Path:
+        """The hidden name under which a file or folder is written before it is committed to `path`."""
+        return path.with_name(f".{path.name}.{self.token}")
+
+    @contextmanager
+    def commit(self) -> Iterator[None]:
+        """Rename a result into place inside this block; only rename, because all other processes wait.
+
+        Raises LeaseLost, before the block runs, if another process has taken over, and StorageError.
+        """
+        with writing(self._file.path), guarded(self._guard):
+            if not self._is_ours():
+                raise LeaseLost(f"another process has taken over the lease {self._file.path}")
+            yield
+
+    def beat(self) -> None:
+        """Send a heartbeat, unless the lease is lost."""
+        if not self._file.touch(self.token):
+            self._lost = True
+
+    def release(self) -> None:
+        """Give the lease back, unless it is lost."""
+        with writing(self._file.path), guarded(self._guard):
+            if self._is_ours():
+                self._file.path.unlink()
+
+    def _is_ours(self) -> bool:
+        seen = self._file.look()
+        self._lost = self._lost or seen is None or seen.token != self.token
+        return not self._lost
+
+
+class Leases:
+    """The leases in a folder. `guard` is the lock file of the critical section in which they change."""
+
+    def __init__(self, folder: Path, guard: Path) -> None:
+        self._folder, self._guard = folder, guard
+        self._observed: dict[str, tuple[Seen, float]] = {}
+        """Lease name -> its last observed state, and since when it has been observed."""
+        self.notices: list[str] = []
+        """Sentences about leases that were taken over although their process may still be running."""
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[Lease | None]:
+        """Hold the lease `name` during the block; yields None if another process holds it.
+
+        Raises StorageError if the folder cannot be written.
+        """
+        lease = self._take(name)
+        if lease is None:
+            yield None
+            return
+        stop = threading.Event()
+        heart = threading.Thread(target=_beat, args=(lease, stop), daemon=True, name=f"lease {name}")
+        heart.start()
+        try:
+            yield lease
+        finally:
+            stop.set()
+            heart.join()
+            # Without heartbeats the lease goes stale anyway, and a success must not become a failure here.
+            with suppress(UserError):
+                lease.release()
+
+    def holder(self, name: str) -> str | None:
+        """The holder of a lease, as `host, process 123`; None if it is free."""
+        try:
+            seen = self._file(name).look()
+        except OSError:
+            return None  # for display only; claiming the lease raises the error
+        if seen is None or seen.owner is None or self._why_stale(name, seen, time.time_ns()) is not None:
+            return None
+        return _named(seen)
+
+    def clear(self) -> set[str] | None:
+        """Remove stale leases and drafts left by ended processes; returns the tokens of live leases.
+
+        None if a live lease cannot be read. Raises StorageError.
+        """
+        if not self._folder.is_dir() or not any(self._folder.iterdir()):
+            return set()
+        with writing(self._folder), guarded(self._guard), self._draft("clock", uuid.uuid4().hex) as draft:
+            now = draft.stat().st_mtime_ns
+            others = [path for path in self._folder.iterdir() if path != draft]
+            left = [seen.token for path in others if (seen := self._cleared(path, now)) is not None]
+            tokens = {token for token in left if token is not None}
+            return tokens if len(tokens) == len(left) else None
+
+    def _cleared(self, path: Path, now: int) -> Seen | None:
+        """The lease if it stays; None if it was removed."""
+        file = LeaseFile(path)
+        seen = file.look()
+        # Leases are drafted and renamed in this section, so no other process is using this draft.
+        if path.name.startswith("."):
+            file.remove()
+        elif seen is not None and (reason := self._why_stale(path.stem, seen, now)) is not None:
+            self._notice(path, seen, reason)
+            file.remove()
+        else:
+            return seen
+        return None
+
+    def _take(self, name: str) -> Lease | None:
+        file, token = self._file(name), uuid.uuid4().hex
+        with writing(file.path), guarded(self._guard), self._draft(file.path.name, token) as draft:
+            seen = file.look()
+            if seen is not None:
+                reason = self._why_stale(name, seen, draft.stat().st_mtime_ns)
+                if reason is None:
+                    return None
+                self._notice(file.path, seen, reason)
+                if seen.is_folder:
+                    file.remove()
+            draft.replace(file.path)
+        self._observed.pop(name, None)
+        return Lease(file, token, self._guard)
+
+    @contextmanager
+    def _draft(self, name: str, token: str) -> Iterator[Path]:
+        """A lease of this process under a hidden name.
+
+        Its modification time is the present by the file system's clock, which all leases are compared by,
+        because the clocks of hosts differ.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draft = self._folder / f".{name}.{token}"
+        try:
+            draft.write_text(lease_text(token, ProcessId.current()), encoding="utf-8")
+            yield draft
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _why_stale(self, name: str, seen: Seen, now_ns: int) -> str | None:
+        """Why the lease may be taken over; None if it must be respected."""
+        if seen.broken is not None:
+            return seen.broken
+        if seen.owner is not None and seen.owner.has_ended():
+            return _ENDED
+        silent = max((now_ns - seen.beat_ns) / 1e9, self._unchanged_seconds(name, seen))
+        if silent <= STALE_SECONDS:
+            return None
+        ahead = (seen.beat_ns - now_ns) / 1e9
+        dated = f", and it is dated {ahead:,.0f} seconds ahead" if ahead > STALE_SECONDS else ""
+        return f"no sign of life for {silent:,.0f} seconds{dated}"
+
+    def _unchanged_seconds(self, name: str, seen: Seen) -> float:
+        """For how long this process has observed the lease in this state, in seconds.
+
+        Independent of file dates, so that waiting for a lease always ends.
+        """
+        before = self._observed.get(name)
+        if before is None or before[0] != seen:
+            self._observed[name] = (seen, time.monotonic())
+            return 0.0
+        return time.monotonic() - before[1]
+
+    def _notice(self, path: Path, seen: Seen, reason: str) -> None:
+        if reason != _ENDED:
+            whose = f" of {_named(seen)}" if seen.owner is not None else ""
+            self.notices.append(f"took over the lease {path}{whose}: {reason}")
+
+    def _file(self, name: str) -> LeaseFile:
+        return LeaseFile(self._folder / f"{name}.json")
+
+
+def _beat(lease: Lease, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_SECONDS) and not lease.lost:
+        lease.beat()
+
+
+def _named(seen: Seen) -> str | None:
+    return None if seen.owner is None else f"{seen.owner.host}, process {seen.owner.pid}"

@@ -1,0 +1,1 @@
+"""Training SAEs: steps with hand-derived gradients, the trainer, checkpoints, `abench.train`."""

@@ -1,0 +1,217 @@
+"""Bidirectionality of latents: are both signs of a latent about something, and about opposites?
+
+For a sample of alive latents, a judge sees the texts in which each side is strongest (arXiv 2510.00404,
+Table 2). A non-negative SAE has no negative codes; its negative side consists of the lowest pre-activations,
+so that a latent of any SAE can be bidirectional, as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from abench import Amount, Context, Metric, Scores, Skip, Task, UserError
+from abench.judges import MOST_PARALLEL, Endpoint, EndpointAddress, KeyVariable, ModelName, share
+
+from .._shared.held_out import held_out_rows, too_little_text
+from .._shared.labelled import is_tiny
+from .endpoint import OpenAIPoles
+from .judges import KINDS, PoleJudge, PoleVerdict, kappa
+from .oracle import TinyWorldPoles
+from .validation import validation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abench import SAE, Excerpt, LanguageModel, LatentContexts
+
+_CANDIDATES = 8
+"""Candidate latents per requested latent, because it is known only after the pass whether a latent fires."""
+_SHOWN_CONTEXTS = 3
+"""Contexts per side that are stored for the page."""
+
+
+class Bidirectionality(Task):
+    """Are both signs of a latent about something? Decided by a judge that sees their strongest contexts."""
+
+    name: ClassVar[str] = "bidirectionality"
+    version: ClassVar[str] = "2"
+    in_all: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("bidirectional", None, headline=True, description="share of latents with both sides coherent"),
+        Metric("opposites", None, headline=True, description="share of latents whose sides are opposites"),
+        Metric("unidirectional", None, headline=True, description="share of latents with one side coherent"),
+        Metric("none", None, headline=True, description="share of latents with neither side coherent"),
+        Metric("alive", True, description="share of latents that fire on the text"),
+        Metric("latents", None, description="number of judged latents"),
+    )
+
+    latents: int = Field(100, ge=1, le=10**7)
+    """Number of alive latents to judge."""
+    contexts: int = Field(8, ge=2, le=1000)
+    """Contexts shown per side."""
+    around: int = Field(12, ge=1, le=100_000)
+    """Tokens shown before and after the strongest one."""
+    judge: Literal["auto", "oracle", "openai"] = "auto"
+    """auto: the tiny world's own judge on the tiny world, otherwise a model behind an endpoint."""
+    judges: tuple[str, ...] = ()
+    """Further judges, for agreement only: `oracle`, `openai`, or `openai:MODEL` at the same address."""
+    judge_model: ModelName | None = None
+    """Name of the endpoint's model."""
+    judge_url: EndpointAddress = "https://api.openai.com/v1"
+    judge_key: KeyVariable = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the endpoint's key."""
+    judge_parallel: int = Field(8, ge=1, le=MOST_PARALLEL, exclude=True)
+    """Number of parallel requests to the endpoint; changes no answer, so it is in no cell's key."""
+    validation: int = Field(120, ge=0, le=10**7)
+    """Number of constructed latents on which the judge is tested; 0 skips the test."""
+    examples: int = Field(3, ge=0, le=1000)
+    """Number of latents of each kind that are stored with their contexts."""
+
+    def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
+        for name in self._judges(ctx):
+            kind, _, model = name.partition(":")
+            if kind == "openai" and not (model or self.judge_model):
+                return "it needs a judge: set its option judge_model to the name of an endpoint's model"
+            if kind == "oracle" and not is_tiny(ctx):
+                return "its judge 'oracle' knows only the tiny world's texts: use judge 'openai'"
+            if kind not in {"oracle", "openai"}:
+                return f"there is no judge '{name}'; available are oracle, openai and openai:MODEL"
+        return too_little_text(lm, ctx)
+
+    def prepare(self, lm: LanguageModel, ctx: Context) -> ContextsToJudge:
+        """The top contexts of all SAEs, from one pass, and the judge's accuracy."""
+        from abench import top_contexts
+
+        judge, *others = (self._judge(name, ctx) for name in self._judges(ctx))
+        tested = (
+            validation(judge, ctx, number=self.validation, contexts=self.contexts, around=self.around)
+            if self.validation
+            else None
+        )
+        found = top_contexts(
+            lm,
+            held_out_rows(lm, ctx),
+            site=ctx.site,
+            saes=ctx.saes,
+            batch_size=ctx.evaluation.batch_size,
+            latents=lambda sae: drawn(sae.W_dec, ctx.evaluation.seed)[: _CANDIDATES * self.latents],
+            most=self.latents,
+            number=self.contexts,
+            around=self.around,
+        )
+        return ContextsToJudge(found, judge, tuple(others), tested)
+
+    def score(
+        self, sae: SAE, prepared: ContextsToJudge, lm: LanguageModel, ctx: Context
+    ) -> tuple[Scores, dict[str, Any]]:
+        top = prepared.contexts(sae)
+        if not top.latents:
+            raise Skip("none of the drawn latents fires on the held-out text")
+        wanted = self.latents if ctx.evaluation.limit is None else len(top.latents)
+        ctx.used(Amount("latents", len(top.latents), wanted))
+        verdicts = prepared.judge.judge(top.latents)
+        kinds = [verdict.kind for verdict in verdicts]
+        valid = len(kinds) - kinds.count("invalid")
+        if not valid:
+            # A share of no verdicts is undefined.
+            raise UserError(
+                f"bidirectionality: the judge {prepared.judge.name} gave no readable answer on any "
+                f"of {len(kinds)} latents: use another judge"
+            )
+        counts = {kind: kinds.count(kind) for kind in KINDS}
+        counts["bidirectional"] += counts["opposites"]
+        shares = {kind: share(count, valid) for kind, count in counts.items()}
+        scores = {kind: each.value for kind, each in shares.items()}
+        details = {
+            "judge": prepared.judge.name,
+            "shares": {kind: [s.value, s.low, s.high, s.n] for kind, s in shares.items()},
+            "invalid": len(kinds) - valid,
+            "signed": top.signed,
+            "alive": [top.alive, top.width],
+            "contexts": self.contexts,
+            "validation": prepared.validation,
+            "agreement": [_agreement(other, top.latents, verdicts) for other in prepared.others],
+            "verdicts": {str(each.latent): kind for each, kind in zip(top.latents, kinds, strict=True)},
+            "examples": list(_examples(top.latents, verdicts, self.examples)),
+        }
+        return scores | {"alive": top.alive / top.width, "latents": valid}, {"poles": details}
+
+    def _judges(self, ctx: Context) -> tuple[str, ...]:
+        """The judge whose verdicts count, then the others."""
+        first = self.judge if self.judge != "auto" else "oracle" if is_tiny(ctx) else "openai"
+        return (first, *self.judges)
+
+    def _judge(self, name: str, ctx: Context) -> PoleJudge:
+        kind, _, model = name.partition(":")
+        if kind == "oracle":
+            return TinyWorldPoles()
+        endpoint = Endpoint(
+            model or str(self.judge_model), self.judge_url, self.judge_key, parallel=self.judge_parallel
+        )
+        return OpenAIPoles(endpoint, ctx.kept, ctx.say)
+
+
+@dataclass(frozen=True, eq=False)
+class ContextsToJudge:
+    """The contexts and judges that all SAEs of a site share."""
+
+    contexts: Any
+    """A function: `contexts(sae)` returns an SAE's TopContexts."""
+    judge: PoleJudge
+    others: tuple[PoleJudge, ...]
+    validation: dict[str, Any] | None
+
+
+def drawn(decoder: Tensor, seed: int) -> list[int]:
+    """All latents in a random order that depends only on their decoder directions, up to sign and length.
+
+    `decoder` is W_dec, [latents, d_in]. The order and the signs of latents and the units of their codes do
+    not matter.
+    """
+    import numpy as np
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(decoder.shape[1], generator=generator, dtype=torch.float64)
+    # In double precision, so that rows that differ only in length give the same number.
+    rows = decoder.detach().cpu().double()
+    marks = ((rows * direction).sum(1) / rows.norm(dim=1).clamp_min(1e-300)).abs().numpy()
+    digests = [blake2b(np.float32(mark).tobytes(), digest_size=8).digest() for mark in marks]
+    return sorted(range(len(digests)), key=lambda latent: (digests[latent], latent))
+
+
+def _agreement(
+    other: PoleJudge, latents: Sequence[LatentContexts], verdicts: Sequence[PoleVerdict]
+) -> dict[str, Any]:
+    """Cohen's kappa with another judge, over the latents on which both gave a verdict."""
+    pairs = [
+        (first.kind, second.kind)
+        for first, second in zip(verdicts, other.judge(latents), strict=True)
+        if "invalid" not in (first.kind, second.kind)
+    ]
+    found = kappa([a for a, _ in pairs], [b for _, b in pairs])
+    return {"judge": other.name, "n": len(pairs)} | ({} if found is None else {"kappa": found})
+
+
+def _examples(latents: Sequence[LatentContexts], verdicts: Sequence[PoleVerdict], each: int) -> Any:
+    """The first `each` latents of each kind, with their contexts."""
+    for kind in KINDS:
+        mine = [pair for pair in zip(latents, verdicts, strict=True) if pair[1].kind == kind]
+        for latent, verdict in mine[:each]:
+            yield {
+                "latent": latent.latent,
+                "kind": kind,
+                "about": [verdict.positive, verdict.negative],
+                "positive": [_plain(excerpt) for excerpt in latent.positive[:_SHOWN_CONTEXTS]],
+                "negative": [_plain(excerpt) for excerpt in latent.negative[:_SHOWN_CONTEXTS]],
+            }
+
+
+def _plain(excerpt: Excerpt) -> dict[str, Any]:
+    values = [float(f"{value:.3g}") for value in excerpt.values]
+    return {"tokens": list(excerpt.tokens), "values": values, "peak": excerpt.peak}

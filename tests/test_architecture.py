@@ -1,0 +1,90 @@
+"""The plan of the packages: imports go from higher layers to lower ones only."""
+
+import ast
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+LAYERS = (
+    ("errors", "version", "_torchvision"),
+    ("names", "streams"),
+    ("sanitize",),
+    ("progress", "yamlfile"),
+    ("config",),
+    ("storage",),
+    ("amounts", "kept", "sae"),
+    ("task",),
+    ("declaration",),
+    ("plugins",),
+    ("tinyworld",),
+    ("lm",),
+    ("data",),
+    ("kernels", "variants"),
+    ("latents",),
+    ("judges", "steering"),
+    ("training",),
+    ("results",),
+    ("report",),
+    ("runs",),
+    ("conformance",),
+    ("cli",),
+    ("__main__",),
+)
+"""The modules and packages directly in abench, lowest first. Each may import those of earlier lines."""
+
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+PACKAGE = Path(str(resources.files("abench")))
+FILES = [
+    file
+    for file in sorted(PACKAGE.rglob("*.py"))
+    if file.relative_to(PACKAGE).parts[0] not in {"tasks", "configs"}
+]
+
+
+def imported(source: str) -> Iterator[str]:
+    """What is directly in abench, of all imports anywhere in a module; `abench` for the package itself."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert node.module is not None
+            names = [f"abench.{a.name}" for a in node.names] if node.module == "abench" else [node.module]
+        else:
+            continue
+        for name in names:
+            top, _, rest = name.partition(".")
+            if top == "abench":
+                yield rest.partition(".")[0] or "abench"
+
+
+def test_every_module_and_package_has_a_layer() -> None:
+    there = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    assert there - {"__init__", "tasks", "configs"} == set(LAYER)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_go_down(file: Path) -> None:
+    own = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if own == "__init__":
+        return  # lists the public names, which it imports when they are used
+    upward = [
+        name
+        for name in imported(file.read_text(encoding="utf-8"))
+        if name != own and not LAYER.get(name, len(LAYERS)) < LAYER[own]
+    ]
+    assert upward == []
+
+
+def test_an_import_upward_is_seen_wherever_it_stands() -> None:
+    source = """
+import os, abench.cli.text
+from abench import yamlfile
+from abench.lm import models
+if TYPE_CHECKING:
+    from abench.runs.plan import Plan
+def later():
+    import abench
+"""
+    assert list(imported(source)) == ["cli", "yamlfile", "lm", "runs", "abench"]
