@@ -173,12 +173,12 @@ def test_tokens_are_marked_or_coloured_and_cannot_move_the_cursor() -> None:
 
 def test_a_model_whose_weights_changed_is_refused() -> None:
     from abench.errors import UserError
-    from abench.runs.recorded_model import open_model
+    from abench.runs.recorded_model import open_recorded_model
 
     spec = {"commit": "0" * 40, "dtype": "float32", "eos_after_documents": True}
     record = SimpleNamespace(spec={"model": spec}, labels={"model": "tiny"}, provenance={})
     with pytest.raises(UserError, match="not those that the SAE was trained on"):
-        open_model(record, "cpu")  # type: ignore[arg-type]
+        open_recorded_model(record, "cpu")  # type: ignore[arg-type]
 
 
 def test_weights_that_change_while_they_are_opened_are_noticed(
@@ -188,13 +188,13 @@ def test_weights_that_change_while_they_are_opened_are_noticed(
     from abench import LanguageModel
     from abench.errors import UserError
     from abench.lm.catalogue import folder_hash
-    from abench.runs.recorded_model import open_model
+    from abench.runs.recorded_model import open_recorded_model
 
     folder = tmp_path / "mine"
     shutil.copytree(MODEL_DIR, folder)
     spec = {"commit": folder_hash(folder), "dtype": "float32", "eos_after_documents": True}
     record = SimpleNamespace(spec={"model": spec}, labels={"model": "mine"}, provenance={})
-    assert open_model(record, "cpu", str(folder)).name == "mine"  # type: ignore[arg-type]
+    assert open_recorded_model(record, "cpu", str(folder)).name == "mine"  # type: ignore[arg-type]
     load = LanguageModel.load
 
     def changed(where: Path, **more: object) -> LanguageModel:
@@ -205,4 +205,4 @@ def test_weights_that_change_while_they_are_opened_are_noticed(
 
     monkeypatch.setattr(LanguageModel, "load", changed)
     with pytest.raises(UserError, match="not those that the SAE was trained on"):
-        open_model(record, "cpu", str(folder))  # type: ignore[arg-type]
+        open_recorded_model(record, "cpu", str(folder))  # type: ignore[arg-type]

@@ -27,12 +27,12 @@ def show_latent(
     from abench.latents.latent_card import latent_card
     from abench.results.finding import find_sae
     from abench.results.recorded import recorded_data
-    from abench.runs.recorded_model import open_model
+    from abench.runs.recorded_model import open_recorded_model
     from abench.variants import load_sae
 
     folder, record = find_sae(results, name)
     data = recorded_data(record.spec, record.provenance)
-    lm = open_model(record, "cpu", model)
+    lm = open_recorded_model(record, "cpu", model)
     card = latent_card(
         lm,
         load_sae(folder),

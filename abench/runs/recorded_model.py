@@ -7,14 +7,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from abench.config import ModelConfig
-from abench.data import opening
+from abench.data.opening import open_model
 from abench.errors import UserError
 from abench.lm.catalogue import find_model, local_commit
 from abench.lm.models import LanguageModel
 from abench.results.store import SAERecord
 
 
-def open_model(record: SAERecord, device: str, model: str | None = None) -> LanguageModel:
+def open_recorded_model(record: SAERecord, device: str, model: str | None = None) -> LanguageModel:
     """The model that an SAE was trained on, from its recorded path, or from `model` if it has moved.
 
     Raises UserError if it is not a language model, cannot be found, or has other weights than recorded.
@@ -35,7 +35,7 @@ def open_model(record: SAERecord, device: str, model: str | None = None) -> Lang
     commit = local_commit(config)
     if commit is not None and commit != wanted:
         raise UserError(other(commit))
-    lm = opening.open_model(
+    lm = open_model(
         config,
         name=name,
         commit=wanted,

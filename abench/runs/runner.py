@@ -80,6 +80,8 @@ class _Runner:
         """By task, site and view: why the task cannot run there, determined once for all SAEs."""
         self._memories: dict[tuple[int, str], dict[Any, Any]] = {}
         """By task and site: the task's memory from the first check until its SAEs are scored."""
+        self._readable_text = _Once(self._check_text)
+        """Returns once the training text has been found to be readable; asked once for all cells."""
 
     def run(self) -> Outcome:
         outcome = Outcome()
@@ -129,7 +131,7 @@ class _Runner:
             return self._reason_to_skip(cell) is None
         except (Exception, SystemExit):
             if self._sae(cell.sae) is None:
-                self._check_text()
+                self._readable_text()
             return False  # the error is stored, and raised again when the cell is settled
 
     def _check_text(self) -> None:

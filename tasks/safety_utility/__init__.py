@@ -172,9 +172,9 @@ class SafetyUtility(HubData, Task):
     def prepare(self, lm: LanguageModel, ctx: Context) -> SteeringBaselines:
         """Prompts and questions, with the unsteered model and DiM, measured unless they are cached."""
         train, validation, test = self._given(lm, ctx)
+        parts = {"train": train, "validation": validation.requests, "test": test.requests}
         for part, number in self._numbers().items():
-            of_part = {"train": train, "validation": validation.requests, "test": test.requests}[part]
-            ctx.used(of_part.amount(part, number, ctx))
+            ctx.used(parts[part].amount(part, number, ctx))
         for bench in (validation, test):
             ctx.used(bench.utility.amount())
         judge = test.judge

@@ -11,7 +11,7 @@ from abench.training.steps.penalised import Part, PenalisedStep, Sums, indicator
 
 
 class JumpReLUStep(PenalisedStep):
-    """Loss: squared error + c · mean L0 (counted by a step or by tanh) + a pull of dead latents to their θ.
+    """Loss: squared error + c · mean L0 (by a step or by tanh) + a term that pulls dead latents up to θ.
 
     Within half a bandwidth ε of the threshold θ, the estimators replace the jump's gradient by that of a
     ramp: ∂z/∂θ = −θ/ε, ∂step/∂θ = −1/ε, and the opposite sign for the pre-activation if it gets a gradient.
