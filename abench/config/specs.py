@@ -12,8 +12,9 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 class DataSpec(Spec):
     """The source of the text."""
 
-    source: Literal["tinyworld", "hub", "file"] = "hub"
-    """`tinyworld` generates it, `hub` streams a Hugging Face data set, `file` reads local files."""
+    source: Literal["tinyworld", "hub", "file", "manuals"] = "hub"
+    """`tinyworld` generates it, `hub` streams a Hugging Face data set, `file` reads local files, `manuals`
+    reads the documentation of the installed Python packages that abench requires."""
     dataset: Word | None = "monology/pile-uncopyrighted"
     """Hub id (source hub) or path of a .jsonl, .json, .csv, .parquet or .txt file (source file)."""
     config: Word | None = None

@@ -1,4 +1,4 @@
-"""Streams of texts from the tiny world, from files or from the hub, restartable at any document."""
+"""Streams of texts from the tiny world, files, the hub or manuals, restartable at any document."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -7,6 +7,7 @@ from random import Random
 from typing import Literal
 
 from abench.config import DataSpec
+from abench.data import manuals
 from abench.data.loading import load_hub_split
 from abench.data.rows import Row, read_file, text_in
 from abench.errors import UserError
@@ -52,13 +53,15 @@ def _in_order(spec: DataSpec, part: TextPart, start: int, seed: int) -> Iterator
         rows = islice(rows, max(0, spec.held_out_documents - start))
     # An empty text still counts as a document, so that positions in the stream stay meaningful.
     return (
-        text_in(row, spec.column, where=str(spec.dataset), number=number)
+        text_in(row, spec.column, where=spec.dataset or spec.source, number=number)
         for number, row in enumerate(rows, skipped + 1)
     )
 
 
 def _rows(spec: DataSpec, start: int) -> Iterator[Row]:
-    """The rows of a file or a hub split from row `start` on."""
+    """The rows of the manuals, a file or a hub split from row `start` on."""
+    if spec.source == "manuals":
+        return ({"text": text} for text in manuals.documents(start))
     if spec.dataset is None:
         raise UserError(f"data.dataset is needed for data.source {spec.source}")
     if spec.source == "file":

@@ -65,7 +65,7 @@ class SAEJob:
     training: TrainingSpec
     data: DataSpec
     text: str | None = None
-    """Hash of the text's content if it is a local file."""
+    """Identity of the text if it is on this machine (`abench.results.recorded.RecordedData`)."""
 
     @cached_property
     def label(self) -> str:

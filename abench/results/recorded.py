@@ -7,15 +7,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from abench.config import DataSpec
+from abench.data import manuals
 from abench.errors import UserError
 from abench.storage.content import content_hash
 
 
 class RecordedData(DataSpec):
-    """A `DataSpec` together with the hash of a local file's content."""
+    """A `DataSpec` together with the identity of text on this machine."""
 
     content: str | None = None
-    """Hash of the text's content if it is a local file."""
+    """Hash of the text's content if it is a local file; for manuals, the packages' versions and a hash."""
 
     @classmethod
     def of(cls, data: DataSpec, content: str | None) -> "RecordedData":
@@ -41,13 +42,17 @@ def text_place(data: DataSpec) -> dict[str, str]:
 def recorded_data(spec: Mapping[str, Any], provenance: Mapping[str, Any]) -> DataSpec:
     """The data that an SAE was trained on, from its record; a local file is verified.
 
-    Raises UserError for a file that is missing or has changed, and for a record that cannot be read.
+    Raises UserError for a file that is missing or has changed, for manuals of other packages, and for a
+    record that cannot be read.
     """
     try:
         recorded = RecordedData.model_validate(spec["data"])
     except (KeyError, ValidationError) as error:
         raise UserError(f"the SAE's record does not state its training data: {error}") from error
     data = recorded.data()
+    if data.source == "manuals" and recorded.content not in (None, present := manuals.identity()):
+        how = manuals.difference(recorded.content, present)
+        raise UserError(f"the SAE was trained on the manuals of other packages: {how}")
     if recorded.content is None or data.dataset is None:
         return data
     places = [Path(str(provenance.get("text", data.dataset))), Path(data.dataset)]

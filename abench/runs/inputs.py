@@ -6,12 +6,13 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from abench.config import DataSpec
+from abench.data import manuals
 from abench.data.rows import FILE_ENDINGS
 from abench.errors import UserError
 from abench.storage.content import content_hash
 
 TEXT = "data.dataset"
-"""Key path of the training text, if it is a local file."""
+"""Key path of the training text, if it is on this machine."""
 
 
 class InputFile:
@@ -32,13 +33,18 @@ def input_hashes(options: BaseModel) -> dict[str, str]:
 
 
 def inputs_of(data: DataSpec, tasks: Mapping[str, BaseModel]) -> dict[str, str]:
-    """Key path -> content hash, for the local files of a run: its text and its tasks' options."""
+    """Key path -> content hash, for the local files of a run: its text and its tasks' options.
+
+    Manuals are identified by the versions of the packages, with a hash.
+    """
     found = {
         f"task_options.{name}.{option}": digest
         for name, task in tasks.items()
         for option, digest in input_hashes(task).items()
     }
-    if data.source == "file" and data.dataset and _exists(data.dataset):
+    if data.source == "manuals":
+        found[TEXT] = manuals.identity()
+    elif data.source == "file" and data.dataset and _exists(data.dataset):
         found[TEXT] = content_hash(Path(data.dataset))
     return found
 
