@@ -25,7 +25,11 @@ class Progress(Protocol):
 class Steps(Protocol):
     """The progress of work that has a known number of steps."""
 
-    def advance_to(self, done: int, detail: str = "") -> None: ...
+    def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
+        """Show that `done` steps are done.
+
+        `left` is the time left in seconds, where the caller knows better than the average pace so far.
+        """
 
 
 class Silent:
@@ -38,7 +42,7 @@ class Silent:
     def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
         yield self
 
-    def advance_to(self, done: int, detail: str = "") -> None:
+    def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
         pass
 
 
@@ -63,13 +67,15 @@ class _LineSteps:
         self._first, self._started = done, time.monotonic()
         self._last = self._started
 
-    def advance_to(self, done: int, detail: str = "") -> None:
+    def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
         now = time.monotonic()
-        if now - self._last < self._every and done < self._total:
+        # The end is reported, too, unless the work was so quick that it needs no report.
+        if now - self._last < self._every and (done < self._total or self._last == self._started):
             return
         self._last = now
-        left = remaining_seconds(done - self._first, self._total - done, now - self._started)
-        parts = (f"{self._title} {done}/{self._total}", detail, f"{duration(left)} left")
+        if left is None:
+            left = remaining_seconds(done - self._first, self._total - done, now - self._started)
+        parts = (f"{self._title} {done:,}/{self._total:,}", detail, f"{duration(left)} left")
         self._lines.say(" · ".join(part for part in parts if part))
 
 
@@ -86,22 +92,27 @@ class Bars:
 
     @contextmanager
     def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}", style="progress.remaining"),
             TextColumn("{task.fields[detail]}", markup=False),
         )
+        first, started = done, time.monotonic()
+        # rich shows the bar of work within other work below that of the other work.
         with RichProgress(*columns, console=self._console, transient=True) as bars:
-            task = bars.add_task(printable(hidden(title)), total=total, completed=done, detail="")
+            task = bars.add_task(printable(hidden(title)), total=total, completed=done, detail="", left="")
 
             class Bar:
-                def advance_to(self, done: int, detail: str = "") -> None:
-                    bars.update(task, completed=done, detail=printable(hidden(detail)))
+                def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
+                    if left is None:
+                        left = remaining_seconds(done - first, total - done, time.monotonic() - started)
+                    shown = "" if left == float("inf") else duration(left)
+                    bars.update(task, completed=done, detail=printable(hidden(detail)), left=shown)
 
             yield Bar()
 

@@ -12,7 +12,7 @@ from damage import DAMAGES
 from small_run import data_of, small_plan, weights_of
 
 from abench import Metric, Task
-from abench.progress import Silent
+from abench.progress import Silent, Steps
 from abench.results.jobs import Cell, Scoring
 from abench.results.store import Store
 from abench.runs.plan import Plan
@@ -47,11 +47,11 @@ class _Listening(Silent):
         self.said.append(message)
 
     @contextmanager
-    def steps(self, title: str, total: int, done: int = 0) -> Iterator["_Listening"]:
-        del title, total, done
-        yield self
+    def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
+        del total, done
+        yield self if title.startswith("training") else Silent()
 
-    def advance_to(self, done: int, detail: str = "") -> None:
+    def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
         if done == self._stop:
             raise KeyboardInterrupt
 

@@ -17,7 +17,7 @@ from abench.data.token_rows import Position
 from abench.errors import UserError
 from abench.lm.catalogue import fetched_commit, find_model
 from abench.plugins import find_tasks, get_task
-from abench.progress import Silent
+from abench.progress import Silent, Steps
 from abench.results.jobs import SAEJob
 from abench.results.store import Record, Store
 from abench.runs.group_training import train_missing
@@ -89,11 +89,11 @@ class Told(Silent):
         self.said.append(message)
 
     @contextmanager
-    def steps(self, title: str, total: int, done: int = 0) -> Iterator["Told"]:
-        del title, total, done
-        yield self
+    def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
+        del total, done
+        yield self if title.startswith("training") else Silent()
 
-    def advance_to(self, done: int, detail: str = "") -> None:
+    def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
         if done == self._at:
             self._act()
 

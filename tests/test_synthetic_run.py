@@ -15,7 +15,7 @@ from abench.data.activations import ActivationSource
 from abench.data.synthetic import SyntheticModel
 from abench.lm.catalogue import fetched_commit, find_model
 from abench.plugins import find_tasks, get_task
-from abench.progress import Silent
+from abench.progress import Silent, Steps
 from abench.results.store import Record, Store
 from abench.runs.plan import Plan, make_plan
 from abench.runs.runner import run_plan
@@ -79,11 +79,11 @@ class _Interrupting(Silent):
         self._at = at
 
     @contextmanager
-    def steps(self, title: str, total: int, done: int = 0) -> Iterator["_Interrupting"]:
-        del title, total, done
-        yield self
+    def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
+        del total, done
+        yield self if title.startswith("training") else Silent()
 
-    def advance_to(self, done: int, detail: str = "") -> None:
+    def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
         if done >= self._at:
             raise KeyboardInterrupt
 

@@ -6,6 +6,9 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from abench.config.spec import Count, Seed, Share, Spec, TokenCount, Word
 
+_UNUSED = 0.05
+"""Activations that may be read without being used, as a fraction of those that training uses."""
+
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -72,7 +75,8 @@ class TrainingSpec(Spec):
     outlier_norm: float | None = Field(10.0, gt=1, le=1e9)
     """Leave out activations whose norm exceeds this multiple of the median norm; null keeps all."""
     buffer_tokens: int = Field(131_072, ge=1, le=10**10)
-    """Activations that are shuffled together; bounds memory use."""
+    """Largest number of activations that are shuffled together; bounds memory use. A run whose training does
+    not fill the buffer a whole number of times uses a smaller one (`in_whole_buffers`)."""
     calibration_tokens: int = Field(65_536, ge=1, le=10**10)
     """Activations used after training to set the inference threshold of batch-level variants."""
     seed: Seed = 0
@@ -81,6 +85,18 @@ class TrainingSpec(Spec):
     @property
     def steps(self) -> int:
         return self.tokens // self.batch_size
+
+    def in_whole_buffers(self) -> "TrainingSpec":
+        """The spec with a buffer that training fills a whole number of times, up to a twentieth.
+
+        Filling a buffer of which little is used would cost forward passes for nothing: 60,000 tokens from a
+        buffer of 131,072 would take more than twice the passes needed.
+        """
+        batches = self.buffer_tokens // self.batch_size
+        times = -(-self.steps // batches)
+        if times * batches - self.steps <= _UNUSED * self.steps:
+            return self
+        return self.model_copy(update={"buffer_tokens": -(-self.steps // times) * self.batch_size})
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "TrainingSpec":

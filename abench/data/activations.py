@@ -5,7 +5,8 @@ run the model over rows of tokens until the block is full, drop special tokens a
 generator seeded by the block's number. To restart, one block is computed again; no buffer is saved.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,6 +71,27 @@ class TextReader:
         return torch.cat(parts)[ordinary(tokens, self._lm).to(self._lm.device)]
 
 
+class ReadAhead:
+    """Gives what another reader has read already, and then what that reader reads."""
+
+    def __init__(self, start: Position, ahead: Sequence[tuple[Tensor, Position]], reader: Reader) -> None:
+        """`ahead` are activations, each with the position after them; `start` is the one before them all."""
+        self.position = start
+        self._ahead, self._reader = list(ahead), reader
+
+    def read(self) -> Tensor | None:
+        if self._ahead:
+            activations, self.position = self._ahead.pop(0)
+            return activations
+        activations_or_end = self._reader.read()
+        self.position = self._reader.position
+        return activations_or_end
+
+
+def _unwatched(_size: int) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda _have: None)
+
+
 @dataclass(frozen=True)
 class InputStatistics:
     """Statistics that training measures once, on the first activations, and then keeps fixed."""
@@ -96,12 +118,20 @@ class ActivationStream:
         *,
         context: int,
         rows_per_forward: int = 32,
+        watched: Callable[[int], AbstractContextManager[Callable[[int], None]]] = _unwatched,
     ) -> None:
+        """`watched(n)` is entered whenever n activations are about to be read, which can take minutes.
+
+        The function that it gives is called with the number of those that have been read.
+        """
         # Another source than a language model ignores site, data and context.
         self._lm, self._site, self._data, self._training = lm, site, data, training
         self._context, self._rows = context, rows_per_forward
         self.batches_per_block = training.buffer_tokens // training.batch_size
         self.statistics: InputStatistics | None = None
+        self._watched = watched
+        self._measured: Reader | None = None
+        """What `measure` has read, which the first block need not read again."""
         self._block_starts: dict[int, Position] = {}
 
     def measure(self) -> InputStatistics:
@@ -110,11 +140,17 @@ class ActivationStream:
         Raises UserError without text, and for activations from which nothing can be learnt.
         """
         reader = self._reader(None)
+        start = reader.position
         wanted = min(_MEASURED_ACTIVATIONS, self._training.buffer_tokens)
-        parts: list[Tensor] = []
-        while sum(map(len, parts)) < wanted and (activations := self._read(reader)) is not None:
-            parts.append(activations)
-        found = torch.cat([torch.empty(0, self._lm.d_model, device=self._lm.device), *parts])
+        parts: list[tuple[Tensor, Position]] = []
+        have = 0
+        with self._watched(wanted) as see:
+            while have < wanted and (activations := self._read(reader)) is not None:
+                parts.append((activations, reader.position))
+                have += len(activations)
+                see(min(have, wanted))
+        read = [activations for activations, _ in parts]
+        found = torch.cat([torch.empty(0, self._lm.d_model, device=self._lm.device), *read])
         if len(found) < wanted:
             self._check_end(len(found), reader.position)
         if all_the_same(found):
@@ -122,6 +158,7 @@ class ActivationStream:
                 f"the first {len(found):,} activations are all the same: there is nothing to learn"
             )
         self.statistics = statistics_of(found, self._training)
+        self._measured = ReadAhead(start, parts, reader)
         return self.statistics
 
     def batches(self, start: int = 0, *, block_start: Position | None = None) -> Iterator[Tensor]:
@@ -142,7 +179,7 @@ class ActivationStream:
             raise ValueError("to restart after the first block, its position and the statistics are needed")
         if self.statistics is None:
             self.measure()
-        reader = self._reader(block_start)
+        reader, self._measured = (self._measured if block == 0 else None) or self._reader(block_start), None
         self._block_starts[block] = reader.position
         for number, batch in self._numbered(reader, block):
             if number >= start:
@@ -188,11 +225,13 @@ class ActivationStream:
         size = self.batches_per_block * self._training.batch_size
         filled = torch.empty(size, self._lm.d_model, device=self._lm.device)
         have = 0
-        while have < size and (activations := self._read(reader)) is not None:
-            kept = self._kept(activations)
-            take = min(len(kept), size - have)
-            filled[have : have + take] = kept[:take]
-            have += take
+        with self._watched(size) as see:
+            while have < size and (activations := self._read(reader)) is not None:
+                kept = self._kept(activations)
+                take = min(len(kept), size - have)
+                filled[have : have + take] = kept[:take]
+                have += take
+                see(have)
         generator = torch.Generator().manual_seed(hash_seed(self._training.seed, block))
         return filled[torch.randperm(have, generator=generator).to(filled.device)]
 

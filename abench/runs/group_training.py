@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields
 from itertools import islice
@@ -19,6 +19,7 @@ from abench.progress import Progress, Steps
 from abench.results.jobs import SAEJob
 from abench.results.recorded import text_place
 from abench.results.store import CURVE_FILE, SAERecord, Store
+from abench.runs.pace import Pace
 from abench.runs.provenance import provenance
 from abench.storage.faults import StorageError, writing
 from abench.storage.lease import Lease, LeaseLost
@@ -79,7 +80,10 @@ class _Group:
         self._jobs = {job.label: job for job in jobs}
         self._leases = {job.label: lease for job, lease in mine}
         self._trainers = {job.label: self._trainer(job) for job in jobs}
-        self._stream = ActivationStream(lm, self._site, jobs[0].data, self._spec, context=self._context)
+        self._stream = ActivationStream(
+            lm, self._site, jobs[0].data, self._spec, context=self._context, watched=self._reading
+        )
+        self._pace = Pace(self._spec.steps, self._spec.batch_size)
         self._checkpoint_seconds = checkpoint_seconds
         self._next_checkpoint = time.monotonic() + checkpoint_seconds
 
@@ -94,6 +98,7 @@ class _Group:
         title = f"training {len(self._trainers)} SAEs at {self._site}"
         if start:
             self._progress.say(f"{title}: resuming from step {start} of {self._spec.steps}")
+        self._pace.start(start)
         with self._progress.steps(title, self._spec.steps, start) as steps:
             run_lockstep(
                 list(self._trainers.values()),
@@ -120,8 +125,23 @@ class _Group:
             self._stream.statistics = state.statistics
         return first.step, self._stream.batches(first.step, block_start=state.position if state else None)
 
+    @contextmanager
+    def _reading(self, size: int) -> Iterator[Callable[[int], None]]:
+        """Show the progress of reading `size` activations, and measure its pace."""
+        started, have = time.monotonic(), 0
+        with self._progress.steps(f"reading activations at {self._site}", size) as steps:
+
+            def see(done: int) -> None:
+                nonlocal have
+                have = done
+                steps.advance_to(done, f"{done / (time.monotonic() - started + 1e-9):,.0f} tokens/s")
+
+            yield see
+        self._pace.has_read(have, time.monotonic() - started)
+
     def _after_step(self, step: int, steps: Steps) -> None:
-        steps.advance_to(step, self._detail())
+        self._pace.has_stepped()
+        steps.advance_to(step, self._detail(), left=self._pace.seconds_left(step))
         for trainer in [t for t in self._trainers.values() if self._leases[t.label].lost]:
             self._leave(trainer)
         if time.monotonic() >= self._next_checkpoint and step < self._spec.steps:

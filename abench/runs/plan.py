@@ -85,6 +85,7 @@ def make_plan(
     """
     hashes = inputs or {}
     check_sizes(config, model)
+    training = config.training.in_whole_buffers()
     ref = ModelRef(name, model, commit, config.dtype or model.dtype, config.context or model.context)
     data = config.data or model.data
     by_task = [
@@ -95,7 +96,7 @@ def make_plan(
     for layer in config.layers or model.layers:
         site = "activations" if model.synthetic else f"blocks.{layer}.hook_resid_post"
         saes = tuple(
-            SAEJob(ref, site, variants[v], k, width, seed, config.training, data, hashes.get(TEXT))
+            SAEJob(ref, site, variants[v], k, width, seed, training, data, hashes.get(TEXT))
             for v in config.variants
             for width in sae_widths(config, model)
             for k in config.k or model.k
