@@ -337,3 +337,35 @@ def test_outliers_alone_are_skipped(lm: LanguageModel) -> None:
         pytest.raises(Skip, match=r"all positions .* are outliers at .*: raise outlier_norm"),
     ):
         task.prepare(lm, CONTEXT)
+
+
+def test_logits_in_pieces_give_the_same_scores(
+    lm: LanguageModel, trained: dict[str, Any], score: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {name: score(sae) for name, sae in trained.items()}
+    # Room for the logits of two rows, so a batch of five rows takes three passes.
+    monkeypatch.setattr("abench.lm.models._LOGITS_AT_ONCE", {"cpu": 2 * 48 * lm.vocabulary})
+    rows: list[int] = []
+    original = LanguageModel.logits
+
+    def seen(self: LanguageModel, tokens: Tensor) -> Tensor:
+        rows.append(len(tokens))
+        return original(self, tokens)
+
+    monkeypatch.setattr(LanguageModel, "logits", seen)
+    task = get_task("core", {}, find_tasks())
+    context = replace(CONTEXT, saes=tuple(trained.values()))
+    with torch.no_grad():
+        prepared = task.prepare(lm, context)
+        pieces = {name: task.score(sae, prepared, lm, context) for name, sae in trained.items()}
+    assert set(rows) == {1, 2}
+    for name, scores in pieces.items():
+        assert scores == pytest.approx(whole[name], rel=1e-5, abs=1e-7)
+
+
+def test_log_probabilities_need_no_copy_of_all_logits(lm: LanguageModel, tokens: Tensor) -> None:
+    logits = lm.logits(tokens)
+    expected = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+    )
+    torch.testing.assert_close(lm.log_probs(tokens, logits), -expected.reshape(len(tokens), -1))

@@ -22,6 +22,8 @@ from abench.lm.generation import replies
 from abench.lm.model_folder import open_folder, sizes_of
 from abench.lm.tokens import prompt_rows
 
+_LOGITS_AT_ONCE = {"cpu": 1 << 24, "cuda": 1 << 28}
+"""Largest block of logits, tokens × vocabulary."""
 _SITE = re.compile(r"^blocks\.(\d+)\.hook_resid_post$")
 
 
@@ -196,8 +198,18 @@ class LanguageModel:
         """Log-probability of each token given all earlier ones, [batch, sequence − 1], float32, in nats."""
         scores = self.logits(tokens) if logits is None else logits
         targets = tokens.to(scores.device)[:, 1:, None]
-        log_probs: Tensor = scores[:, :-1].float().log_softmax(-1).gather(-1, targets).squeeze(-1)
-        return log_probs
+        # Row by row: a float32 copy of all logits can be larger than the model.
+        rows = (row[:-1].float().log_softmax(-1) for row in scores)
+        return torch.stack([row.gather(-1, each)[:, 0] for row, each in zip(rows, targets, strict=True)])
+
+    def rows_with_logits(self, context: int) -> int:
+        """The number of rows of `context` tokens whose logits fit into 64 MiB, or 1 GiB on a GPU; at least 1.
+
+        The logits of a large vocabulary need most of the memory of scoring: those of 32 rows of 128 tokens
+        over a vocabulary of 49,152 take 805 MB in float32.
+        """
+        numbers = _LOGITS_AT_ONCE["cpu" if self.device.type == "cpu" else "cuda"]
+        return max(1, numbers // (context * self.vocabulary))
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int = 32) -> list[str]:
         """The greedy reply to each prompt, without the prompt and without special tokens.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _ROUNDING = 1e-6
 """Relative difference up to which two cross-entropies, computed in float32, count as equal."""
+_DIMENSIONS_AT_ONCE = 64
+"""Dimensions whose values at all positions are in memory in float64 at once."""
 
 
 class Substitution:
@@ -47,10 +49,7 @@ class Substitution:
         self._tops = [each[top] for each in passes]
         self.masks = self._replaced(outlier_norm)
         """Mask per batch, [rows, context], of the positions that are replaced and scored."""
-        inputs = zip(self._residuals, self.masks, strict=True)
-        replaced = torch.cat([residual[mask] for residual, mask in inputs])
-        _check_spread(replaced, ctx.site)
-        self._mean = replaced.double().mean(0)
+        self._mean = self._mean_of_replaced()
         self._sums: OfEach[CoreSums] = OfEach()
         self.baselines = self._measure(tuple(dict.fromkeys(ctx.saes)))
         """Cross-entropies without any SAE, nats per token."""
@@ -70,6 +69,28 @@ class Substitution:
                 self._add(base, sums, batch)
             self._sums.keep(base, sums)
         return self._sums(sae)
+
+    def _mean_of_replaced(self) -> Tensor:
+        """The mean of the replaced residuals, [d] in float64; raises Skip if they have no variance."""
+        import torch
+
+        count = sum(int(mask.sum()) for mask in self.masks)
+        if count == 0:
+            raise Skip(f"all positions of the held-out text are outliers at {self._site}: raise outlier_norm")
+        means, alike = [], True
+        # Some dimensions at a time: a copy of all residuals in float64 can be larger than the model.
+        for begin in range(0, self._lm.d_model, _DIMENSIONS_AT_ONCE):
+            some = slice(begin, begin + _DIMENSIONS_AT_ONCE)
+            pairs = zip(self._residuals, self.masks, strict=True)
+            part = torch.cat([residual[..., some][mask] for residual, mask in pairs])
+            alike = alike and bool((part == part[0]).all())
+            means.append(part.double().mean(0))
+        if alike:
+            raise Skip(
+                f"the residual stream at {self._site} is the same at all {count:,} positions of the held-out "
+                "text, so it has no variance to explain"
+            )
+        return torch.cat(means)
 
     def _replaced(self, outlier_norm: float | None) -> list[Tensor]:
         import torch
@@ -111,13 +132,19 @@ class Substitution:
         from abench import site_name
 
         top_site = site_name(self._lm.n_layers - 1)
-        for tokens, residual, top, mask in zip(
-            self.tokens, self._residuals, self._tops, self.masks, strict=True
-        ):
+        for tokens, residual, top, mask in self._pieces():
             counted = mask[:, :-1]  # predictions made at replaced positions
             logits = self._lm.logits_from(top, tokens, top_site)[:, :-1][counted].float()
             targets = tokens.to(logits.device)[:, 1:][counted]
             yield Batch(tokens, residual, mask, counted, Clean(logits, targets))
+
+    def _pieces(self) -> Iterator[tuple[Tensor, ...]]:
+        """Tokens, residuals at the site and at the top, and masks, of so few rows that their logits fit."""
+        import torch
+
+        for whole in zip(self.tokens, self._residuals, self._tops, self.masks, strict=True):
+            rows = self._lm.rows_with_logits(whole[0].shape[1])
+            yield from zip(*(torch.split(each, rows) for each in whole), strict=True)
 
     def _add(self, sae: SAE, sums: CoreSums, batch: Batch) -> None:
         from abench import reconstruct
@@ -244,17 +271,6 @@ class CoreSums:
             "loss_recovered_mean": _recovered(ce, baselines["ce_mean"], baselines["ce_clean"]),
             "kl": self.kl / self.predictions,
         }
-
-
-def _check_spread(x: Tensor, site: str) -> None:
-    """Raise Skip if there is no residual, or if all residuals [positions, d] are equal (zero variance)."""
-    if len(x) == 0:
-        raise Skip(f"all positions of the held-out text are outliers at {site}: raise outlier_norm")
-    if bool((x == x[0]).all()):
-        raise Skip(
-            f"the residual stream at {site} is the same at all {len(x):,} positions of the held-out text, so "
-            "it has no variance to explain"
-        )
 
 
 def _check_ablations(baselines: dict[str, float], site: str) -> None:
