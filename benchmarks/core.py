@@ -19,7 +19,7 @@ import torch
 from common import machine, table
 from torch import Tensor
 
-from abench import Context, LanguageModel, TokenRows
+from abench import Context, LanguageModel, TokenRows, site_name
 from abench.config import DataSpec, EvaluationSpec
 from abench.plugins import find_tasks, get_task
 from abench.tinyworld import MODEL_DIR
@@ -33,8 +33,8 @@ DATA = DataSpec(source="tinyworld", dataset=None)
 class Hooked:
     """The interface of a HookedTransformer that sae-bench's core evaluation needs, on abench's model."""
 
-    def __init__(self, lm: LanguageModel) -> None:
-        self._lm = lm
+    def __init__(self, lm: LanguageModel, layer: int) -> None:
+        self._lm, self._layer = lm, layer
 
     def __call__(self, tokens: Tensor, *, return_type: str, loss_per_token: bool) -> tuple[Tensor, Tensor]:
         logits = self._lm.model(input_ids=tokens).logits
@@ -45,7 +45,7 @@ class Hooked:
         self, tokens: Tensor, *, fwd_hooks: Sequence[tuple[str, Any]], **options: Any
     ) -> tuple[Tensor, Tensor]:
         ((_, change),) = fwd_hooks
-        layer = self._lm.model.get_decoder().layers[LAYER]
+        layer = self._lm.model.get_decoder().layers[self._layer]
         handle = layer.register_forward_hook(lambda _module, _inputs, output: change(output, hook=None))
         try:
             return self(tokens, **options)
@@ -53,7 +53,7 @@ class Hooked:
             handle.remove()
 
     def run_with_cache(self, tokens: Tensor, **_: Any) -> tuple[None, dict[str, Tensor]]:
-        return None, {SITE: self._lm.residual(tokens, SITE)}
+        return None, {site_name(self._layer): self._lm.residual(tokens, site_name(self._layer))}
 
 
 class Tokens:
@@ -88,7 +88,7 @@ def theirs(lm: LanguageModel, saes: Sequence[Any], rows: Tensor) -> list[dict[st
         site = {"hook_name": SITE, "hook_layer": LAYER, "hook_head_index": None, "d_sae": sae.cfg.d_sae}
         sae.cfg = SimpleNamespace(**{**vars(sae.cfg), **site, "architecture_str": sae.cfg.architecture()})
         options = SimpleNamespace(**vars(config), **extra)
-        found.append(run_evals(sae, Tokens(rows), Hooked(lm), options, ignore_tokens=special)[0])
+        found.append(run_evals(sae, Tokens(rows), Hooked(lm, LAYER), options, ignore_tokens=special)[0])
     return found
 
 
