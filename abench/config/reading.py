@@ -26,6 +26,19 @@ def is_model_file(name: str) -> bool:
     return Path(name).suffix in {".yaml", ".yml"}
 
 
+def model_named(name: str) -> str | None:
+    """The name of the model that comes with abench under this name or alias; None if there is none."""
+    names = config_names("models")
+    if name in names:
+        return name
+    return next((each for each in names if name in _aliases(each)), None)
+
+
+def _aliases(name: str) -> Sequence[str]:
+    # The file alone, without its checks: a word is looked up here before anything else is known of it.
+    return tuple(shipped("models", name).values.get("aliases", ()))
+
+
 def model_config(name: str) -> ModelConfig:
     """The configuration of a model that comes with abench or that a YAML file describes.
 
@@ -118,6 +131,5 @@ def _preset_of(sources: Sources) -> list[Document]:
         with sources.blamed("preset"):
             return [shipped("presets", str(merged["preset"]))]
     model = merged.get("model", RunConfig.model_fields["model"].default)
-    if isinstance(model, str) and (model in config_names("models") or is_model_file(model)):
-        return [shipped("presets", model_config(model).preset)]
-    return []
+    known = model if isinstance(model, str) and is_model_file(model) else model_named(str(model))
+    return [] if known is None else [shipped("presets", model_config(known).preset)]
