@@ -47,6 +47,11 @@ class ModelConfig(Spec):
     notes: Prose = ""
 
     @property
+    def source(self) -> str:
+        """Where the weights come from, as it is shown to users."""
+        return self.weights if self.package is None else self.package.requirement
+
+    @property
     def kind(self) -> Literal["language", "synthetic"]:
         return "language" if self.synthetic is None else "synthetic"
 

@@ -26,8 +26,9 @@ The entry is the bundled model's. A change to any of its files gives a hash that
 class Origin(Protocol):
     """Where the weights of one model come from. All methods may raise UserError."""
 
-    in_place: bool
-    """Whether the weights are used where they are, so that every plan checks them."""
+    @property
+    def in_place(self) -> bool:
+        """Whether the weights are used where they are, so that every plan checks them."""
 
     def folder(self) -> Path | None:
         """The folder of the weights if they are on this machine. Never goes online, writes nothing."""
@@ -39,13 +40,13 @@ class Origin(Protocol):
         """The folder of the weights, made ready whatever it takes."""
 
     def commit(self, folder: Path) -> str:
-        """The commit or hash of the weights in `folder`. Converted weights are compared with their checksums."""
+        """The commit or hash of the weights in `folder`; converted weights are checked against their sums."""
 
     def commit_here(self) -> str | None:
         """The commit if it is known without going online."""
 
     def absent(self) -> str | None:
-        """A sentence that states how to get the weights; None if they are here or can be made from what is."""
+        """A sentence that states how to get the weights; None if all that is needed is on this machine."""
 
     def recorded(self) -> str | None:
         """The absolute path of local weights, so that results can find them again; None for others."""
