@@ -34,8 +34,7 @@ def find_model(name: str) -> tuple[str, ModelConfig]:
     if is_file(name):
         if not is_gguf(name):
             raise UserError(
-                f"the model {_shown(name)} is a file, but neither a GGUF file nor a model's YAML file: give "
-                "its folder"
+                f"the model {_shown(name)} is a file: give its folder, or a model's YAML file or GGUF file"
             )
         file = Path(name).resolve()
         return safe_name(file.stem), _with_defaults(_sizes_of_file(file), file.stem, str(file))

@@ -40,7 +40,10 @@ def check_model(folder: Path) -> None:
 
     A file is read again only if it has changed since this process last read it.
     """
-    files = read_sealed(folder / MANIFEST).get("files")
+    try:
+        files = read_sealed(folder / MANIFEST).get("files")
+    except FileNotFoundError as error:
+        raise Damaged(f"{MANIFEST} is missing") from error
     if not isinstance(files, dict):
         raise Damaged("it does not list its files")
     found = set(files_under(folder)) - {MANIFEST}
