@@ -1,4 +1,4 @@
-"""Small GGUF files, made of a transformers model and tokenizer as llama.cpp's converter does, and wheels of them."""
+"""Small GGUF files, made of a model and a tokenizer as llama.cpp's converter does, and wheels of them."""
 
 import hashlib
 import json

@@ -183,7 +183,7 @@ def test_a_damaged_conversion_is_noticed_and_made_again(
     commit = fetched_commit(config)
     folder = weights_folder(config)
     damage(folder)
-    with pytest.raises(UserError, match="is damaged .*: type the same command again") as caught:
+    with pytest.raises(UserError, match=r"is damaged .*: type the same command again") as caught:
         commit_of(config, folder)
     assert "\n" not in str(caught.value)
     assert fetched_commit(config) == commit == commit_of(config, folder)
@@ -273,7 +273,7 @@ def test_a_weight_that_the_file_lacks_is_one_sentence(tmp_path: Path) -> None:
     model = build_llama()
     del model.model.layers[1].mlp.up_proj
     config = find_model(str(write_gguf(tmp_path / "m.gguf", model, build_words("gpt-2"))))[1]
-    with pytest.raises(UserError, match="mlp.up_proj.weight is missing") as caught:
+    with pytest.raises(UserError, match=r"mlp\.up_proj\.weight is missing") as caught:
         fetched_commit(config)
     assert str(tmp_path / "m.gguf") in str(caught.value)
 

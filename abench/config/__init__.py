@@ -3,7 +3,15 @@
 from abench.config.checking import check
 from abench.config.model import ModelConfig
 from abench.config.package_spec import PackageSpec
-from abench.config.reading import Described, describe_run, is_model_file, load_run, model_config, model_named
+from abench.config.reading import (
+    Described,
+    describe_run,
+    is_model_file,
+    load_run,
+    model_config,
+    model_named,
+    model_names,
+)
 from abench.config.run import RunConfig
 from abench.config.shipped import config_names
 from abench.config.specs import DataSpec, EvaluationSpec, TrainingSpec
@@ -23,4 +31,5 @@ __all__ = [
     "load_run",
     "model_config",
     "model_named",
+    "model_names",
 ]

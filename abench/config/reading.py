@@ -28,15 +28,15 @@ def is_model_file(name: str) -> bool:
 
 def model_named(name: str) -> str | None:
     """The name of the model that comes with abench under this name or alias; None if there is none."""
+    # The files of all models are read only if necessary.
+    return name if name in config_names("models") else model_names().get(name)
+
+
+def model_names() -> dict[str, str]:
+    """All names and aliases of the models that come with abench -> the model's name."""
     names = config_names("models")
-    if name in names:
-        return name
-    return next((each for each in names if name in _aliases(each)), None)
-
-
-def _aliases(name: str) -> Sequence[str]:
-    # The file alone, without its checks: a word is looked up here before anything else is known of it.
-    return tuple(shipped("models", name).values.get("aliases", ()))
+    aliases = {alias: name for name in names for alias in model_config(name).aliases}
+    return aliases | {name: name for name in names}
 
 
 def model_config(name: str) -> ModelConfig:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from abench.config import ModelConfig, config_names, is_model_file, model_config, model_named
+from abench.config import ModelConfig, config_names, is_model_file, model_config, model_named, model_names
 from abench.errors import UserError, did_you_mean
 from abench.lm import hub
 from abench.lm.gguf_files import is_gguf
@@ -46,7 +46,7 @@ def find_model(name: str) -> tuple[str, ModelConfig]:
             if model_config(known).weights == name:
                 return known, model_config(known)
         return safe_name(name.replace("/", "--")), _with_defaults(examine(_fetched(name)), name, name)
-    near = did_you_mean(name[:120], config_names("models"))
+    near = did_you_mean(name[:120], model_names())
     raise UserError(
         f"unknown model {_shown(name)}{near}{'' if near.endswith('?') else '.'} "
         "A local Hugging Face folder, a hub id (owner/name) or a model's YAML file works too."

@@ -26,7 +26,7 @@ def gguf_sizes(file: Path) -> Sizes:
 
     facts = examine_gguf(file)
     with tempfile.TemporaryDirectory(prefix="abench-") as empty, sentences(file), silenced():
-        alone = _alone(file, Path(empty))
+        alone = _alone(file, Path(empty) / "alone")
         config = AutoConfig.from_pretrained(alone, gguf_file=_NAME, local_files_only=True)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
         raise UserError(
@@ -43,7 +43,7 @@ def convert(file: Path, folder: Path, scratch: Path) -> None:
     """
     gguf_sizes(file)
     facts = examine_gguf(file)
-    alone = _alone(file, scratch)
+    alone = _alone(file, scratch / "alone")
     model = _dense(_opened(alone, file, facts), facts)
     tokenizer = _tokenizer(alone, file, facts)
     with silenced():
@@ -57,7 +57,8 @@ def convert(file: Path, folder: Path, scratch: Path) -> None:
 
 
 def _alone(file: Path, folder: Path) -> Path:
-    """A folder in which the file is the only one: transformers would read other files next to it."""
+    """A new folder in which the file is the only one: transformers would read other files next to it."""
+    folder.mkdir()
     (folder / _NAME).symlink_to(file.resolve())
     return folder
 

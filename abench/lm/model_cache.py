@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,13 @@ def make_model(
     """
     final = model_folder(commit)
     if model_is_whole(final):
+        with suppress(Held, OSError), guarded(_lock_of(final), wait=0):
+            _clear(final)
         return final
     with writing(final, _REMEDY), _locked(final, say):
+        _clear(final)
         if model_is_whole(final):
             return final
-        _clear(final)
         draft = hidden_name(final)
         try:
             _write(draft, final, make)
@@ -113,7 +115,7 @@ def _write(draft: Path, final: Path, make: Callable[[Path, Path], Mapping[str, A
 @contextmanager
 def _locked(final: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock of one model, which is kept next to its folder."""
-    lock = final.with_name(f".{final.name}.lock")
+    lock = _lock_of(final)
     with ExitStack() as held:
         try:
             held.enter_context(guarded(lock, wait=0))
@@ -121,6 +123,10 @@ def _locked(final: Path, say: Callable[[str], None]) -> Iterator[None]:
             say("Waiting for another process that is preparing the same model.")
             held.enter_context(guarded(lock, wait=_WAIT_SECONDS))
         yield
+
+
+def _lock_of(final: Path) -> Path:
+    return final.with_name(f".{final.name}.lock")
 
 
 def _clear(final: Path) -> None:

@@ -14,9 +14,7 @@ from abench.storage.files import file_hash
 _PIP = ("-m", "pip", "download", "--no-deps", "--no-input", "--only-binary", ":all:")
 """Without --only-binary, pip would run the build script of a source distribution of the same version."""
 _NONE_FOUND = re.compile(r"\(from versions: ([^)]*)\)")
-_INDEX = (
-    "pip uses the index, mirror and proxy of its own configuration (PIP_INDEX_URL, `python -m pip config`)"
-)
+_INDEX = "pip uses the index and proxy of its own configuration (PIP_INDEX_URL, `python -m pip config list`)"
 
 
 def take_file(spec: PackageSpec, scratch: Path) -> Path:
@@ -82,6 +80,8 @@ def _why(spec: PackageSpec, said: str) -> str:
 def _last_error(said: str) -> str:
     """pip's most telling line: the first warning of a broken connection, or else the first error."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
+    if "ERROR: Exception:" in lines:
+        return lines[-1][:300]  # of pip's traceback
     for begin in ("WARNING: Retrying", "ERROR:"):
         for line in lines:
             if line.startswith(begin):
