@@ -64,6 +64,7 @@ def left(cache: Path) -> list[str]:
     return sorted(path.name for path in (cache / "models").iterdir() if path.is_dir())
 
 
+@pytest.mark.slow
 def test_a_model_is_fetched_and_run(abench: Abench, index: Path, tmp_path: Path) -> None:
     file, cache = described(tmp_path, index), tmp_path / "cache"
     command = ("--model", file, "--variants", "topk", *SMALL, "--results", tmp_path / "results")
@@ -340,6 +341,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_a_second_process_waits_and_uses_what_the_first_has_made(
     abench: Abench, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

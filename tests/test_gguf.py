@@ -189,6 +189,7 @@ def test_a_damaged_conversion_is_noticed_and_made_again(
     assert fetched_commit(config) == commit == commit_of(config, folder)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_gguf_file_and_its_latents(abench: Abench, tmp_path: Path) -> None:
     file = write_gguf(tmp_path / "m.gguf", build_llama(), build_words("gpt-2"), kind=Kind.Q8_0)
     command = (
