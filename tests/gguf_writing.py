@@ -8,55 +8,51 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter, TokenType, quantize
+from gguf import MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFWriter, TokenType, get_tensor_name_map, quantize
 
 NORMAL_TEXT = "the cat sat on the mat and  the dog ran 12 34 times\n\nin 1999, for 7 days  "
 CHAT = (
     "{% for message in messages %}<bos>{{ message['role'] }}\n{{ message['content'] }}<eos>\n{% endfor %}"
     "{% if add_generation_prompt %}<bos>assistant\n{% endif %}"
 )
-_NAMES = {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
+_SIZES = {
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "bos_token_id": 2,
+    "eos_token_id": 0,
+    "pad_token_id": 1,
 }
-_OUTER = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
+_GROUPED = _SIZES | {"num_key_value_heads": 2, "head_dim": 8}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaConfig", _GROUPED | {"rms_norm_eps": 1e-5, "rope_theta": 20_000.0}),
+    "qwen2": ("Qwen2Config", _SIZES | {"num_key_value_heads": 2}),
+    # transformers takes its own default of the heads' size for these, which all such models have.
+    "qwen3": ("Qwen3Config", _GROUPED | {"head_dim": 128}),
+    "gemma2": ("Gemma2Config", _GROUPED | {"sliding_window": 16}),
+    "gpt2": ("GPT2Config", {"vocab_size": 320, "n_embd": 32, "n_layer": 2, "n_head": 4}),
 }
+"""Architecture in GGUF -> the configuration of a small model: two blocks, d_model 32, a vocabulary of 320."""
 
 
 def build_llama(*, tied: bool = False, seed: int = 0) -> Any:
-    """A small Llama with random weights: two blocks, d_model 32, a vocabulary of 320."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    """A small Llama with random weights."""
+    return build_small("llama", seed=seed, tie_word_embeddings=tied)
 
-    config = LlamaConfig(
-        vocab_size=320,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=64,
-        rms_norm_eps=1e-5,
-        rope_theta=20_000.0,
-        tie_word_embeddings=tied,
-        bos_token_id=2,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
+
+def build_small(architecture: str, *, seed: int = 0, **more: Any) -> Any:
+    """A small model of `KINDS` with random weights, always the same."""
+    import torch
+    import transformers
+
+    config_name, sizes = KINDS[architecture]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
+        config = getattr(transformers, config_name)(**sizes, **more)
+        model = transformers.AutoModelForCausalLM.from_config(config).eval()
         for parameter in model.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
     return model
@@ -101,39 +97,32 @@ def write_gguf(
     rule: str = "gpt-2",
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
     architecture: str = "llama",
+    known_architecture: str | None = None,
     metadata: dict[str, Any] | None = None,
     chat: str | None = CHAT,
     tensors: dict[str, np.ndarray] | None = None,
     raw_kind: GGMLQuantizationType | None = None,
     pieces: Sequence[str] = (),
 ) -> Path:
-    """Write a model of `build_llama` and its tokenizer. Matrices have the given type, norms are float32.
+    """Write a model of `build_small` and its tokenizer. Matrices have the given type, norms are float32.
 
+    The tensors are named and arranged as those of `known_architecture`, by default the stated one.
     `metadata` and `tensors` are added; `raw_kind` labels the matrices with another type than they have;
     `pieces` makes the tokenizer a sentencepiece one of these words and all bytes.
     """
     config = model.config
     writer = GGUFWriter(file, architecture)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
+    _add_sizes(writer, config)
     if pieces:
         _add_pieces(writer, pieces, config.vocab_size)
     else:
-        _add_tokenizer(writer, tokenizer, rule)
+        _add_tokenizer(writer, tokenizer, rule, config.vocab_size)
     if chat is not None:
         writer.add_chat_template(chat)
     for key, value in (metadata or {}).items():
         add = {bool: writer.add_bool, int: writer.add_uint32, str: writer.add_string}
         add.get(type(value), writer.add_float32)(key, value)
-    for name, weights in _tensors(model):
+    for name, weights in _tensors(model, known_architecture or architecture):
         _add(writer, name, weights, kind, raw_kind)
     for name, weights in (tensors or {}).items():
         writer.add_tensor(name, weights)
@@ -144,14 +133,16 @@ def write_gguf(
     return file
 
 
-def _add_tokenizer(writer: GGUFWriter, tokenizer: Any, rule: str) -> None:
+def _add_tokenizer(writer: GGUFWriter, tokenizer: Any, rule: str, size: int) -> None:
     described = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     words = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
     special = set(tokenizer.all_special_tokens)
+    padding = [f"[PAD{number}]" for number in range(len(words), size)]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(rule)
-    writer.add_token_list(words)
-    writer.add_token_types([TokenType.CONTROL if word in special else TokenType.NORMAL for word in words])
+    types = [TokenType.CONTROL if word in special else TokenType.NORMAL for word in words]
+    writer.add_token_list(words + padding)
+    writer.add_token_types(types + [TokenType.UNUSED] * len(padding))
     writer.add_token_merges([" ".join(merge) for merge in described["merges"]])
     writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_eos_token_id(tokenizer.eos_token_id)
@@ -174,21 +165,44 @@ def _add_pieces(writer: GGUFWriter, pieces: Sequence[str], size: int) -> None:
     writer.add_eos_token_id(2)
 
 
-def _tensors(model: Any) -> Iterable[tuple[str, np.ndarray]]:
+def _add_sizes(writer: GGUFWriter, config: Any) -> None:
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(getattr(config, "intermediate_size", 4 * config.hidden_size))
+    writer.add_head_count(config.num_attention_heads)
+    if config.model_type == "gpt2":
+        writer.add_layer_norm_eps(config.layer_norm_epsilon)
+        return
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+    if "head_dim" in config.to_dict():
+        writer.add_rope_dimension_count(config.head_dim)
+        writer.add_key_length(config.head_dim)
+    if getattr(config, "sliding_window", None):
+        writer.add_sliding_window(config.sliding_window)
+
+
+def _tensors(model: Any, architecture: str) -> Iterable[tuple[str, np.ndarray]]:
     config = model.config
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
-    for name, parameter in model.named_parameters():
+    kind = next(each for each, name in MODEL_ARCH_NAMES.items() if name == architecture)
+    names = get_tensor_name_map(kind, config.num_hidden_layers)
+    for full, parameter in model.named_parameters():
+        name = names.get_name(full, try_suffixes=(".weight", ".bias"))
+        assert name is not None, full
         weights = parameter.detach().numpy()
-        if name in _OUTER:
-            yield _OUTER[name], weights
-            continue
-        _, _, block, rest = name.split(".", 3)
-        short = _NAMES[rest.removesuffix(".weight")]
-        if short in heads:
+        if architecture == "llama" and (".attn_q." in name or ".attn_k." in name):
             # llama.cpp pairs the coordinates that are rotated together in another order.
-            paired = weights.reshape(heads[short], 2, -1, weights.shape[1])
+            heads = config.num_attention_heads if ".attn_q." in name else config.num_key_value_heads
+            paired = weights.reshape(heads, 2, -1, weights.shape[1])
             weights = paired.swapaxes(1, 2).reshape(weights.shape)
-        yield f"blk.{block}.{short}.weight", weights
+        elif architecture == "gemma2" and name.endswith("norm.weight"):
+            weights = weights + 1
+        elif architecture == "gpt2" and ".h." in full and weights.ndim == 2:
+            weights = weights.T
+        yield name, weights
 
 
 def _add(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from command import SMALL, Abench
 from gguf import GGMLQuantizationType as Kind
-from gguf_writing import CHAT, build_llama, build_words, write_gguf
+from gguf_writing import CHAT, KINDS, build_llama, build_small, build_words, write_gguf
 from safetensors import safe_open
 
 from abench import LanguageModel, UserError
@@ -73,6 +73,31 @@ def test_a_file_in_float32_is_the_model_to_the_last_bit(tmp_path: Path, cache: P
     (folder,) = [path for path in (cache / "models").iterdir() if path.is_dir()]
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
     assert {p.suffix for p in folder.iterdir()} == {".json", ".jinja", ".safetensors"}
+
+
+@pytest.mark.parametrize("architecture", [each for each in KINDS if each != "llama"])
+def test_other_architectures_are_the_same_model_too(tmp_path: Path, architecture: str) -> None:
+    model, rule = build_small(architecture), RULES.get(architecture, "smollm")
+    words, pieces = build_words(rule), ("▁the", "▁", "e") if architecture == "gemma2" else ()
+    file = write_gguf(tmp_path / "m.gguf", model, words, architecture=architecture, rule=rule, pieces=pieces)
+    lm = opened(file)
+    tokens = torch.arange(60).reshape(2, 30)
+    assert torch.allclose(lm.logits(tokens), model(input_ids=tokens).logits, atol=1e-4)
+    assert lm.model.config.model_type == model.config.model_type
+    if not pieces:
+        assert lm.token_ids(TEXTS) == words(TEXTS, add_special_tokens=False)["input_ids"]
+
+
+RULES = {"qwen2": "qwen2", "qwen3": "qwen2"}
+"""Architecture -> the only rule that transformers has for its tokenizer."""
+
+
+def test_a_tokenizer_that_transformers_would_read_otherwise_is_one_sentence(tmp_path: Path) -> None:
+    file = write_gguf(
+        tmp_path / "m.gguf", build_small("qwen2"), build_words("smollm"), architecture="qwen2", rule="smollm"
+    )
+    with pytest.raises(UserError, match=r"m\.gguf with other rules than the file states \('smollm'\)"):
+        opened(file)
 
 
 @pytest.mark.parametrize("rule", ["gpt-2", "smollm", "llama-bpe"])
@@ -218,6 +243,10 @@ def plain(file: Path, **more: Any) -> Path:
     return write_gguf(file, build_llama(), build_words("gpt-2"), **more)
 
 
+def named(file: Path, architecture: str) -> Path:
+    return plain(file, architecture=architecture, known_architecture="llama")
+
+
 def cut(file: Path, share: float) -> Path:
     content = plain(file).read_bytes()
     file.write_bytes(content[: int(len(content) * share)])
@@ -240,8 +269,8 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
     "another version": (lambda file: foreign(file, b"GGUF" + b"\x63\0\0\0" + bytes(100)), "cannot be read"),
     "cut in the metadata": (lambda file: cut(file, 0.02), "damaged, cut off"),
     "cut in the weights": (lambda file: cut(file, 0.6), "damaged, cut off"),
-    "unknown architecture": (lambda file: plain(file, architecture="llamb"), "architecture llamb is not"),
-    "an encoder": (lambda file: plain(file, architecture="bert"), "architecture bert is not supported"),
+    "unknown architecture": (lambda file: named(file, "llamb"), "architecture llamb is not supported"),
+    "an encoder": (lambda file: named(file, "bert"), "architecture bert is not supported"),
     "unknown quantisation": (lambda file: plain(file, raw_kind=Kind.Q8_K), "have the type Q8_K, which"),
     "unknown rule": (lambda file: plain(file, rule="klingon"), "divides text by the rule 'klingon'"),
     "scaled positions": (lambda file: plain(file, metadata=LINEAR), "scales its positions"),

@@ -34,6 +34,8 @@ class GgufFacts:
     """Name of the rule by which a byte-level tokenizer divides text into words."""
     space_before: bool
     """Whether the tokenizer puts a space before a text."""
+    words: int
+    """Number of tokens of the tokenizer."""
     stops: tuple[int, ...]
     """Ids of the tokens that end a reply."""
     weights: int
@@ -71,6 +73,7 @@ def _examined(file: Path, _stamp: Stamp) -> GgufFacts:
             tokenizer=str(_value(reader, "tokenizer.ggml.model", "")),
             rule=str(_value(reader, "tokenizer.ggml.pre", "default")),
             space_before=bool(_value(reader, "tokenizer.ggml.add_space_prefix", True)),
+            words=_length(reader, "tokenizer.ggml.tokens"),
             stops=_stops(reader),
             weights=sum(int(tensor.n_elements) for tensor in reader.tensors) - output,
             output_weights=output,
@@ -96,6 +99,11 @@ def _value(reader: "GGUFReader", key: str, default: Any) -> Any:
     return default if field is None else field.contents()
 
 
+def _length(reader: "GGUFReader", key: str) -> int:
+    field = reader.get_field(key)
+    return 0 if field is None else len(field.data)
+
+
 def _stops(reader: "GGUFReader") -> tuple[int, ...]:
     """The ids of EOS and, for chat models where it is another token, of the end of a turn."""
     keys = (f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
@@ -115,8 +123,8 @@ def _check_parts(file: Path, reader: "GGUFReader") -> None:
 def _check_tokenizer(file: Path, facts: GgufFacts) -> None:
     from abench.lm.gguf_tokenizers import rule_is_known
 
-    if not facts.tokenizer:
-        raise UserError(f"{file} has no tokenizer (tokenizer.ggml.model)")
+    if not facts.tokenizer or not facts.words:
+        raise UserError(f"{file} has no tokenizer (tokenizer.ggml.model, tokenizer.ggml.tokens)")
     if facts.tokenizer == "gpt2" and not rule_is_known(facts.rule):
         raise UserError(
             f"the tokenizer in {file} divides text by the rule '{facts.rule}' (tokenizer.ggml.pre), which is "

@@ -10,7 +10,7 @@ from typing import Any
 
 from abench.errors import UserError
 from abench.lm.gguf_files import GgufFacts, examine_gguf
-from abench.lm.gguf_tokenizers import complete_tokenizer
+from abench.lm.gguf_tokenizers import write_tokenizer
 from abench.lm.model_folder import Sizes, check_loaded, examine, sentences, silenced, sizes_of
 
 _NAME = "model.gguf"
@@ -45,10 +45,9 @@ def convert(file: Path, folder: Path, scratch: Path) -> None:
     facts = examine_gguf(file)
     alone = _alone(file, scratch / "alone")
     model = _dense(_opened(alone, file, facts), facts)
-    tokenizer = _tokenizer(alone, file, facts)
     with silenced():
         model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        write_tokenizer(alone, _NAME, folder, file)
     try:
         examine(folder)
     except UserError as error:
@@ -81,7 +80,7 @@ def _opened(alone: Path, file: Path, facts: GgufFacts) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    check_loaded(file, info)
+    check_loaded(file, info, "metadata")
     _check_nothing_dropped(file, facts, model)
     return model
 
@@ -114,18 +113,6 @@ def _dense(model: Any, facts: GgufFacts) -> Any:
     if facts.stops:
         dense.generation_config.eos_token_id = facts.stops[0] if len(facts.stops) == 1 else list(facts.stops)
     return dense
-
-
-def _tokenizer(alone: Path, file: Path, facts: GgufFacts) -> Any:
-    from transformers import AutoTokenizer
-
-    with sentences(file, "tokenizer"), silenced():
-        tokenizer = AutoTokenizer.from_pretrained(
-            alone, gguf_file=_NAME, local_files_only=True, trust_remote_code=False
-        )
-        del tokenizer.init_kwargs["local_files_only"]  # would be saved with the tokenizer
-        complete_tokenizer(tokenizer, kind=facts.tokenizer, rule=facts.rule, space_before=facts.space_before)
-    return tokenizer
 
 
 @contextmanager

@@ -132,17 +132,19 @@ def _model(folder: Path, dtype: str, device: str) -> Any:
         return model if device == "meta" else model.to(device)
 
 
-def check_loaded(folder: Path, info: Mapping[str, Any]) -> None:
-    """Raise UserError for weights that transformers would draw at random (missing) or drop (unexpected)."""
+def check_loaded(folder: Path, info: Mapping[str, Any], description: str = "config.json") -> None:
+    """Raise UserError for weights that transformers would draw at random (missing) or drop (unexpected).
+
+    `description` is the part of the folder or file that states the model's sizes, for messages.
+    """
+    unfit = f"the weights in {folder} do not fit its {description}"
     for name, found, wanted in sorted(info["mismatched_keys"]):
-        raise UserError(
-            f"the weights in {folder} do not fit its config.json: {name} is {list(found)}, not {list(wanted)}"
-        )
+        raise UserError(f"{unfit}: {name} is {list(found)}, not {list(wanted)}")
     for kind, says in (("missing_keys", "is missing"), ("unexpected_keys", "has no place in the model")):
         names = sorted(info[kind])
         if names:
             others = f", and likewise {len(names) - 1} more" if len(names) > 1 else ""
-            raise UserError(f"the weights in {folder} do not fit its config.json: {names[0]} {says}{others}")
+            raise UserError(f"{unfit}: {names[0]} {says}{others}")
     if info["error_msgs"]:
         raise UserError(f"the weights in {folder} cannot be read: {_first_line(info['error_msgs'][0])}")
 
