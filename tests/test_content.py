@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from abench import UserError
-from abench.lm.catalogue import find_model, folder_hash, local_commit
+from abench.lm.catalogue import find_model, local_commit
+from abench.lm.origins import folder_hash
 from abench.storage import content
 from abench.storage.content import content_hash, files_under, folder_digest, unchanged
 from abench.tinyworld import MODEL_DIR

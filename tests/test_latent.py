@@ -187,7 +187,7 @@ def test_weights_that_change_while_they_are_opened_are_noticed(
     """At first the folder is the one that the SAE was trained on."""
     from abench import LanguageModel
     from abench.errors import UserError
-    from abench.lm.catalogue import folder_hash
+    from abench.lm.origins import folder_hash
     from abench.runs.recorded_model import open_recorded_model
 
     folder = tmp_path / "mine"

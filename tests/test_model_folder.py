@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from abench import LanguageModel, UserError
 from abench.lm import catalogue
-from abench.lm.catalogue import find_model, folder_hash
+from abench.lm.catalogue import find_model
 from abench.lm.model_folder import Sizes, examine
+from abench.lm.origins import folder_hash
 from abench.runs import runner
 from abench.runs.planner import RunRequest, plan_run
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 import click
 
 from abench.cli.doctor import doctor
+from abench.cli.fetch import fetch
 from abench.cli.listing import list_group
 from abench.cli.new import new
 from abench.cli.report import report
@@ -34,7 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (run, status, report, list_group, show, explain, new, doctor, tinyworld):
+for command in (run, status, report, list_group, fetch, show, explain, new, doctor, tinyworld):
     cli.add_command(command)
 
 

@@ -23,7 +23,7 @@ def list_group() -> None:
 @list_group.command()
 @json_option
 def models(as_json: bool) -> None:
-    """List the models that abench knows by name. Local folders and hub ids work as well."""
+    """List the models that abench knows by name. Local folders, GGUF files and hub ids work as well."""
     from abench.config import config_names, model_config
 
     rows = []
@@ -32,7 +32,8 @@ def models(as_json: bool) -> None:
         rows.append(
             {
                 "name": name,
-                "weights": config.weights,
+                "aliases": _joined(config.aliases),
+                "weights": config.source,
                 "layers": _joined(config.layers),
                 "k": _joined(config.k),
                 "width": config.width_factor * config.d_model,

@@ -52,7 +52,9 @@ class _List(click.ParamType[Any]):
 WORDS, NUMBERS = _List(str, "names"), _List(int, "numbers")
 
 _DESCRIBE: dict[str, Command] = {
-    "model": click.option("--model", help="A name from `abench list models`, a local folder or a hub id."),
+    "model": click.option(
+        "--model", help="A name from `abench list models`, a local folder, a GGUF file or a hub id."
+    ),
     "variants": click.option(
         "--variants", type=WORDS, help="SAE variants, e.g. abstopk,topk; see `abench list variants`."
     ),
@@ -71,7 +73,7 @@ _DESCRIBE: dict[str, Command] = {
         "--metrics", type=WORDS, help="Metrics to show in the table instead of each task's headline metrics."
     ),
     "training.tokens": click.option("--tokens", type=int, help="Activations to train each SAE on."),
-    "preset": click.option("--preset", help="Training preset: tiny, paper-text or paper-code."),
+    "preset": click.option("--preset", help="Training preset: tiny, laptop, paper-text or paper-code."),
     "evaluation.limit": click.option(
         "--limit", type=int, help="Limit each evaluation data set to this many items; for quick trials."
     ),

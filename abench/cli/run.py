@@ -128,6 +128,7 @@ def _reason(cell: "Cell", status: "Status", store: "Store") -> str | None:
 
 
 def _dry_run(request: "RunRequest", results: Path) -> int:
+    from abench.lm.catalogue import absent_weights
     from abench.results.store import Store
 
     plan = plan_of(request, fetch=False)
@@ -139,11 +140,9 @@ def _dry_run(request: "RunRequest", results: Path) -> int:
         rows.append([*cell.labels().values(), "to do" if status in ("missing", "damaged") else status])
     click.echo(_summary(plan))
     click.echo(columns(rows, [*plan.cells[0].labels(), "status"]))
-    if plan.model.commit is None:
-        click.echo(
-            f"The weights of {plan.model.config.weights} are not on this machine; "
-            "`abench run` downloads them."
-        )
+    absent = absent_weights(plan.model.config)
+    if absent is not None:
+        click.echo(absent)
     return EXIT_DONE
 
 

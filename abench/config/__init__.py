@@ -2,7 +2,16 @@
 
 from abench.config.checking import check
 from abench.config.model import ModelConfig
-from abench.config.reading import Described, describe_run, is_model_file, load_run, model_config
+from abench.config.package_spec import PackageSpec
+from abench.config.reading import (
+    Described,
+    describe_run,
+    is_model_file,
+    load_run,
+    model_config,
+    model_named,
+    model_names,
+)
 from abench.config.run import RunConfig
 from abench.config.shipped import config_names
 from abench.config.specs import DataSpec, EvaluationSpec, TrainingSpec
@@ -12,6 +21,7 @@ __all__ = [
     "Described",
     "EvaluationSpec",
     "ModelConfig",
+    "PackageSpec",
     "RunConfig",
     "TrainingSpec",
     "check",
@@ -20,4 +30,6 @@ __all__ = [
     "is_model_file",
     "load_run",
     "model_config",
+    "model_named",
+    "model_names",
 ]

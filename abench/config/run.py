@@ -21,7 +21,7 @@ class RunConfig(Spec):
     """Name of the report folder."""
     description: Prose = ""
     model: Word = "tiny"
-    """A name from `abench list models`, a local Hugging Face folder, or a hub id."""
+    """A name from `abench list models`, a local Hugging Face folder, a GGUF file or a hub id."""
     preset: Word | None = None
     """Training preset from configs/presets; null uses the model's."""
     layers: tuple[Layer, ...] | None = _List

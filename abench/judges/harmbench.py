@@ -10,8 +10,8 @@ from abench.errors import UserError
 from abench.judges.exchange import Exchange, Verdict
 from abench.judges.harmbench_prompts import CONTEXTUAL, STANDARD, prompt_of
 from abench.lm import hub
-from abench.lm.catalogue import folder_hash
 from abench.lm.model_folder import examine
+from abench.lm.origins import folder_hash
 from abench.storage.keys import key_of
 
 if TYPE_CHECKING:

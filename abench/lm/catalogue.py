@@ -4,23 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from abench.config import ModelConfig, config_names, is_model_file, model_config
+from abench.config import ModelConfig, config_names, is_model_file, model_config, model_named, model_names
 from abench.errors import UserError, did_you_mean
 from abench.lm import hub
-from abench.lm.model_folder import Sizes, examine
+from abench.lm.gguf_files import is_gguf
+from abench.lm.model_folder import Sizes, configured_sizes, examine
+from abench.lm.origins import GgufFile, Say, is_file, is_folder, is_path, origin_of
 from abench.names import safe_name
-from abench.storage.content import folder_digest
 from abench.storage.keys import key_of
-
-_FORMER = {"bb4258b24298b1d9a6b3f0a5012ffb4f5e2d60c2": "c6a1fb491eb87600c00f42891c8e5e814776175b"}
-"""Hash of all files in a folder -> its hash when fewer files were included, so that old results stay valid.
-
-The entry is the bundled model's. A change to any of its files gives a hash that is not listed here.
-"""
 
 
 def find_model(name: str) -> tuple[str, ModelConfig]:
-    """Short name and configuration of a shipped name, a YAML file, a local folder or a hub id.
+    """Short name and configuration of a shipped name or alias, a YAML or GGUF file, a folder or a hub id.
 
     The short name becomes part of paths; a file or folder name that is not valid there is changed
     (`abench.names.safe_name`).
@@ -28,23 +23,30 @@ def find_model(name: str) -> tuple[str, ModelConfig]:
     Raises UserError with similar names if it is none of them. The config.json of a hub id that abench does
     not ship is downloaded, so this may need the network; shipped names never do.
     """
-    if name in config_names("models"):
-        return name, model_config(name)
+    shipped = model_named(name)
+    if shipped is not None:
+        return shipped, model_config(shipped)
     if is_model_file(name):
         return safe_name(Path(name).stem), model_config(name)
-    if _is_folder(name):
+    if is_folder(name):
         folder = Path(name).resolve()
-        return safe_name(folder.name), _from_folder(folder, weights=str(folder))
-    if _is_file(name):
-        raise UserError(f"the model {_shown(name)} is a file: give its folder, or a model's YAML file")
-    if _is_path(name):
-        raise UserError(f"the model folder {_shown(name)} does not exist")
+        return safe_name(folder.name), _with_defaults(examine(folder), folder.name, str(folder))
+    if is_file(name):
+        if not is_gguf(name):
+            raise UserError(
+                f"the model {_shown(name)} is a file: give its folder, or a model's YAML file or GGUF file"
+            )
+        file = Path(name).resolve()
+        return safe_name(file.stem), _with_defaults(_sizes_of_file(file), file.stem, str(file))
+    if is_path(name):
+        kind = "file" if is_gguf(name) else "folder"
+        raise UserError(f"the model {kind} {_shown(name)} does not exist")
     if "/" in name:
         for known in config_names("models"):
             if model_config(known).weights == name:
                 return known, model_config(known)
-        return safe_name(name.replace("/", "--")), _from_folder(_fetched(name), weights=name)
-    near = did_you_mean(name[:120], config_names("models"))
+        return safe_name(name.replace("/", "--")), _with_defaults(examine(_fetched(name)), name, name)
+    near = did_you_mean(name[:120], model_names())
     raise UserError(
         f"unknown model {_shown(name)}{near}{'' if near.endswith('?') else '.'} "
         "A local Hugging Face folder, a hub id (owner/name) or a model's YAML file works too."
@@ -61,51 +63,69 @@ def _fetched(name: str) -> Path:
 def recorded(config: ModelConfig) -> dict[str, Any]:
     """A configuration as it is stored with results, so that the model can be found again.
 
-    A local folder is stored with its absolute path.
+    A local folder or file is stored with its absolute path.
     """
     kept = config.model_dump(mode="json", exclude_defaults=True)
-    local = None if config.weights == "tinyworld" else _local_folder(config)
-    return kept if local is None else kept | {"weights": str(local.resolve())}
+    place = None if config.synthetic is not None else origin_of(config).recorded()
+    return kept if place is None else kept | {"weights": place}
 
 
 def weights_folder(config: ModelConfig) -> Path:
-    """The local folder with a model's weights, downloaded from the hub if they are not on this machine.
+    """The local folder with a model's weights, downloaded from the hub or converted if they are not there.
 
     Weights on this machine are used as they are, so that a run opens the commit that its plan names.
     """
-    return (
-        _local_folder(config)
-        or hub.cached_model(config.weights, config.revision)
-        or _from_hub(config.weights, config.revision)
-    )
+    origin = origin_of(config)
+    return origin.folder() or origin.opened(_say)
+
+
+def fetch_weights(config: ModelConfig, say: Say) -> Path:
+    """The local folder with a model's weights, which are downloaded and converted if needed and checked.
+
+    `say` receives sentences about what is being done. Raises UserError if the weights cannot be had or
+    opened, and StorageError if they cannot be written.
+    """
+    folder = origin_of(config).fetched(say)
+    _check_fit(config, folder, None)
+    return folder
 
 
 def fetched_commit(config: ModelConfig, context: int | None = None) -> str:
     """The commit (or hash) that identifies the weights, which are downloaded if needed and checked.
 
-    Raises UserError if they cannot be obtained, if the model cannot be opened, if its size differs from the
-    configuration, or if it has no positions for `context` tokens (None: the configuration's context).
+    The weights of a package are not: their user is asked to fetch them. Raises UserError if they cannot be
+    obtained, if the model cannot be opened, if its size differs from the configuration, or if it has no
+    positions for `context` tokens (None: the configuration's context).
     """
     if config.synthetic is not None:
         return _synthetic_commit(config)
-    folder = _local_folder(config) or _from_hub(config.weights, config.revision)
+    origin = origin_of(config)
+    folder = origin.opened(_say)
     _check_fit(config, folder, context)
-    return commit_of(config, folder)
+    return origin.commit(folder)
 
 
 def local_commit(config: ModelConfig, context: int | None = None) -> str | None:
-    """The commit (or hash) of the weights if they are on this machine, else None; never goes online.
+    """The commit (or hash) of the weights if it is known on this machine, else None; never goes online.
 
-    A local folder is checked as in `fetched_commit`. The hub's cache is not: the commit is known even if
-    files are missing.
+    That of a package or a GGUF file is known even if the weights have not been converted yet. A local folder
+    is checked as in `fetched_commit`. The hub's cache is not: the commit is known even if files are missing.
     """
     if config.synthetic is not None:
         return _synthetic_commit(config)
-    local = _local_folder(config)
-    if local is not None:
-        _check_fit(config, local, context)
-    folder = local or hub.cached_model(config.weights, config.revision)
-    return None if folder is None else commit_of(config, folder)
+    origin = origin_of(config)
+    return fetched_commit(config, context) if origin.in_place else origin.commit_here()
+
+
+def absent_weights(config: ModelConfig) -> str | None:
+    """A sentence that states how to get weights that are not on this machine; None if none are missing."""
+    return None if config.synthetic is not None else origin_of(config).absent()
+
+
+def _say(sentence: str) -> None:
+    from abench.progress import for_stderr
+
+    for_stderr().say(sentence)
 
 
 def _check_fit(config: ModelConfig, folder: Path, context: int | None) -> None:
@@ -125,66 +145,32 @@ def _synthetic_commit(config: ModelConfig) -> str:
     return key_of(config.model_dump(mode="json", include={"d_model", "synthetic"}))[:40]
 
 
-def _local_folder(config: ModelConfig) -> Path | None:
-    if config.weights == "tinyworld":
-        from abench.tinyworld import MODEL_DIR
-
-        return Path(MODEL_DIR)
-    return Path(config.weights) if _is_folder(config.weights) else None
-
-
-def _is_folder(name: str) -> bool:
-    try:
-        return name != "" and Path(name).is_dir()
-    except OSError:
-        return False  # too long for a name, or in a folder without read permission
-
-
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).is_file()
-    except OSError:
-        return False
-
-
-def _from_hub(weights: str, revision: str | None) -> Path:
-    """A hub model's folder; the hub is never queried for a name that can only be a path."""
-    if _is_path(weights):
-        raise UserError(f"the model folder {_shown(weights)} does not exist")
-    return hub.fetch_model(weights, revision)
-
-
-def _is_path(name: str) -> bool:
-    """Whether a model's name can only be a file or folder; a hub id has exactly one slash, inside it."""
-    return name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name
-
-
 def _shown(name: str) -> str:
     return repr(name if len(name) <= 120 else f"{name[:120]}…")
 
 
 def commit_of(config: ModelConfig, folder: Path) -> str:
-    """The identity of the weights: the hub's commit, or a hash of the folder's files (40 hex digits)."""
-    if _local_folder(config) is None:
-        return folder.name  # the hub's cache names a snapshot's folder after its commit
-    return folder_hash(folder)
+    """The identity of the weights in a folder: the hub's commit, or a hash (40 hex digits).
 
-
-def folder_hash(folder: Path) -> str:
-    """A hash of every file in a local folder that is not hidden (40 hex digits).
-
-    Raises UserError if a file cannot be read or changes while it is read.
+    Raises UserError if converted weights are damaged.
     """
-    digest = folder_digest(folder)[:40]
-    return _FORMER.get(digest, digest)
+    return origin_of(config).commit(folder)
 
 
-def _from_folder(folder: Path, weights: str) -> ModelConfig:
+def _sizes_of_file(file: Path) -> Sizes:
+    converted = GgufFile(file).folder()
+    if converted is not None:
+        return configured_sizes(converted)
+    from abench.lm.gguf_models import gguf_sizes
+
+    return gguf_sizes(file)
+
+
+def _with_defaults(sizes: Sizes, title: str, weights: str) -> ModelConfig:
     """The default configuration of an unknown model: middle layer, the paper's k = floor(d_model / 10)."""
-    sizes = examine(folder)
     usual = ModelConfig.model_fields["context"].default
     return ModelConfig(
-        title=folder.name if weights == str(folder) else weights,
+        title=title,
         weights=weights,
         n_layers=sizes.n_layers,
         d_model=sizes.d_model,

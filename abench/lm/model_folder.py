@@ -98,7 +98,7 @@ def _check_depth(folder: Path, sizes: Sizes) -> None:
 def _configuration(folder: Path) -> Any:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-    with _sentences(folder):
+    with sentences(folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
         kind = "an encoder-decoder" if config.is_encoder_decoder else f"of the kind '{config.model_type}'"
@@ -115,7 +115,7 @@ def _model(folder: Path, dtype: str, device: str) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    with _sentences(folder), _silenced():
+    with sentences(folder), silenced():
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
@@ -127,22 +127,24 @@ def _model(folder: Path, dtype: str, device: str) -> Any:
             ignore_mismatched_sizes=True,
             device_map="meta" if device == "meta" else None,
         )
-    _check_loaded(folder, info)
-    with _sentences(folder):
+    check_loaded(folder, info)
+    with sentences(folder):
         return model if device == "meta" else model.to(device)
 
 
-def _check_loaded(folder: Path, info: Mapping[str, Any]) -> None:
-    """Raise UserError for weights that transformers would draw at random (missing) or drop (unexpected)."""
+def check_loaded(folder: Path, info: Mapping[str, Any], description: str = "config.json") -> None:
+    """Raise UserError for weights that transformers would draw at random (missing) or drop (unexpected).
+
+    `description` is the part of the folder or file that states the model's sizes, for messages.
+    """
+    unfit = f"the weights in {folder} do not fit its {description}"
     for name, found, wanted in sorted(info["mismatched_keys"]):
-        raise UserError(
-            f"the weights in {folder} do not fit its config.json: {name} is {list(found)}, not {list(wanted)}"
-        )
+        raise UserError(f"{unfit}: {name} is {list(found)}, not {list(wanted)}")
     for kind, says in (("missing_keys", "is missing"), ("unexpected_keys", "has no place in the model")):
         names = sorted(info[kind])
         if names:
             others = f", and likewise {len(names) - 1} more" if len(names) > 1 else ""
-            raise UserError(f"the weights in {folder} do not fit its config.json: {names[0]} {says}{others}")
+            raise UserError(f"{unfit}: {names[0]} {says}{others}")
     if info["error_msgs"]:
         raise UserError(f"the weights in {folder} cannot be read: {_first_line(info['error_msgs'][0])}")
 
@@ -150,13 +152,13 @@ def _check_loaded(folder: Path, info: Mapping[str, Any]) -> None:
 def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
-    with _sentences(folder, "tokenizer"):
+    with sentences(folder, "tokenizer"):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
 def _check_vocabulary(folder: Path, tokenizer: Any, model: Any) -> None:
     """Raise UserError for a tokenizer with an empty vocabulary, or with tokens beyond the embedding."""
-    with _sentences(folder, "tokenizer"):
+    with sentences(folder, "tokenizer"):
         special = set(tokenizer.all_special_ids)
         words = {token: number for token, number in tokenizer.get_vocab().items() if number not in special}
     if not words:
@@ -186,7 +188,7 @@ def _check_stops(folder: Path, model: Any) -> None:
 
 
 @contextmanager
-def _sentences(folder: Path, what: str = "model") -> Iterator[None]:
+def sentences(folder: Path, what: str = "model") -> Iterator[None]:
     """Turn errors of transformers into a UserError; their types depend on the architecture and the fault."""
     try:
         yield
@@ -218,7 +220,7 @@ def _first_line(text: str) -> str:
 
 
 @contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Silence transformers' report on weights, which an abench message replaces."""
     from transformers.utils import logging
 

@@ -288,7 +288,7 @@ class _Group:
     def _metadata(self, job: SAEJob) -> dict[str, object]:
         data = "synthetic" if job.model.config.synthetic else job.data.dataset or job.data.source
         return {
-            "model_name": job.model.config.weights,
+            "model_name": job.model.config.source,
             "model_commit": job.model.commit,
             "hook_name": job.site,
             "context_size": job.model.context,

@@ -62,7 +62,7 @@ def _config_of(record: SAERecord, model: str | None) -> ModelConfig:
         raise UserError(
             f"the SAE's record of its model {name} cannot be read: give the model with --model"
         ) from error
-    if Path(config.weights).is_absolute() and not Path(config.weights).is_dir():
+    if Path(config.weights).is_absolute() and not Path(config.weights).exists():
         raise UserError(
             f"the SAE was trained on the model {name} in {config.weights}, which does not exist: give its "
             "new location with --model"

@@ -9,6 +9,9 @@ from safetensors import SafetensorError
 
 from abench.errors import UserError
 
+RESULTS_REMEDY = "fix this and run the same command again to resume, or choose another folder with --results"
+"""What a user can do if a results folder cannot be written."""
+
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
@@ -26,28 +29,25 @@ class StorageError(UserError):
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Raise StorageError if writing `place` fails in this block."""
+def writing(place: Path, remedy: str = RESULTS_REMEDY) -> Iterator[None]:
+    """Raise StorageError, which ends with the remedy, if writing `place` fails in this block."""
     try:
         yield
     except OSError as error:
-        raise storage_error(error, place) from error
+        raise storage_error(error, place, remedy) from error
     except SafetensorError as error:
         # safetensors writes files itself and puts the operating system's error into a text.
         if "Os {" not in str(error) and "I/O error" not in str(error):
             raise
-        raise StorageError(_sentence(place, str(error))) from error
+        raise StorageError(_sentence(place, str(error), remedy)) from error
 
 
-def storage_error(error: OSError, place: Path) -> StorageError:
+def storage_error(error: OSError, place: Path, remedy: str = RESULTS_REMEDY) -> StorageError:
     """The StorageError for an OSError raised while `place` was being written."""
     named = next((name for name in (error.filename2, error.filename) if name is not None), place)
     cause = error.strerror or str(error) or type(error).__name__
-    return StorageError(_sentence(named, cause), read_only=error.errno in _READ_ONLY)
+    return StorageError(_sentence(named, cause, remedy), read_only=error.errno in _READ_ONLY)
 
 
-def _sentence(place: object, cause: str) -> str:
-    return (
-        f"{place} cannot be written ({cause}): fix this and run the same command again to resume, or "
-        "choose another folder with --results"
-    )
+def _sentence(place: object, cause: str, remedy: str) -> str:
+    return f"{place} cannot be written ({cause}): {remedy}"

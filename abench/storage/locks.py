@@ -14,14 +14,18 @@ _NO_FLOCK = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOL
 _POLL_SECONDS = 0.01
 
 
+class Held(UserError):  # noqa: N818 - a state of the lock, which its user may wait out
+    """Another process has held a lock for the whole time that was waited."""
+
+
 @contextmanager
 def guarded(file: Path, *, wait: float = WAIT_SECONDS) -> Iterator[None]:
     """Hold the lock at `file` during the block; no other process runs a block with the same file meanwhile.
 
     The operating system releases the lock when its process ends. On file systems without such locks, the lock
     is an exclusively created file, which filelock removes once its process has ended. Keep sections short:
-    read and rename, do not compute. Creates the folder. Raises UserError if another process holds the lock
-    for `wait` seconds, and OSError if the lock file cannot be written.
+    read and rename, do not compute. Creates the folder. Raises Held if another process holds the lock for
+    `wait` seconds, and OSError if the lock file cannot be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = _acquired(file, wait)
@@ -44,7 +48,7 @@ def _acquired(file: Path, wait: float) -> BaseFileLock:
             lock = SoftFileLock(file.with_name(f"{file.name}.soft"))
             lock.acquire(timeout=wait, poll_interval=_POLL_SECONDS)
     except Timeout as error:
-        raise UserError(
+        raise Held(
             f"another process has held the lock {file} for {wait:.0f} seconds: end that process, or delete "
             "the file if no process uses the folder"
         ) from error
