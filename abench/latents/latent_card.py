@@ -12,7 +12,8 @@ from abench.errors import UserError
 from abench.latents.contexts import LatentContexts, TopContexts, top_contexts
 from abench.latents.decoding import latent_directions
 from abench.latents.few_latents import check_latents
-from abench.lm.models import LanguageModel, site_name
+from abench.lm.models import LanguageModel
+from abench.sites import site_name
 from abench.sae import SAE
 
 Ranked = tuple[tuple[Any, float], ...]

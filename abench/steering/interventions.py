@@ -36,7 +36,7 @@ def steered(lm: LanguageModel, site: str, intervention: Intervention | None) -> 
     generation. Nested interventions apply in the order in which they were entered. Raises UserError for a
     site that the model lacks, and ValueError if the intervention returns another shape.
     """
-    block = lm._layer(site)
+    module = lm._module(site)
     if intervention is None:
         yield
         return
@@ -50,7 +50,7 @@ def steered(lm: LanguageModel, site: str, intervention: Intervention | None) -> 
             )
         return with_hidden(output, replaced.to(residual.device, residual.dtype))
 
-    handle = block.register_forward_hook(replace)
+    handle = module.register_forward_hook(replace)
     try:
         yield
     finally:

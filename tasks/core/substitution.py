@@ -1,4 +1,4 @@
-"""The model's predictions with the residual stream replaced by reconstructions, zeros or the mean.
+"""The model's predictions with the activations at a site replaced by reconstructions, zeros or the mean.
 
 The text is processed once for all SAEs of a site, because clean predictions and ablations are the same for
 all of them.
@@ -252,7 +252,7 @@ def _check_spread(x: Tensor, site: str) -> None:
         raise Skip(f"all positions of the held-out text are outliers at {site}: raise outlier_norm")
     if bool((x == x[0]).all()):
         raise Skip(
-            f"the residual stream at {site} is the same at all {len(x):,} positions of the held-out text, so "
+            f"the activation at {site} is the same at all {len(x):,} positions of the held-out text, so "
             "it has no variance to explain"
         )
 
@@ -263,7 +263,7 @@ def _check_ablations(baselines: dict[str, float], site: str) -> None:
     for name, what in (("ce_zero", "to 0"), ("ce_mean", "to its mean")):
         if abs(baselines[name] - clean) <= _ROUNDING * abs(clean):
             raise Skip(
-                f"setting the residual stream at {site} {what} leaves the model's cross-entropy at "
+                f"setting the activations at {site} {what} leaves the model's cross-entropy at "
                 f"{clean:.6g} nats per token, so there is no loss to recover"
             )
 
