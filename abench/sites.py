@@ -1,7 +1,7 @@
 """Sites, the places in a language model whose activations SAEs read, and names for its depths.
 
-Sites are named as in transformer-lens: `blocks.L.hook_KIND` for block L, counted from 0. The names of depths are
-those of the paper (Table 6); its Table 4 compares the kinds of sites.
+Sites are named as in transformer-lens: `blocks.L.hook_KIND` for block L, counted from 0. The paper compares
+kinds of sites in its Table 4 and depths in its Table 6.
 """
 
 import re
@@ -20,7 +20,7 @@ _SITE = re.compile(r"blocks\.(\d+)\.hook_(\w+)")
 
 
 def site_name(layer: int, kind: str = "resid_post") -> str:
-    """The site of a kind at block `layer` (counted from 0); by default the residual stream after the block."""
+    """The site of a kind at block `layer` (counted from 0); by default the residual stream after it."""
     return f"blocks.{layer}.hook_{kind}"
 
 
@@ -53,8 +53,8 @@ def _parts(site: str) -> tuple[int, str]:
 def layer_numbers(layers: Iterable[int | str], n_layers: int) -> tuple[int, ...]:
     """The blocks that numbers and names stand for, in order.
 
-    Of n blocks, `early` is block n // 6, `middle` is n // 2 and `late` is 5 n // 6 (5, 15 and 25 of 30). Raises
-    UserError if two of them are the same block.
+    Of n blocks, `early` is block n // 6, `middle` is n // 2 and `late` is 5 n // 6 (5, 15 and 25 of 30).
+    Raises UserError if two of them are the same block.
     """
     found: dict[int, int | str] = {}
     for layer in layers:

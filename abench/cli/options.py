@@ -75,8 +75,8 @@ _DESCRIBE: dict[str, Command] = {
     "sites": click.option(
         "--sites",
         type=WORDS,
-        help="What SAEs read at each block: resid_post (the residual stream after it; the default), attn_out or "
-        "mlp_out (what its attention or MLP adds to it), e.g. resid_post,attn_out.",
+        help="What SAEs read at each block: resid_post (the residual stream after it; the default), attn_out "
+        "or mlp_out (what its attention or MLP adds to the residual stream), e.g. resid_post,attn_out.",
     ),
     "width": click.option("--width", type=NUMBERS, help="Latents per SAE, e.g. 2048 or 1024,2048."),
     "seeds": click.option("--seeds", type=NUMBERS, help="Seeds of the initial weights, e.g. 0,1,2."),

@@ -19,9 +19,9 @@ class _Input:
 class BlockInputs:
     """The input of one block for one batch of tokens: the one that was read last.
 
-    It is used only for the same tokens, and only while neither the weights have changed nor anything is hooked
-    into the model, such as an intervention. Reading a site of a block's attention or MLP and then replacing it
-    therefore runs the blocks below once.
+    It is used only for the same tokens, and only if the weights have not changed and nothing, such as an
+    intervention, is hooked into the model. Reading the output of a block's attention or MLP and then
+    replacing it thus runs the blocks below once.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -36,9 +36,9 @@ class BlockInputs:
         return kept.hidden.clone() if kept.state == _state(self._model) else None
 
     def keep(self, tokens: Tensor, layer: int, hidden: Tensor) -> None:
-        """Keep the input of block `layer` that a pass over `tokens` has just read; nobody else may write to it.
+        """Keep the input of block `layer` that a pass over `tokens` has just read.
 
-        Nothing is kept if something is hooked into the model.
+        Nobody else may write to `hidden`. Nothing is kept if something is hooked into the model.
         """
         state = _state(self._model)
         # A copy of the tokens, because the caller may write to them.

@@ -1,9 +1,9 @@
 """The modules of a block whose outputs are what its attention and its MLP add to the residual stream.
 
 Architectures name and arrange these modules differently: with or without a norm after them (Gemma 2), one
-after the other or in parallel (GPT-NeoX), with the addition inside the module (Bloom). They are therefore found
-by running the block on a few tokens, and the result is checked: if both outputs are replaced, the block must
-return its input plus the two replacements.
+after the other or in parallel (GPT-NeoX), with the addition inside the module (Bloom). They are therefore
+found by running the block on a few tokens, and the result is checked: if both outputs are replaced, the block
+must return its input plus the two replacements.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import torch
@@ -57,8 +58,8 @@ def contributions_of(model: Any, block: nn.Module, layer: int, name: str) -> Con
         model,
         name,
         layer,
-        f"what block {layer} returns is not the sum of its input and the outputs [batch, sequence, d_model] of "
-        "its attention and one other module",
+        f"what block {layer} returns is not the sum of its input and the outputs [batch, sequence, d_model] "
+        "of its attention and one other module",
     )
 
 
@@ -177,11 +178,12 @@ def _pairs(block: nn.Module, attention: nn.Module, trace: _Trace) -> Iterator[Co
         if module in trace.outputs and not isinstance(module, nn.Dropout)
     }
     inside = set(attention.modules())
-    for first in (*attention.modules(), *_fed_by(attention, trace)):
-        for second in outputs:
-            if first in outputs and second not in inside and second is not first:
-                if _is_sum(trace.after, (trace.before, outputs[first], outputs[second])):
-                    yield Contributions(first, second)
+    firsts = [module for module in (*attention.modules(), *_fed_by(attention, trace)) if module in outputs]
+    seconds = [module for module in outputs if module not in inside]
+    for first, second in product(firsts, seconds):
+        parts = (trace.before, outputs[first], outputs[second])
+        if first is not second and _is_sum(trace.after, parts):
+            yield Contributions(first, second)
 
 
 def _fed_by(attention: nn.Module, trace: _Trace) -> list[nn.Module]:

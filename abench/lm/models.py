@@ -1,8 +1,9 @@
 """Language models: read the activations at a site, resume a forward pass from them, log-probabilities.
 
 Plain transformers with forward hooks covers every decoder: `get_decoder()` also finds the text model inside
-multimodal models, and the output of block L is transformer-lens's `blocks.L.hook_resid_post`. What the block's
-attention and MLP add to the residual stream are `hook_attn_out` and `hook_mlp_out` (`contributions.py`).
+multimodal models, and the output of block L is transformer-lens's `blocks.L.hook_resid_post`. What the
+block's attention and MLP add to the residual stream are `hook_attn_out` and `hook_mlp_out`
+(`contributions.py`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,8 +32,9 @@ class LanguageModel:
     """A causal language model with frozen weights, and its tokenizer.
 
     Shapes: tokens [batch, sequence] (int64), activations at a site [batch, sequence, d_model] in the model's
-    dtype, logits [batch, sequence, vocabulary]. Sites (`abench.site_name`) are the residual stream after a block
-    and what the block's attention and MLP add to it; names that say `residual` apply to all of them. Sequences have no padding; `generate` pads its own batches.
+    dtype, logits [batch, sequence, vocabulary]. Sites (`abench.site_name`) are the residual stream after a
+    block and what the block's attention and MLP add to it; arguments and methods named `residual` apply to
+    all of them. Sequences have no padding; `generate` pads its own batches.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, eos_after_documents: bool = False) -> None:
@@ -170,10 +172,10 @@ class LanguageModel:
     def logits_from(self, residual: Tensor, tokens: Tensor, site: str) -> Tensor:
         """Next-token logits, [batch, sequence, vocabulary], with the activations at a site replaced.
 
-        The pass resumes at the site with `residual` [batch, sequence, d_model]. After a block, `tokens` [batch,
-        sequence] determine positions and masks only, and the blocks below are not run. At what a block's
-        attention or MLP adds, the block runs on its own input for `tokens`; the blocks below are run for it,
-        unless the same tokens were the last to be read at a site of the block's attention or MLP.
+        The pass resumes at the site with `residual` [batch, sequence, d_model]. For the residual stream after
+        a block, `tokens` [batch, sequence] determines positions and masks only, and the blocks below are not
+        run. For the output of a block's attention or MLP, the block also needs its own input for `tokens`;
+        the blocks below are run to compute it, unless it is known from the last pass (`block_inputs.py`).
         """
         with self._resume_from(residual, tokens, site):
             return self.logits(tokens)

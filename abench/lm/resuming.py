@@ -14,8 +14,8 @@ from abench.lm.contributions import replaced
 def resumed_after(blocks: Sequence[nn.Module], hidden: Tensor, form: Any) -> Iterator[None]:
     """While active, the last of `blocks` returns `hidden`, and those below it are not run.
 
-    `blocks` are a model's blocks up to the one after which passes resume, and `form` is the structure of their
-    outputs (`abench.lm.blocks.emptied`).
+    `blocks` are a model's blocks up to the one after which passes resume, and `form` is the structure of
+    their outputs (`abench.lm.blocks.emptied`).
     """
     result = in_form(form, hidden)
 

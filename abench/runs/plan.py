@@ -10,7 +10,7 @@ from abench.config.sources import Sources
 from abench.errors import UserError
 from abench.results.jobs import Cell, ModelRef, SAEJob, Scoring
 from abench.runs.inputs import TEXT
-from abench.sites import site_name
+from abench.sites import SITE_KINDS, site_name
 from abench.task import Task
 from abench.yamlfile import Document
 
@@ -65,8 +65,8 @@ def check_sizes(config: RunConfig, model: ModelConfig, sources: Sources | None =
     with at.blamed("sites"):
         if model.synthetic and config.sites != ("resid_post",):
             raise UserError(
-                f"{model.title} is synthetic and has one site, so it has no {' or '.join(config.sites)}: leave "
-                "out sites"
+                f"{model.title} is a synthetic model with a single site, so there is no choice between "
+                f"{', '.join(SITE_KINDS)}: leave out sites"
             )
     with at.blamed("k"):
         for k in config.k or model.k:
