@@ -235,6 +235,11 @@ def test_an_architecture_without_these_sites(name: str, tokens: torch.Tensor) ->
 def test_every_block_s_own_modules_are_found_in_half_precision() -> None:
     lm = built("gemma-2-2b")
     lm.model.to(torch.bfloat16)
+    with torch.no_grad():
+        for block in lm._layers[::2]:
+            # Lost in the rounding of the sum, with the norm and without it.
+            block.self_attn.o_proj.weight *= 1e-4
+            block.post_attention_layernorm.weight.fill_(-0.999)
     assert all(lm._module(site) is writer(lm, site) for site in sites(lm))
 
 

@@ -51,10 +51,13 @@ def check_sites(lm: "LanguageModel", sites: Sequence[str]) -> None:
     That the residual stream after a block determines the logits is checked by `check_behaviour`, which every
     model must satisfy. The other sites are checked only where they are used.
     """
+    inside = [site for site in sites if not is_after_block(site)]
+    if not inside:
+        return
     tokens = _tokens(lm)
-    for site in sites:
-        read = lm.residual(tokens, site)
-        if not is_after_block(site) and not _alike(lm.logits_from(read, tokens, site), lm.logits(tokens)):
+    logits = lm.logits(tokens)
+    for site in inside:
+        if not _alike(lm.logits_from(lm.residual(tokens, site), tokens, site), logits):
             raise UserError(
                 f"{lm.name} ({type(lm.model).__name__}) has no site {site} that abench can use: its logits "
                 "change if the activations there are replaced by themselves; use the site resid_post"

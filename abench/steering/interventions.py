@@ -30,11 +30,12 @@ class Intervention(Protocol):
 
 @contextmanager
 def steered(lm: LanguageModel, site: str, intervention: Intervention | None) -> Iterator[None]:
-    """While active, the activations at a site are replaced by intervention(activations); None changes nothing.
+    """While active, intervention(activations) replaces the activations at a site; None changes nothing.
 
-    At `hook_attn_out` and `hook_mlp_out` this changes what attention or MLP add to the residual stream. It affects everything that runs the model's blocks: logits, residual streams from this site on,
-    generation. Nested interventions apply in the order in which they were entered. Raises UserError for a
-    site that the model lacks, and ValueError if the intervention returns another shape.
+    At `hook_attn_out` and `hook_mlp_out` this changes what attention or MLP adds to the residual stream. It
+    affects everything that runs the model's blocks: logits, activations from this site on, generation. Nested
+    interventions apply in the order in which they were entered. Raises UserError for a site that the model
+    lacks, and ValueError if the intervention returns another shape.
     """
     module = lm._module(site)
     if intervention is None:
