@@ -37,10 +37,11 @@ if TYPE_CHECKING:
     from abench.latents.pooling import Pooled, firing_rates, pool
     from abench.latents.reconstruction import Reconstruction, reconstruct
     from abench.latents.views import SplitSAE, base_of
-    from abench.lm.models import LanguageModel, site_name
+    from abench.lm.models import LanguageModel
     from abench.lm.tokens import ordinary, right_padded, token_rows
     from abench.runs.inputs import InputFile
     from abench.sae import SAE
+    from abench.sites import site_name
     from abench.steering.concepts import Concept, LatentDifferences, latent_differences, mean_difference
     from abench.steering.interventions import (
         AblateDirection,
@@ -115,7 +116,7 @@ _HOME = {
     "residual_codes": "latents.decoding",
     "right_padded": "lm.tokens",
     "rows_at_once": "latents.parts",
-    "site_name": "lm.models",
+    "site_name": "sites",
     "sparse_codes": "latents.codes",
     "steered": "steering.interventions",
     "text_in": "data.rows",

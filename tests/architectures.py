@@ -71,6 +71,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "phi3": ("Phi3Config", _THREE | {"pad_token_id": 0}),
     "gpt_bigcode": ("GPTBigCodeConfig", _N_THREE),
     "openai-gpt": ("OpenAIGPTConfig", _N_THREE),
+    "olmo2": ("Olmo2Config", _THREE | {"num_key_value_heads": 2}),
     "mixtral": ("MixtralConfig", _THREE | {"num_key_value_heads": 2, "num_local_experts": 2}),
     "mamba": (
         "MambaConfig",

@@ -8,7 +8,8 @@ import torch
 from architectures import ARCHITECTURES, D_MODEL, N_LAYERS, VOCABULARY
 
 from abench.errors import UserError
-from abench.lm.models import LanguageModel, layer_of, site_name
+from abench.lm.models import LanguageModel
+from abench.sites import layer_of, site_name
 
 Folder = Callable[[str], Path]
 SITE = "blocks.1.hook_resid_post"

@@ -181,7 +181,7 @@ def test_a_limit_cuts_the_prompts(lm: LanguageModel) -> None:
 
 def test_it_is_skipped_where_attributes_are_no_longer_read_from_the_entity(lm: LanguageModel) -> None:
     with pytest.raises(
-        Skip, match=r"last token: exchanging the whole .* in 0% .*; use an earlier block, e.g. --layer 1$"
+        Skip, match=r"last token: exchanging the whole .* in 0% .*; use an earlier block, e.g. --layers 1$"
     ):
         PEOPLE.prepare(lm, replace(CONTEXT, site="blocks.2.hook_resid_post"))
 

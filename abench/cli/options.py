@@ -32,10 +32,17 @@ SEED = click.IntRange(0, 2**32 - 1)
 SECONDS = _Seconds(min=0, max=1_000_000)
 
 
+def _number_or_name(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 class _List(click.ParamType[Any]):
     """Comma-separated words or whole numbers."""
 
-    def __init__(self, of: type, name: str) -> None:
+    def __init__(self, of: Callable[[str], Any], name: str) -> None:
         self.of, self.name = of, name
 
     def convert(
@@ -50,6 +57,7 @@ class _List(click.ParamType[Any]):
 
 
 WORDS, NUMBERS = _List(str, "names"), _List(int, "numbers")
+BLOCKS = _List(_number_or_name, "blocks")
 
 _DESCRIBE: dict[str, Command] = {
     "model": click.option(
@@ -60,7 +68,17 @@ _DESCRIBE: dict[str, Command] = {
     ),
     "k": click.option("--k", type=NUMBERS, help="Active latents per token, e.g. 8,16."),
     "layers": click.option(
-        "--layer", "layers", type=NUMBERS, help="Blocks, counted from 0, e.g. 2 or 18,20."
+        "--layers",
+        "--layer",
+        "layers",
+        type=BLOCKS,
+        help="Blocks, counted from 0, or early, middle and late, e.g. 2 or early,20.",
+    ),
+    "sites": click.option(
+        "--sites",
+        type=WORDS,
+        help="What SAEs read at each block: resid_post (the residual stream after it; the default), attn_out "
+        "or mlp_out (what its attention or MLP adds to the residual stream), e.g. resid_post,attn_out.",
     ),
     "width": click.option("--width", type=NUMBERS, help="Latents per SAE, e.g. 2048 or 1024,2048."),
     "seeds": click.option("--seeds", type=NUMBERS, help="Seeds of the initial weights, e.g. 0,1,2."),

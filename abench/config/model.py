@@ -1,15 +1,29 @@
 """A model as its YAML file describes it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from abench.config.package_spec import PackageSpec
 from abench.config.spec import Prose, Spec, Word
 from abench.config.specs import DataSpec
 from abench.config.synthetic_spec import SyntheticSpec
+from abench.errors import did_you_mean
+from abench.sites import DEPTHS, layer_numbers
 
-Layer = Annotated[int, Field(ge=0, lt=10_000)]
+
+def _known_depth(value: Any) -> Any:
+    if isinstance(value, str) and value not in DEPTHS:
+        raise ValueError(
+            f"must be the number of a block, counted from 0, or a name{did_you_mean(value, DEPTHS)}"
+        )
+    return value
+
+
+Layer = Annotated[
+    Annotated[int, Field(ge=0, lt=10_000)] | Literal["early", "middle", "late"], BeforeValidator(_known_depth)
+]
+"""A block: its number, counted from 0, or the name of a depth (`abench.sites.layer_numbers`)."""
 Latents = Annotated[int, Field(ge=1, le=10**9)]
 WidthFactor = Annotated[int, Field(ge=1, le=100_000)]
 ContextSize = Annotated[int, Field(ge=3, le=10**8)]
@@ -30,6 +44,7 @@ class ModelConfig(Spec):
     n_layers: int = Field(ge=1, le=10_000)
     d_model: int = Field(ge=2, le=10**6)
     layers: tuple[Layer, ...] = Field(min_length=1)
+    """Blocks that SAEs are trained at unless the run names others."""
     k: tuple[Latents, ...] = Field(min_length=1)
     width_factor: WidthFactor = 16
     context: ContextSize = 128
@@ -54,6 +69,13 @@ class ModelConfig(Spec):
     @property
     def kind(self) -> Literal["language", "synthetic"]:
         return "language" if self.synthetic is None else "synthetic"
+
+    def numbered(self, layers: tuple[Layer, ...] | None = None) -> tuple[int, ...]:
+        """The numbers of blocks of this model, by default of its own `layers`.
+
+        Raises UserError if two of them are the same block.
+        """
+        return layer_numbers(self.layers if layers is None else layers, self.n_layers)
 
     @model_validator(mode="after")
     def _package_fits(self) -> "ModelConfig":

@@ -3,19 +3,27 @@
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from abench.config.model import ContextSize, Latents, Layer, WidthFactor
 from abench.config.spec import Prose, Seed, Spec, Word
 from abench.config.specs import DataSpec, EvaluationSpec, TrainingSpec
+from abench.errors import did_you_mean, short
 from abench.names import name_problem
+from abench.sites import SITE_KINDS
 
 _MOST_LISTED = 1000
 _List = Field(None, max_length=_MOST_LISTED)
 
 
+def _known_site(kind: str) -> str:
+    if kind not in SITE_KINDS:
+        raise ValueError(f"there is no site {short(kind)}{did_you_mean(kind, SITE_KINDS)}")
+    return kind
+
+
 class RunConfig(Spec):
-    """A run: model x layers x variants x k x widths x seeds, and the tasks that score every SAE."""
+    """A run: model x layers x sites x variants x k x widths x seeds, and the tasks that score every SAE."""
 
     name: Word = "default"
     """Name of the report folder."""
@@ -25,7 +33,12 @@ class RunConfig(Spec):
     preset: Word | None = None
     """Training preset from configs/presets; null uses the model's."""
     layers: tuple[Layer, ...] | None = _List
-    """Sites: the residual stream after these blocks, counted from 0; null uses the model's."""
+    """Blocks, counted from 0, or `early`, `middle`, `late`; null uses the model's."""
+    sites: tuple[Annotated[Word, AfterValidator(_known_site)], ...] = Field(
+        ("resid_post",), max_length=_MOST_LISTED
+    )
+    """What SAEs read at each block: the residual stream after it, or what its attention (`attn_out`) or its
+    MLP (`mlp_out`) adds to the residual stream."""
     variants: tuple[Word, ...] = Field(("abstopk", "topk", "jumprelu"), max_length=_MOST_LISTED)
     variant_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of variants, by variant: `{jumprelu: {bandwidth: 0.01}}`."""
@@ -63,7 +76,7 @@ class RunConfig(Spec):
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, int) else value
 
-    @field_validator("layers", "variants", "k", "width", "seeds", "tasks", "metrics")
+    @field_validator("layers", "sites", "variants", "k", "width", "seeds", "tasks", "metrics")
     @classmethod
     def _no_repeats(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         # A bound on the type would be reported a second time if an item is wrong as well.

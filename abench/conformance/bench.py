@@ -16,6 +16,7 @@ from abench.data.activations import ActivationSource, ActivationStream
 from abench.latents.views import in_view
 from abench.lm.catalogue import find_model, weights_folder
 from abench.lm.models import LanguageModel
+from abench.sites import site_name
 from abench.task import Context, Task, View, checked, parted
 from abench.training.library import train
 
@@ -31,11 +32,19 @@ Scored = Mapping[str, float]
 class Bench:
     """A model with small trained SAEs for checking tasks. One instance serves any number of tasks."""
 
-    def __init__(self, kind: str = "language", *, layer: int | None = None, limit: int = _SMALL) -> None:
+    def __init__(
+        self,
+        kind: str = "language",
+        *,
+        layer: int | None = None,
+        limit: int = _SMALL,
+        site: str = "resid_post",
+    ) -> None:
         name, self._config = find_model("tiny" if kind == "language" else "synthetic")
         self.lm: LanguageModel | ActivationSource = self._open(name)
-        layer = self._config.layers[0] if layer is None else layer
-        self.site = f"blocks.{layer}.hook_resid_post" if kind == "language" else "activations"
+        self._kind, self._site = kind, site
+        layer = self._config.numbered()[0] if layer is None else layer
+        self.site = site_name(layer, site) if kind == "language" else "activations"
         self._evaluation = EvaluationSpec(tokens=4096, batch_size=16, limit=limit)
 
     def _open(self, name: str) -> LanguageModel | ActivationSource:
@@ -45,6 +54,10 @@ class Bench:
             return SyntheticModel(self._config.synthetic, self._config.d_model, name=name, device="cpu")
         folder, eos = weights_folder(self._config), self._config.eos_after_documents
         return LanguageModel.load(folder, name=name, eos_after_documents=eos)
+
+    def at_first_block(self) -> "Bench":
+        """The same model at its first block, with SAEs trained there, and with the usual limit."""
+        return Bench(self._kind, layer=0, site=self._site)
 
     def with_limit(self, limit: int) -> "Bench":
         """The same model and SAEs with another limit on every data set."""

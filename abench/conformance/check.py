@@ -90,7 +90,7 @@ def check_task(task: Task, bench: Bench) -> CheckResult:
     if verdict.not_checked is not None:
         verdict = _checked(task, bench.with_limit(_LARGE))
     if verdict.not_checked is not None and "language" in task.kinds:
-        first = _checked(task, Bench(layer=0))
+        first = _checked(task, bench.at_first_block())
         verdict = verdict if first.not_checked is not None else first
     return verdict
 

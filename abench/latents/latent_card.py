@@ -12,8 +12,9 @@ from abench.errors import UserError
 from abench.latents.contexts import LatentContexts, TopContexts, top_contexts
 from abench.latents.decoding import latent_directions
 from abench.latents.few_latents import check_latents
-from abench.lm.models import LanguageModel, site_name
+from abench.lm.models import LanguageModel
 from abench.sae import SAE
+from abench.sites import site_name
 
 Ranked = tuple[tuple[Any, float], ...]
 """(item, score) pairs, the most extreme first."""

@@ -4,12 +4,14 @@ Architectures differ in ways that no configuration states. A model whose blocks 
 silently give wrong numbers.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from abench.errors import UserError
+from abench.sites import is_after_block, site_name
 
 if TYPE_CHECKING:
     from abench.lm.models import LanguageModel
@@ -23,9 +25,7 @@ _COARSE_ROUNDING = 5e-2
 @torch.inference_mode()
 def check_behaviour(lm: "LanguageModel") -> None:
     """Raise UserError unless attention is causal and a forward pass can be resumed after a block."""
-    from abench.lm.models import site_name
-
-    tokens = torch.arange(1, 1 + _TOKENS)[None] % lm.vocabulary
+    tokens = _tokens(lm)
     other = tokens.clone()
     other[:, -1] = 0
     top, first = site_name(lm.n_layers - 1), site_name(0)
@@ -42,6 +42,31 @@ def check_behaviour(lm: "LanguageModel") -> None:
         raise _unfit(lm, "its tokens attend to later tokens")
     if not all(_alike(each, logits) for each in resumed):
         raise _unfit(lm, "its logits are not determined by the residual stream after a block")
+
+
+@torch.inference_mode()
+def check_sites(lm: "LanguageModel", sites: Sequence[str]) -> None:
+    """Raise UserError for a site that the model lacks, or with which a forward pass cannot be resumed.
+
+    That the residual stream after a block determines the logits is checked by `check_behaviour`, which every
+    model must satisfy. The other sites are checked only where they are used.
+    """
+    inside = [site for site in sites if not is_after_block(site)]
+    if not inside:
+        return
+    tokens = _tokens(lm)
+    logits = lm.logits(tokens)
+    for site in inside:
+        if not _alike(lm.logits_from(lm.residual(tokens, site), tokens, site), logits):
+            raise UserError(
+                f"{lm.name} ({type(lm.model).__name__}) has no site {site} that abench can use: its logits "
+                "change if the activations there are replaced by themselves; use the site resid_post"
+            )
+
+
+def _tokens(lm: "LanguageModel") -> Tensor:
+    """A row of different tokens, [1, tokens]."""
+    return torch.arange(1, 1 + _TOKENS)[None] % lm.vocabulary
 
 
 def _alike(first: Tensor, second: Tensor) -> bool:

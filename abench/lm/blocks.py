@@ -1,6 +1,6 @@
 """The blocks of a decoder, found by their structure because every architecture names them differently."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,6 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from abench.errors import UserError
+
+
+class Stopped(Exception):  # noqa: N818 - no error: a forward pass that need not go further
+    """Ends a forward pass where nothing above is needed."""
 
 
 def blocks_of(model: Any, name: str) -> nn.ModuleList:
@@ -46,6 +50,17 @@ def hidden_of(output: Any) -> Tensor:
     """
     hidden: Tensor = output if isinstance(output, Tensor) else output[0]
     return hidden
+
+
+def input_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The residual stream [batch, sequence, d_model] in a block's arguments."""
+    hidden: Tensor = args[0] if args else kwargs["hidden_states"]
+    return hidden
+
+
+def with_input(args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor) -> tuple[Any, dict[str, Any]]:
+    """A block's arguments with the residual stream replaced by `hidden`."""
+    return ((hidden, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": hidden})
 
 
 def with_hidden(output: Any, hidden: Tensor) -> Any:

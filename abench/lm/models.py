@@ -1,10 +1,11 @@
-"""Language models: read the residual stream at a site, resume a forward pass from it, log-probabilities.
+"""Language models: read the activations at a site, resume a forward pass from them, log-probabilities.
 
 Plain transformers with forward hooks covers every decoder: `get_decoder()` also finds the text model inside
-multimodal models, and the output of block L is transformer-lens's `blocks.L.hook_resid_post`.
+multimodal models, and the output of block L is transformer-lens's `blocks.L.hook_resid_post`. What the
+block's attention and MLP add to the residual stream are `hook_attn_out` and `hook_mlp_out`
+(`contributions.py`).
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
@@ -15,40 +16,28 @@ import torch
 from torch import Tensor, nn
 
 from abench.errors import UserError
-from abench.lm.behaviour import check_behaviour
-from abench.lm.blocks import blocks_of, emptied, hidden_of, in_form, narrowable, narrowed
+from abench.lm.behaviour import check_behaviour, check_sites
+from abench.lm.block_inputs import BlockInputs
+from abench.lm.blocks import Stopped, blocks_of, emptied, hidden_of, input_of, narrowable, narrowed
+from abench.lm.contributions import Contributions, contributions_of, replaced
 from abench.lm.devices import usable_device
 from abench.lm.generation import replies
 from abench.lm.model_folder import open_folder, sizes_of
+from abench.lm.resuming import resumed_after, resumed_within
 from abench.lm.tokens import prompt_rows
+from abench.sites import is_after_block, kind_of, layer_of, site_name
 
 _LOGITS_AT_ONCE = {"cpu": 1 << 24, "cuda": 1 << 28}
 """Largest block of logits, tokens × vocabulary."""
-_SITE = re.compile(r"^blocks\.(\d+)\.hook_resid_post$")
-
-
-def site_name(layer: int) -> str:
-    """The site of the residual stream after block `layer` (counted from 0), named as in transformer-lens."""
-    return f"blocks.{layer}.hook_resid_post"
-
-
-def layer_of(site: str) -> int:
-    """The block (counted from 0) whose output a site is; raises UserError for another kind of site."""
-    match = _SITE.match(site)
-    if match is None:
-        raise UserError(f"unknown site '{site}': sites are written blocks.LAYER.hook_resid_post")
-    return int(match.group(1))
-
-
-class _Stopped(Exception):  # noqa: N818 - no error: a forward pass that need not go further
-    """Ends a forward pass at the highest requested site."""
 
 
 class LanguageModel:
     """A causal language model with frozen weights, and its tokenizer.
 
-    Shapes: tokens [batch, sequence] (int64), residual [batch, sequence, d_model] in the model's dtype,
-    logits [batch, sequence, vocabulary]. Sequences have no padding; `generate` pads its own batches.
+    Shapes: tokens [batch, sequence] (int64), activations at a site [batch, sequence, d_model] in the model's
+    dtype, logits [batch, sequence, vocabulary]. Sites (`abench.site_name`) are the residual stream after a
+    block and what the block's attention and MLP add to it; arguments and methods named `residual` apply to
+    all of them. Sequences have no padding; `generate` pads its own batches.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, eos_after_documents: bool = False) -> None:
@@ -64,6 +53,8 @@ class LanguageModel:
         self.vocabulary: int = model.get_input_embeddings().weight.shape[0]
         """Number of tokens that the model has embeddings for."""
         self._form: tuple[Any] | None = None
+        self._contributions: dict[int, Contributions] = {}
+        self._inputs = BlockInputs(model)
 
     @classmethod
     def load(
@@ -134,28 +125,45 @@ class LanguageModel:
                 f"{self.name} has no embedding for: remove it from the texts"
             )
 
+    def check_sites(self, sites: Sequence[str]) -> None:
+        """Raise UserError for a site that the model lacks, or that does not determine its logits."""
+        check_sites(self, sites)
+
     def residual(self, tokens: Tensor, site: str) -> Tensor:
-        """The residual stream at a site, [batch, sequence, d_model]; the blocks above it are not run."""
+        """The activations at a site, [batch, sequence, d_model]; the blocks above it are not run."""
         return self.residuals(tokens, [site])[site]
 
     @torch.inference_mode()
     def residuals(self, tokens: Tensor, sites: Sequence[str]) -> dict[str, Tensor]:
-        """The residual stream at several sites, from one forward pass that ends at the highest of them."""
+        """The activations at several sites, from one forward pass that ends at the highest of them.
+
+        Raises UserError for a site that the model lacks.
+        """
         seen: dict[str, Tensor] = {}
-        top = max(sites, key=layer_of)
+        modules = {site: self._module(site) for site in sites}
+        inside = max((layer_of(site) for site in sites if not is_after_block(site)), default=0)
+        before: list[Tensor] = []
 
         def keep(site: str, output: Any) -> None:
-            seen[site] = hidden_of(output)
-            self._form = (emptied(output),)
-            if site == top:
-                raise _Stopped
+            if is_after_block(site):
+                seen[site] = hidden_of(output)
+                self._form = (emptied(output),)
+            else:
+                # A copy, because some blocks add to the outputs of their attention and MLP in place.
+                seen[site] = hidden_of(output).clone()
+            if len(seen) == len(modules):
+                raise Stopped
 
         with ExitStack() as hooks:
-            for site in sites:
-                hooks.enter_context(_hook(self._layer(site), partial(keep, site)))
-            with suppress(_Stopped):
+            for site, module in modules.items():
+                hooks.enter_context(_hook(module, partial(keep, site)))
+            if inside:
+                hooks.enter_context(_input_hook(self._layers[inside], before.append))
+            with suppress(Stopped):
                 self.model(input_ids=tokens.to(self.device), use_cache=False)
-        return seen
+        if inside:
+            self._inputs.keep(tokens, inside, before[0])
+        return {site: seen[site] for site in modules}
 
     @torch.inference_mode()
     def logits(self, tokens: Tensor) -> Tensor:
@@ -165,12 +173,14 @@ class LanguageModel:
 
     @torch.inference_mode()
     def logits_from(self, residual: Tensor, tokens: Tensor, site: str) -> Tensor:
-        """Next-token logits, [batch, sequence, vocabulary], with the residual stream at a site replaced.
+        """Next-token logits, [batch, sequence, vocabulary], with the activations at a site replaced.
 
-        The pass resumes after the site's block with `residual` [batch, sequence, d_model]; the blocks below
-        are not run. `tokens` [batch, sequence] determines positions and masks.
+        The pass resumes at the site with `residual` [batch, sequence, d_model]. For the residual stream after
+        a block, `tokens` [batch, sequence] determines positions and masks only, and the blocks below are not
+        run. For the output of a block's attention or MLP, the block also needs its own input for `tokens`;
+        the blocks below are run to compute it, unless it is known from the last pass (`block_inputs.py`).
         """
-        with self._resume_from(residual, site):
+        with self._resume_from(residual, tokens, site):
             return self.logits(tokens)
 
     def next_logits_from(self, residual: Tensor, tokens: Tensor, last: Tensor, site: str) -> Tensor:
@@ -185,7 +195,9 @@ class LanguageModel:
         def keep_last(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             return (inputs[0][rows, places][:, None], *inputs[1:])
 
-        with narrowed(self._narrowable, keep_last), self._resume_from(residual, site):
+        modules = self._narrowable
+        # In this order: a pass that computes the input of the site's block is not narrowed.
+        with self._resume_from(residual, tokens, site), narrowed(modules, keep_last):
             logits: Tensor = self.model(input_ids=tokens.to(self.device), use_cache=False).logits
         return logits[:, 0]
 
@@ -225,37 +237,47 @@ class LanguageModel:
         """Raise UserError if `generate` would refuse one of these prompts; does not run the model."""
         prompt_rows(self, prompts, room=max_new_tokens)
 
-    def _layer(self, site: str) -> nn.Module:
+    def _module(self, site: str) -> nn.Module:
+        """The module whose output holds the activations at a site."""
         layer = layer_of(site)
         if layer >= self.n_layers:
             raise UserError(
                 f"{self.name} has no block {layer}: it has {self.n_layers} blocks (0 to {self.n_layers - 1})"
             )
-        return self._layers[layer]
+        block = self._layers[layer]
+        if is_after_block(site):
+            return block
+        if layer not in self._contributions:
+            self._contributions[layer] = contributions_of(self.model, block, layer, self.name)
+        return self._contributions[layer].of(kind_of(site))
 
     @contextmanager
-    def _resume_from(self, residual: Tensor, site: str) -> Iterator[None]:
-        """While active, blocks below the site pass their input on and the site's block returns `residual`."""
-        top = self._layer(site)
-        below = list(self._layers[: layer_of(site)])
-        (form,) = self._form or self._learnt_form()
-        replaced = in_form(form, residual.to(self.device, self.model.dtype))
-
-        def pass_on(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
-            return in_form(form, hidden_states)
-
-        def replace(*_args: Any, **_kwargs: Any) -> Any:
-            return replaced
-
-        try:
-            for layer in below:
-                layer.forward = pass_on
-            top.forward = replace
+    def _resume_from(self, residual: Tensor, tokens: Tensor, site: str) -> Iterator[None]:
+        """While active, a pass over `tokens` resumes at a site with `residual` as its activations."""
+        module, layer = self._module(site), layer_of(site)
+        blocks = list(self._layers[: layer + 1])
+        hidden = residual.to(self.device, self.model.dtype)
+        if is_after_block(site):
+            (form,) = self._form or self._learnt_form()
+            resumed = resumed_after(blocks, hidden, form)
+        elif layer == 0:
+            resumed = replaced(module, hidden)
+        else:
+            before = self._input(tokens, layer)
+            (form,) = self._form or self._learnt_form()
+            resumed = resumed_within(blocks, before, module, hidden, form)
+        with resumed:
             yield
-        finally:
-            for layer in [*below, top]:
-                # Deleting the instance attribute uncovers the class's method again.
-                layer.__dict__.pop("forward", None)
+
+    def _input(self, tokens: Tensor, layer: int) -> Tensor:
+        """The input [batch, sequence, d_model] of block `layer` (at least 1) for these tokens."""
+        known = self._inputs.of(tokens, layer)
+        if known is not None:
+            return known
+        # Read after the block below, so that interventions there count.
+        before = self.residual(tokens, site_name(layer - 1))
+        self._inputs.keep(tokens, layer, before)
+        return before.clone()
 
     def _learnt_form(self) -> tuple[Any]:
         """The structure of the blocks' outputs (`abench.lm.blocks.emptied`), from a pass over one token."""
@@ -269,6 +291,18 @@ class LanguageModel:
 def _hook(module: nn.Module, see: Callable[[Any], None]) -> Iterator[None]:
     """While active, call `see` with each output of the module."""
     handle = module.register_forward_hook(lambda _module, _inputs, output: see(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _input_hook(block: nn.Module, see: Callable[[Tensor], None]) -> Iterator[None]:
+    """While active, call `see` with a copy of each input of the block, which may write to the input."""
+    handle = block.register_forward_pre_hook(
+        lambda _module, args, kwargs: see(input_of(args, kwargs).clone()), with_kwargs=True
+    )
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ from abench.config.sources import Sources
 from abench.errors import UserError
 from abench.results.jobs import Cell, ModelRef, SAEJob, Scoring
 from abench.runs.inputs import TEXT
+from abench.sites import SITE_KINDS, site_name
 from abench.task import Task
 from abench.yamlfile import Document
 
@@ -48,23 +49,30 @@ class Plan:
 
 
 def check_sizes(config: RunConfig, model: ModelConfig, sources: Sources | None = None) -> None:
-    """Raise UserError for layers that the model lacks, a k that is not below the width, or too many SAEs.
+    """Raise UserError for layers or sites that the model lacks, a k not below the width, or too many SAEs.
 
     `sources` provides the place where each value was given, for the message.
     """
     at = sources or Sources((Document("the run", {}),))
     widths = sae_widths(config, model)
     with at.blamed("layers"):
-        for layer in config.layers or model.layers:
+        layers = model.numbered(config.layers)
+        for layer in layers:
             if not 0 <= layer < model.n_layers:
                 raise UserError(
                     f"layer {layer} is out of range: {model.title} has blocks 0 to {model.n_layers - 1}"
                 )
+    with at.blamed("sites"):
+        if model.synthetic and config.sites != ("resid_post",):
+            raise UserError(
+                f"{model.title} is a synthetic model with a single site, so there is no choice between "
+                f"{', '.join(SITE_KINDS)}: leave out sites"
+            )
     with at.blamed("k"):
         for k in config.k or model.k:
             if k >= min(widths):
                 raise UserError(f"k = {k} must be smaller than the width ({min(widths)} latents)")
-    lists = (config.layers or model.layers, config.variants, widths, config.k or model.k, config.seeds)
+    lists = (layers, config.sites, config.variants, widths, config.k or model.k, config.seeds)
     if (saes := prod(map(len, lists))) > MOST_SAES:
         raise UserError(f"the run has {saes:,} SAEs, but at most {MOST_SAES:,} are allowed: split it up")
 
@@ -93,8 +101,7 @@ def make_plan(
         for key, task in tasks.items()
     ]
     groups = []
-    for layer in config.layers or model.layers:
-        site = "activations" if model.synthetic else f"blocks.{layer}.hook_resid_post"
+    for site in _sites(config, model):
         saes = tuple(
             SAEJob(ref, site, variants[v], k, width, seed, training, data, hashes.get(TEXT))
             for v in config.variants
@@ -111,6 +118,13 @@ def make_plan(
         )
         groups.append(Group(site, saes, cells))
     return Plan(config, ref, data, tuple(groups))
+
+
+def _sites(config: RunConfig, model: ModelConfig) -> list[str]:
+    """The sites of a run: for each block, the kinds of sites in the order given."""
+    if model.synthetic:
+        return ["activations"]
+    return [site_name(layer, kind) for layer in model.numbered(config.layers) for kind in config.sites]
 
 
 def _inputs(hashes: Mapping[str, str], task: str) -> tuple[tuple[str, str], ...]:

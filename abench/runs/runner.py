@@ -294,9 +294,17 @@ class _Runner:
         if self._lm is None:
             started = time.monotonic()
             self._lm = _open_model(self._plan.model, self._device)
+            self._check_sites(self._lm)
             took = duration(time.monotonic() - started)
             self._progress.say(f"opened {self._plan.model.config.title} in {took}")
         return self._lm
+
+    def _check_sites(self, lm: LanguageModel | ActivationSource) -> None:
+        """Raise UserError for a site that the model lacks, before anything is trained."""
+        from abench.lm.models import LanguageModel
+
+        if isinstance(lm, LanguageModel):
+            lm.check_sites([group.site for group in self._plan.groups])
 
     def _report_damage(self) -> None:
         for sentences in (self._store.damaged, self._store.leases.notices):

@@ -1,4 +1,4 @@
-"""Interventions on the residual stream at a site, active while a context manager is open.
+"""Interventions on the activations at a site, active while a context manager is open.
 
 The paper's steering clamps a latent to a value, negative in one direction and positive in the other. The
 baselines are activation addition and ablation of a direction. All positions are treated alike, including BOS
@@ -23,34 +23,35 @@ from abench.sae import SAE
 
 
 class Intervention(Protocol):
-    """Transforms the residual stream [batch, sequence, d_model]; the result has the same shape and dtype."""
+    """Transforms the activations [batch, sequence, d_model]; the result has the same shape and dtype."""
 
     def __call__(self, residual: Tensor) -> Tensor: ...
 
 
 @contextmanager
 def steered(lm: LanguageModel, site: str, intervention: Intervention | None) -> Iterator[None]:
-    """While active, the block's output is replaced by intervention(output); None changes nothing.
+    """While active, intervention(activations) replaces the activations at a site; None changes nothing.
 
-    This affects everything that runs the model's blocks: logits, residual streams from this site on,
-    generation. Nested interventions apply in the order in which they were entered. Raises UserError for a
-    site that the model lacks, and ValueError if the intervention returns another shape.
+    At `hook_attn_out` and `hook_mlp_out` this changes what attention or MLP adds to the residual stream. It
+    affects everything that runs the model's blocks: logits, activations from this site on, generation. Nested
+    interventions apply in the order in which they were entered. Raises UserError for a site that the model
+    lacks, and ValueError if the intervention returns another shape.
     """
-    block = lm._layer(site)
+    module = lm._module(site)
     if intervention is None:
         yield
         return
 
     def replace(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        residual = hidden_of(output)
-        replaced = intervention(residual)
-        if replaced.shape != residual.shape:
+        activations = hidden_of(output)
+        replaced = intervention(activations)
+        if replaced.shape != activations.shape:
             raise ValueError(
-                f"{intervention} returned {list(replaced.shape)} for a residual stream {list(residual.shape)}"
+                f"{intervention} returned {list(replaced.shape)} for activations {list(activations.shape)}"
             )
-        return with_hidden(output, replaced.to(residual.device, residual.dtype))
+        return with_hidden(output, replaced.to(activations.device, activations.dtype))
 
-    handle = block.register_forward_hook(replace)
+    handle = module.register_forward_hook(replace)
     try:
         yield
     finally:

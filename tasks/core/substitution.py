@@ -1,4 +1,4 @@
-"""The model's predictions with the residual stream replaced by reconstructions, zeros or the mean.
+"""The model's predictions with the activations at a site replaced by reconstructions, zeros or the mean.
 
 The text is processed once for all SAEs of a site, because clean predictions and ablations are the same for
 all of them.
@@ -87,8 +87,8 @@ class Substitution:
             means.append(part.double().mean(0))
         if alike:
             raise Skip(
-                f"the residual stream at {self._site} is the same at all {count:,} positions of the held-out "
-                "text, so it has no variance to explain"
+                f"the activation at {self._site} is the same at all {count:,} positions of the held-out text,"
+                " so it has no variance to explain"
             )
         return torch.cat(means)
 
@@ -279,7 +279,7 @@ def _check_ablations(baselines: dict[str, float], site: str) -> None:
     for name, what in (("ce_zero", "to 0"), ("ce_mean", "to its mean")):
         if abs(baselines[name] - clean) <= _ROUNDING * abs(clean):
             raise Skip(
-                f"setting the residual stream at {site} {what} leaves the model's cross-entropy at "
+                f"setting the activations at {site} {what} leaves the model's cross-entropy at "
                 f"{clean:.6g} nats per token, so there is no loss to recover"
             )
 

@@ -149,7 +149,7 @@ class Exchanges:
         if ceiling < LEAST_CEILING:
             raise Skip(
                 "at this site attributes are no longer read from the entity's last token: exchanging the "
-                f"whole residual stream there brings the other entity's answer in {ceiling:.0%} of the pairs"
+                f"whole activation there brings the other entity's answer in {ceiling:.0%} of the pairs"
                 f"{_earlier(site)}"
             )
         return self
@@ -170,7 +170,7 @@ def _earlier(site: str) -> str:
     block = re.fullmatch(r"blocks\.(\d+)\..*", site)
     if block is None or block[1] == "0":
         return ""
-    return f"; use an earlier block, e.g. --layer {int(block[1]) - 1}"
+    return f"; use an earlier block, e.g. --layers {int(block[1]) - 1}"
 
 
 def _best_entities(known: Sequence[Known], most: int) -> list[Known]:
