@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from abench.latents.views import SplitSAE, base_of
     from abench.lm.models import LanguageModel, site_name
     from abench.lm.tokens import ordinary, right_padded, token_rows
+    from abench.parts import Parts
     from abench.runs.inputs import InputFile
     from abench.sae import SAE
+    from abench.selection import problems_of, usable_parts
     from abench.steering.concepts import Concept, LatentDifferences, latent_differences, mean_difference
     from abench.steering.interventions import (
         AblateDirection,
@@ -78,6 +80,7 @@ _HOME = {
     "Metric": "task",
     "ModelKind": "task",
     "OfEach": "latents.of_each",
+    "Parts": "parts",
     "PoleCodes": "latents.codes",
     "PoleRates": "latents.codes",
     "Pooled": "latents.pooling",
@@ -109,6 +112,7 @@ _HOME = {
     "ordinary": "lm.tokens",
     "output_gain": "latents.decoding",
     "pool": "latents.pooling",
+    "problems_of": "selection",
     "read_file": "data.rows",
     "read_hub": "data.loading",
     "reconstruct": "latents.reconstruction",
@@ -122,6 +126,7 @@ _HOME = {
     "token_rows": "lm.tokens",
     "top_contexts": "latents.contexts",
     "train": "training.library",
+    "usable_parts": "selection",
 }
 
 __all__ = [
@@ -147,6 +152,7 @@ __all__ = [
     "Metric",
     "ModelKind",
     "OfEach",
+    "Parts",
     "PoleCodes",
     "PoleRates",
     "Pooled",
@@ -178,6 +184,7 @@ __all__ = [
     "ordinary",
     "output_gain",
     "pool",
+    "problems_of",
     "read_file",
     "read_hub",
     "reconstruct",
@@ -191,6 +198,7 @@ __all__ = [
     "token_rows",
     "top_contexts",
     "train",
+    "usable_parts",
 ]
 
 

@@ -4,11 +4,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
 from abench.sanitize.printable import printable
 from abench.sanitize.secrets import hidden
 from abench.streams import LastingStream
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 LINE_EVERY_SECONDS = 10.0
 
@@ -80,12 +83,32 @@ class Bars:
         from rich.console import Console
 
         self._console = Console(file=lasting_stderr())
+        self._display: RichProgress | None = None
+        """The bars on the screen: one display for all, since rich before 14.1 allows only one at a time."""
 
     def say(self, message: str) -> None:
         self._console.print(printable(hidden(message)), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
+        with self._shown() as bars:
+            task = bars.add_task(printable(hidden(title)), total=total, completed=done, detail="")
+
+            class Bar:
+                def advance_to(self, done: int, detail: str = "") -> None:
+                    bars.update(task, completed=done, detail=printable(hidden(detail)))
+
+            try:
+                yield Bar()
+            finally:
+                bars.remove_task(task)
+
+    @contextmanager
+    def _shown(self) -> Iterator["RichProgress"]:
+        """The display that is on the screen, or a new one: bars within bars stand below each other."""
+        if self._display is not None:
+            yield self._display
+            return
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
@@ -96,14 +119,11 @@ class Bars:
             TimeRemainingColumn(),
             TextColumn("{task.fields[detail]}", markup=False),
         )
-        with RichProgress(*columns, console=self._console, transient=True) as bars:
-            task = bars.add_task(printable(hidden(title)), total=total, completed=done, detail="")
-
-            class Bar:
-                def advance_to(self, done: int, detail: str = "") -> None:
-                    bars.update(task, completed=done, detail=printable(hidden(detail)))
-
-            yield Bar()
+        try:
+            with RichProgress(*columns, console=self._console, transient=True) as self._display:
+                yield self._display
+        finally:
+            self._display = None
 
 
 def for_stderr() -> Progress:

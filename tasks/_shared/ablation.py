@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from abench import Context, Metric, Skip, Task, View
 
+from .data_sets import DataSets
 from .linear_probes import ProbeQuestion, Probes, ProbeSettings, train_probes
 from .revisions import HubData
 
@@ -39,8 +40,9 @@ class ProbeAblation(HubData, ProbeSettings, Task):
 
     views: ClassVar[tuple[View, ...]] = ("native", "split")
 
-    datasets: tuple[str, ...] | None = None
-    """Labelled data sets; null uses sae-bench's, or the two of the tiny world."""
+    datasets: DataSets = None
+    """Labelled data sets; null uses sae-bench's, or the two of the tiny world; `available` those of them that
+    can be read and have enough texts."""
 
 
 def metric(name: str, number: int, description: str, *, higher: bool = True, title: str = "") -> Metric:

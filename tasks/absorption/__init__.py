@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
-from abench import Amount, Context, Metric, Scores, Skip, Task, View
+from abench import Amount, Context, Metric, Parts, Scores, Skip, Task, View
 
 from .._shared.labelled import is_tiny
+from .._shared.settings import setting
 from .latents import PoleWeights, both_poles, encoded, ranked, split_latents
 from .probe import Probe, Training, train_probe
 from .spelling import LETTERS, Words, candidates, read, style_of, usable
@@ -141,10 +142,13 @@ class Absorption(Task):
         taught = [0 < n < len(train.words) for n in train.letters.bincount(minlength=26).tolist()]
         used = [letter for letter in range(26) if taught[letter] and f1[letter] > demands.min_probe_f1]
         if len(used) < demands.min_letters:
+            fewer = setting(self.name, "min_letters", str(len(used)))
             raise Skip(
                 f"a linear probe knows only {len(used)} of 26 letters at {ctx.site} (F1 above "
                 f"{demands.min_probe_f1:g} on {len(judge):,} words), but {demands.min_letters} are needed"
+                + (f"; score these letters with {fewer}" if used else "")
             )
+        ctx.rests_on(_letters(used, f1, demands.min_probe_f1))
         known = [
             word
             for word, row in zip(test.words, logits, strict=True)
@@ -292,6 +296,18 @@ class OfLetter:
     """F1 of the sparse probe on these latents."""
     words: int
     """Test words whose letter the residual probe knows."""
+
+
+def _letters(used: Sequence[int], f1: Sequence[float], least: float) -> Parts:
+    """The letters that are scored: those that the probe on the residual stream knows."""
+    unknown = f"the F1 of a linear probe on the residual stream is not above {least:g}"
+    untaught = "too few words begin with it to train a probe"
+    reasons = {
+        LETTERS[letter]: untaught if f1[letter] > least else unknown
+        for letter in range(26)
+        if letter not in used
+    }
+    return Parts("letters", tuple(LETTERS[letter] for letter in used), reasons)
 
 
 def _scores(letters: Sequence[OfLetter]) -> dict[str, float]:
