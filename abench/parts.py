@@ -1,4 +1,4 @@
-"""The parts of a task's data on which a cell rests: stored in the cell, and reported if some were left out."""
+"""The parts of a task's data on which a cell rests: stored with it, and reported if some were left out."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

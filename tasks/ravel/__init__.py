@@ -87,8 +87,8 @@ class Ravel(HubData, Task):
     """Maximum number of cause pairs, and of isolation pairs, per attribute; at most one per known prompt."""
     entities: Kinds | Literal["available"] | Annotated[int, Field(ge=2, le=10**7)] = _ENTITIES
     """A number: entities used per kind, those with the most prompts that the model completes correctly. A
-    list, e.g. `[city]`: only these kinds of entities, with 500 entities each. `available`: the kinds about all
-    of whose attributes the model completes enough prompts correctly."""
+    list, e.g. `[city]`: only these kinds of entities, with 500 entities each. `available`: the kinds about
+    all of whose attributes the model completes enough prompts correctly."""
     train_share: float = Field(0.7, gt=0, lt=1)
     """Share of the pairs on which the mask is learnt; scores are computed on the others."""
     learning_rate: float = Field(1e-3, gt=0, le=1e6)

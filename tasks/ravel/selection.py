@@ -93,12 +93,15 @@ def scored_parts(
         for name in names:
             if name not in left.get(kind, ()) and (kind, name) not in every:
                 every[kind, name] = Skip(f"too few other attributes of {kind} entities are left")
-    if granularity == "all" or not left:
+    if every and (granularity == "all" or not left):
         said = every if not left else problems
         names = [f"{kind} {name}" for kind in chosen for name in chosen[kind]]
         named = {f"{kind} {name}": error for (kind, name), error in said.items()}
         return usable_parts("attributes", names, named, available=False, go_on=_go_on(chosen, left))
-    if all(left.get(kind, names) == names for kind, names in chosen.items()):
+    if all(
+        left.get(kind, names) == names and {*default.get(kind, ())} <= {*names}
+        for kind, names in chosen.items()
+    ):
         return _kinds(chosen, every, default)
     return _attributes(chosen, every, default)
 
