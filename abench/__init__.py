@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from abench.data.synthetic import SyntheticModel, SyntheticSample
     from abench.data.token_rows import TokenRows
     from abench.errors import UserError
+    from abench.foreign import hush_libraries
     from abench.kept import Kept
     from abench.latents.codes import PoleCodes, PoleRates, sparse_codes
     from abench.latents.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
@@ -101,6 +102,7 @@ _HOME = {
     "base_of": "latents.views",
     "firing_rates": "latents.pooling",
     "from_residual_units": "latents.decoding",
+    "hush_libraries": "foreign",
     "in_residual_units": "latents.decoding",
     "latent_codes": "latents.few_latents",
     "latent_differences": "steering.concepts",
@@ -173,6 +175,7 @@ __all__ = [
     "base_of",
     "firing_rates",
     "from_residual_units",
+    "hush_libraries",
     "in_residual_units",
     "latent_codes",
     "latent_differences",

@@ -10,6 +10,10 @@ SHOWN_AFTER_SECONDS = 1.0
 """A pass that ends earlier shows nothing."""
 
 
+def unseen(_done: int) -> None:
+    """Discard how far a pass has come."""
+
+
 @contextmanager
 def pass_of(progress: Progress, title: str, total: int, unit: str) -> Iterator[Steps]:
     """Show a pass over `total` units on `progress`, from the first step after `SHOWN_AFTER_SECONDS`."""

@@ -127,7 +127,8 @@ class SCR(ProbeAblation):
 
     def _prepared(self, name: str, pair: tuple[str, str], lm: LanguageModel, ctx: Context) -> CorrelatedPair:
         seeds = [seed_of(ctx.evaluation.seed, name, *pair, number) for number in (FIRST, SECOND, BIASED)]
-        return CorrelatedPair.of(probed(lm, ctx, *self._texts(name, pair, ctx), self, seeds))
+        title = f"scr: {name} {pair[0]}/{pair[1]}"
+        return CorrelatedPair.of(probed(lm, ctx, *self._texts(name, pair, ctx), self, seeds, title))
 
     def score(
         self, sae: SAE, prepared: Mapping[str, CorrelatedPair], lm: LanguageModel, ctx: Context

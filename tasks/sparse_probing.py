@@ -114,8 +114,13 @@ class SparseProbing(HubData, Task):
 
         texts, train, test = _in_one_list(data)
         problems = one_against_rest(train, test, ctx.evaluation.seed)
-        pooled = pool(lm, texts, site=ctx.site, saes=ctx.saes, context=self.context)
-        probed = ProbedDataSet(data.name, texts, problems, _llm_scores(pooled.residual, problems))
+        with ctx.steps(f"sparse_probing: reading {data.name}", len(texts), "texts") as steps:
+            pooled = pool(
+                lm, texts, site=ctx.site, saes=ctx.saes, context=self.context, done=steps.advance_to
+            )
+        probed = ProbedDataSet(
+            data.name, texts, problems, _llm_scores(pooled.residual, data.name, problems, ctx)
+        )
         for sae in ctx.saes:
             if not pooled.codes.failed(sae):
                 probed.keep(sae, pooled)
@@ -128,7 +133,7 @@ class SparseProbing(HubData, Task):
 
         each: dict[str, dict[str, float]] = {}
         latents: dict[str, dict[str, list[int]]] = {}
-        for probed in prepared:
+        for probed in ctx.track(prepared, "sparse_probing: probes on latents", "data sets"):
             columns = self._columns(probed, sae, lm, ctx)
             each[probed.name] = _scores("sae", columns, probed.problems) | dict(probed.llm)
             best = columns.best.T.tolist()
@@ -193,10 +198,11 @@ def _scores(kind: str, columns: Columns, problems: Sequence[Problem]) -> dict[st
     }
 
 
-def _llm_scores(residual: Tensor, problems: Sequence[Problem]) -> dict[str, float]:
+def _llm_scores(residual: Tensor, name: str, problems: Sequence[Problem], ctx: Context) -> dict[str, float]:
     """Accuracies from mean residuals [texts, d_model], on the best k coordinates and on all of them."""
     import numpy as np
 
     values = residual.numpy()
     few = _scores("llm", best_columns(values, problems, max(K)), problems)
-    return few | {"llm_test_accuracy": float(np.mean([held_out_accuracy(values, p) for p in problems]))}
+    each = ctx.track(problems, f"sparse_probing: probes on the residual stream, {name}", "probes")
+    return few | {"llm_test_accuracy": float(np.mean([held_out_accuracy(values, p) for p in each]))}

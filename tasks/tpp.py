@@ -92,6 +92,7 @@ class TPP(ProbeAblation):
             one_against_others(name, data.test, seed_of(seed, name, "test")),
             self,
             [seed_of(seed, name, each) for each in data.train],
+            f"tpp: {name}",
         )
         return ProbedClasses(tuple(data.train), probes)
 

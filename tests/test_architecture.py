@@ -9,7 +9,7 @@ import pytest
 
 LAYERS = (
     ("errors", "version", "_torchvision"),
-    ("names", "streams"),
+    ("foreign", "names", "streams"),
     ("sanitize",),
     ("progress", "yamlfile"),
     ("config",),

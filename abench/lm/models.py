@@ -21,6 +21,7 @@ from abench.lm.devices import usable_device
 from abench.lm.generation import replies
 from abench.lm.model_folder import open_folder, sizes_of
 from abench.lm.tokens import prompt_rows
+from abench.passes import unseen
 
 _SITE = re.compile(r"^blocks\.(\d+)\.hook_resid_post$")
 
@@ -199,15 +200,30 @@ class LanguageModel:
         log_probs: Tensor = scores[:, :-1].float().log_softmax(-1).gather(-1, targets).squeeze(-1)
         return log_probs
 
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int = 32) -> list[str]:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        batch_size: int = 32,
+        done: Callable[[int], None] = unseen,
+    ) -> list[str]:
         """The greedy reply to each prompt, without the prompt and without special tokens.
 
         A prompt follows BOS if the tokenizer has one; a reply ends before EOS or after `max_new_tokens`.
         Rows of a batch are padded on the left and attend neither to each other nor to the padding.
-        Raises UserError for a prompt without tokens, or one longer than the context minus `max_new_tokens`.
+        `done` receives the number of replies so far. Raises UserError for a prompt without tokens, or one
+        longer than the context minus `max_new_tokens`.
         """
         rows = prompt_rows(self, prompts, room=max_new_tokens)
-        return replies(self.model, self.tokenizer, rows, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        return replies(
+            self.model,
+            self.tokenizer,
+            rows,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            done=done,
+        )
 
     def check_prompts(self, prompts: Sequence[str], *, max_new_tokens: int) -> None:
         """Raise UserError if `generate` would refuse one of these prompts; does not run the model."""

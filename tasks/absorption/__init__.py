@@ -131,11 +131,14 @@ class Absorption(Task):
         dice = random.Random(ctx.evaluation.seed)
         learn, judge, left_out = self._words(lm, ctx, dice)
         ctx.used(Amount("words", len(learn) + len(judge), len(learn) + len(judge)))
-        ctx.say(f"absorption: the residual stream at {len(learn) + len(judge):,} words")
-        train = read(lm, learn, learn, ctx, shots=self.examples, dice=dice)
-        test = read(lm, judge, judge, ctx, shots=self.examples, dice=dice)
+        settings: dict[str, Any] = {"shots": self.examples, "dice": dice}
+        train = read(lm, learn, learn, ctx, title="absorption: words for training", **settings)
+        test = read(lm, judge, judge, ctx, title="absorption: words for testing", **settings)
         training = Training(demands.batch_size, self.epochs)
-        probe = train_probe(train.residual, train.letters, training, _generator(ctx))
+        with ctx.steps("absorption: probe on the residual stream", self.epochs, "epochs") as steps:
+            probe = train_probe(
+                train.residual, train.letters, training, _generator(ctx), done=steps.advance_to
+            )
         logits = probe.logits(test.residual)
         f1 = _f1_of_letters(logits, test.letters)
         # A letter with which no training word begins, or every one does, cannot be distinguished.
@@ -155,7 +158,9 @@ class Absorption(Task):
             if word.letter in used and row[word.letter] > 0
         ]
         # Read again in new prompts, with all words as possible examples: sae-bench's absorption prompts.
-        found = read(lm, known, [*learn, *judge], ctx, shots=self.examples, dice=dice)
+        found = read(
+            lm, known, [*learn, *judge], ctx, title="absorption: words that the probe knows", **settings
+        )
         return Spelled(train, test, found, probe, f1, tuple(used), left_out)
 
     def score(
@@ -169,7 +174,7 @@ class Absorption(Task):
         ranking = ranked(toward, self.max_k).tolist()
         letters = {
             LETTERS[letter]: self._of_letter(letter, ranking[letter], codes, prepared)
-            for letter in prepared.used
+            for letter in ctx.track(prepared.used, "absorption: letters", "letters")
         }
         return _scores(list(letters.values())), _details(letters, prepared)
 
@@ -228,9 +233,11 @@ class Absorption(Task):
         if base not in prepared.learnt:
             training = Training(self._demands(ctx).batch_size, self.epochs, self.l1_decay, l2=1e-6)
             train = csr_array(codes.train.tocsr())
-            prepared.learnt[base] = PoleWeights.learnt(
-                train if split else both_poles(train), prepared.train.letters, training, _generator(ctx)
-            )
+            poles = train if split else both_poles(train)
+            with ctx.steps("absorption: probe on latents", self.epochs, "epochs") as steps:
+                prepared.learnt[base] = PoleWeights.learnt(
+                    poles, prepared.train.letters, training, _generator(ctx), steps.advance_to
+                )
         return prepared.learnt[base]
 
     def _demands(self, ctx: Context) -> Demands:

@@ -38,6 +38,8 @@ from .selection import (
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from abench import SAE, LanguageModel
 
 FEWEST = 20
@@ -108,10 +110,10 @@ class Ravel(HubData, Task):
         # `pairs` is an upper bound: the number of correctly completed prompts also limits the pairs.
         pairs = sum(len(each.train) + len(each.test) for each in made)
         ctx.used(Amount("pairs", pairs, pairs))
-        bank, made = _banked(lm, ctx.site, known, made)
-        return Exchanges(
-            bank, tuple((each, self._ceiling(each, bank, lm, ctx.site)) for each in made)
-        ).checked(ctx.site)
+        bank, made = _banked(lm, ctx, known, made)
+        return Exchanges(bank, tuple((each, self._ceiling(each, bank, lm, ctx)) for each in made)).checked(
+            ctx.site
+        )
 
     def _experiments(self, lm: LanguageModel, ctx: Context) -> Drawn:
         """Prompts that the model completes correctly, and pairs of them.
@@ -152,7 +154,8 @@ class Ravel(HubData, Task):
         revision = self.revisions.get(REPOSITORY)
         wanted = {kind: tuple(attributes)}
         prompts = prompts_by_kind(wanted, ctx, ctx.evaluation.limit, revision)[kind]
-        right = ask(lm, ctx.site, prompts, self.generated_tokens)
+        with ctx.steps(f"ravel: prompts about {kind} entities", len(prompts), "prompts") as steps:
+            right = ask(lm, ctx.site, prompts, self.generated_tokens, steps.advance_to)
         ctx.say(f"{lm.name} completes {len(right)} of {len(prompts)} prompts about {kind} entities correctly")
         return Answers(prompts, right)
 
@@ -180,10 +183,17 @@ class Ravel(HubData, Task):
         )
         return known, made, too_few_pairs(made)
 
-    def _ceiling(self, each: Experiment, bank: Bank, lm: LanguageModel, site: str) -> float:
+    def _ceiling(self, each: Experiment, bank: Bank, lm: LanguageModel, ctx: Context) -> float:
         """The cause score when the source's whole residual stream replaces the base's, without an SAE."""
         everything = bank.at_entity([pair.source for pair in each.test])
-        return effect(everything, each.test, bank, lm, site, self.generated_tokens).cause
+        title = f"ravel: exchanging the whole residual stream, {each.attribute} of {each.kind}"
+        return self._effect(everything, each, bank, lm, ctx, title).cause
+
+    def _effect(
+        self, values: Tensor, each: Experiment, bank: Bank, lm: LanguageModel, ctx: Context, title: str
+    ) -> Effect:
+        with ctx.steps(title, len(each.test), "pairs") as steps:
+            return effect(values, each.test, bank, lm, ctx.site, self.generated_tokens, steps.advance_to)
 
     def score(
         self, sae: SAE, prepared: Exchanges, lm: LanguageModel, ctx: Context
@@ -191,9 +201,11 @@ class Ravel(HubData, Task):
         fit = Fit(self.learning_rate, self.epochs, self.batch_size)
         found: dict[str, dict[str, Result]] = {}
         for each, ceiling in prepared.experiments:
-            mask = learn_mask(sae, each.train, prepared.bank, lm, ctx.site, fit)
+            what = f"{each.attribute} of {each.kind}"
+            with ctx.steps(f"ravel: mask for {what}", self.epochs * len(each.train), "pairs") as steps:
+                mask = learn_mask(sae, each.train, prepared.bank, lm, ctx.site, fit, steps.advance_to)
             values = reconstructions(sae, mask, each.test, prepared.bank)
-            result = effect(values, each.test, prepared.bank, lm, ctx.site, self.generated_tokens)
+            result = self._effect(values, each, prepared.bank, lm, ctx, f"ravel: exchanging {what}")
             found.setdefault(each.kind, {})[each.attribute] = Result(result, int(mask.sum()), ceiling)
         return _scores(found), {"attributes": _details(found)}
 
@@ -260,7 +272,7 @@ def _best_entities(known: Sequence[Known], most: int) -> list[Known]:
 
 
 def _banked(
-    lm: LanguageModel, site: str, known: Sequence[Known], made: Sequence[Experiment]
+    lm: LanguageModel, ctx: Context, known: Sequence[Known], made: Sequence[Experiment]
 ) -> tuple[Bank, list[Experiment]]:
     """A bank of only the prompts that occur in a pair, and the experiments with their new indices."""
     pairs = [pair for each in made for pair in (*each.train, *each.test)]
@@ -270,7 +282,14 @@ def _banked(
     def moved(old: Sequence[Pair]) -> tuple[Pair, ...]:
         return tuple(replace(p, base=place[p.base], source=place[p.source]) for p in old)
 
-    bank = Bank(lm, site, [known[number] for number in used], {place[pair.base] for pair in pairs})
+    with ctx.steps("ravel: the residual stream of prompts", len(used), "prompts") as steps:
+        bank = Bank(
+            lm,
+            ctx.site,
+            [known[number] for number in used],
+            {place[pair.base] for pair in pairs},
+            done=steps.advance_to,
+        )
     return bank, [replace(e, train=moved(e.train), test=moved(e.test)) for e in made]
 
 
