@@ -95,9 +95,9 @@ def scored_parts(
                 every[kind, name] = Skip(f"too few other attributes of {kind} entities are left")
     if every and (granularity == "all" or not left):
         said = every if not left else problems
-        names = [f"{kind} {name}" for kind in chosen for name in chosen[kind]]
+        parts = [f"{kind} {name}" for kind in chosen for name in chosen[kind]]
         named = {f"{kind} {name}": error for (kind, name), error in said.items()}
-        return usable_parts("attributes", names, named, available=False, go_on=_go_on(chosen, left))
+        return usable_parts("attributes", parts, named, available=False, go_on=_go_on(chosen, left))
     if all(
         left.get(kind, names) == names and {*default.get(kind, ())} <= {*names}
         for kind, names in chosen.items()
