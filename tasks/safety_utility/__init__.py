@@ -189,7 +189,7 @@ class SafetyUtility(HubData, Task):
         dim = _kept(
             ctx,
             {**shared, "method": "dim", "site": ctx.site},
-            partial(self._steer, found, validation, test, original, ctx),
+            partial(self._steer, found, validation, test, original),
         )
         return SteeringBaselines(contrast, validation, test, original, dim, found[0].norm)
 
@@ -201,7 +201,7 @@ class SafetyUtility(HubData, Task):
         )
         if not candidates:
             raise Skip("no latent of this SAE distinguishes harmful prompts from harmless ones")
-        steer = self._steer(candidates, prepared.validation, prepared.test, prepared.original, ctx)
+        steer = self._steer(candidates, prepared.validation, prepared.test, prepared.original)
         row, original = steer["chosen"], prepared.original["test"]
         shares = ("utility", "safety", "refusal", "degenerate", "over_refusal")
         scores = {name: row[name][0] for name in shares}
@@ -221,14 +221,14 @@ class SafetyUtility(HubData, Task):
         validation: SteeringExam,
         test: SteeringExam,
         original: dict[str, OutcomeJson],
-        ctx: Context,
     ) -> dict[str, Any]:
         """A method's chosen setting, its row, and its curve: the chosen candidate at all strengths."""
         strengths = settings(self.strengths)
+        track = test.ctx.track
         grid = [(candidate, strength) for candidate in candidates for strength in strengths]
         tried = [
             (candidate, strength, _plain(validation, candidate.at(strength)))
-            for candidate, strength in ctx.track(grid, "safety_utility: settings to choose from", "settings")
+            for candidate, strength in track(grid, "safety_utility: settings to choose from", "settings")
         ]
         unsteered = original["validation"]
         allowed = [each for each in tried if each[2] and _utility_lost(unsteered, each[2]) <= self.max_loss]
@@ -237,7 +237,7 @@ class SafetyUtility(HubData, Task):
         if best is None or _rank(best[2]) <= _rank(unsteered):
             best = None
         shown = best[0] if best else max(tried, key=lambda each: _rank(each[2]))[0]
-        shown_at = ctx.track(strengths, "safety_utility: strengths of the chosen setting", "strengths")
+        shown_at = track(strengths, "safety_utility: strengths of the chosen setting", "strengths")
         sweep = [{"strength": s, **(_plain(test, shown.at(s)) or {})} for s in shown_at]
         chosen = next(row for row in sweep if row["strength"] == best[1]) if best else original["test"]
         if "utility" not in chosen:
