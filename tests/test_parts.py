@@ -294,7 +294,36 @@ def test_the_message_can_be_typed_and_the_table_names_the_parts(abench: Abench, 
     }
     note = "sparse_probing rests on 2 of 4 data sets: tinyworld/reviews, tinyworld/biographies ("
     assert note in " ".join(scored.out.split())
+    key = done[0]["key"][:12]
+    assert "rests on 2 of 4 data sets: tinyworld/reviews" in abench("show", key, "--results", results).out
     again = run(abench, results, *typed)
     assert "0 cells computed, 3 from the results folder" in again.out and note in " ".join(again.out.split())
     everything = run(abench, results, "task_options.sparse_probing.datasets=available")
     assert "3 cells computed" in everything.out and "rests on" not in everything.out
+
+
+PER_SAE = '''
+from typing import Any, ClassVar
+
+from abench import SAE, Context, LanguageModel, Metric, Parts, Scores, Task
+
+
+class PerSae(Task):
+    """Leaves a part out for one SAE."""
+
+    name: ClassVar[str] = "per_sae"
+    version: ClassVar[str] = "1"
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("m", None, headline=True),)
+
+    def score(self, sae: SAE, prepared: Any, lm: LanguageModel, ctx: Context) -> Scores:
+        ctx.rests_on(Parts("data sets", ("a",), {"b": "this SAE fails on it"}))
+        return {"m": 1.0}
+'''
+
+
+def test_no_part_is_left_out_for_one_sae(abench: Abench, tmp_path: Path) -> None:
+    (tmp_path / "per_sae.py").write_text(PER_SAE)
+    sizes = ("--variants", "topk", "--k", "4", *SMALL, "--tokens", "2048", "--tasks", "per_sae")
+    result = abench("run", *sizes, "--tasks-dir", tmp_path, "--results", tmp_path / "results")
+    assert result.code == 3
+    assert "ctx.rests_on was called in score; call it in prepare, for all SAEs alike" in result.err

@@ -46,7 +46,7 @@ def part_notes(records: Sequence[Record]) -> Iterator[str]:
     found: dict[tuple[str, str], None] = {}
     for record in records:
         if record["status"] == "done" and record.get("parts") and _task(record) not in differing:
-            for text in _descriptions(record):
+            for text in descriptions(record):
                 found[record["labels"]["task"], text] = None
     for task, text in sorted(found):
         yield f"{task} rests on {text}."
@@ -56,7 +56,7 @@ def cell_part_note(record: Record, differing: set[tuple[str, str]]) -> str | Non
     """The note on a cell whose task has cells that rest on other parts; None for any other cell."""
     if not differing or record["status"] != "done" or _task(record) not in differing:
         return None
-    rests = "; ".join(_descriptions(record, complete=True)) or "parts that were not recorded"
+    rests = "; ".join(descriptions(record, complete=True)) or "parts that were not recorded"
     return f"Rests on {rests}. It is neither averaged nor compared with cells that rest on other parts."
 
 
@@ -70,7 +70,7 @@ def _basis(record: Record) -> Basis:
     return None if parts is None else tuple((each["what"], tuple(each["used"])) for each in parts)
 
 
-def _descriptions(record: Record, *, complete: bool = False) -> Iterator[str]:
+def descriptions(record: Record, *, complete: bool = False) -> Iterator[str]:
     """`1 of 2 data sets: a (b left out: why)` per kind of parts; `complete` includes kinds without gaps."""
     for each in record.get("parts") or ():
         used, left_out = each["used"], each["left_out"]
