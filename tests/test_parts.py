@@ -114,7 +114,7 @@ def test_one_attribute_is_named_with_both_ways_to_go_on(lm: LanguageModel) -> No
     reason = reason_to_skip(Ravel(attributes=ATTRIBUTES), lm, context())
     assert reason is not None
     assert reason.startswith("the model completes only 0 of 60 prompts about the field of nobel_prize_winner")
-    assert "(20 prompts and 2 different answers are needed); score the others with " in reason
+    assert "entities correctly (20 needed); score the others with " in reason
     assert (
         '--set "task_options.ravel.attributes={city: [country, continent, language], nobel_prize_winner: '
         '[country, gender]}"' in reason
@@ -135,7 +135,10 @@ def test_all_failing_attributes_are_named(lm: LanguageModel, no_fields: Path) ->
     assert nothing.endswith("none of the 3 attributes can be used")
 
 
-def test_a_kind_that_cannot_be_read_fails_and_is_named(lm: LanguageModel, no_fields: Path) -> None:
+def test_a_kind_that_cannot_be_read_fails_and_is_named(
+    lm: LanguageModel, no_fields: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("abench.tasks.ravel.HUB_ATTRIBUTES", ATTRIBUTES)
     (no_fields / "ravel_nobel_prize_winner_attribute_to_prompts.json").unlink()
     task = Ravel(attributes=ATTRIBUTES)
     with pytest.raises(UserError, match=r"prompts.json is missing from .*ravel.entities=\[city\]\"$"):

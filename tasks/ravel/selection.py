@@ -61,10 +61,10 @@ def too_few_answers(
         labels = [each.prompt.label for each in known if each.prompt.attribute == name]
         if len(labels) < fewest or len(set(labels)) < 2:
             total = sum(prompt.attribute == name for prompt in asked)
+            needed = f"{fewest} needed" if len(labels) < fewest else "all with the same answer"
             found[kind, name] = Skip(
                 f"the model completes only {len(labels)} of {total} prompts about the {name} of {kind} "
-                f"entities correctly, with {len(set(labels))} different answers ({fewest} prompts and 2 "
-                "different answers are needed)"
+                f"entities correctly ({needed})"
             )
     return found
 
@@ -88,22 +88,20 @@ def scored_parts(
 
     Raises the problems, all in one sentence, if nothing may be left out or nothing is left.
     """
-    every = dict(problems)
-    for kind, names in chosen.items():
-        for name in names:
-            if name not in left.get(kind, ()) and (kind, name) not in every:
-                every[kind, name] = Skip(f"too few other attributes of {kind} entities are left")
-    if every and (granularity == "all" or not left):
-        said = every if not left else problems
+    lost = [(kind, name) for kind in chosen for name in chosen[kind] if name not in left.get(kind, ())]
+    if lost and (granularity == "all" or not left):
         parts = [f"{kind} {name}" for kind in chosen for name in chosen[kind]]
-        named = {f"{kind} {name}": error for (kind, name), error in said.items()}
+        # An attribute that is lost along with the others of its kind has no sentence of its own.
+        of_kind = {kind: error for (kind, _), error in problems.items()}
+        named = {f"{kind} {name}": problems.get((kind, name), of_kind[kind]) for kind, name in lost}
         return usable_parts("attributes", parts, named, available=False, go_on=_go_on(chosen, left))
     if all(
         left.get(kind, names) == names and {*default.get(kind, ())} <= {*names}
         for kind, names in chosen.items()
     ):
-        return _kinds(chosen, every, default)
-    return _attributes(chosen, every, default)
+        return _kinds(chosen, problems, default)
+    alone = {place: Skip(f"too few other attributes of {place[0]} entities are left") for place in lost}
+    return _attributes(chosen, alone | dict(problems), default)
 
 
 def _kinds(chosen: Attributes, problems: Problems, default: Attributes) -> Parts:
