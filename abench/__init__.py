@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from abench.data.synthetic import SyntheticModel, SyntheticSample
     from abench.data.token_rows import TokenRows
     from abench.errors import UserError
+    from abench.foreign import hush_libraries
     from abench.kept import Kept
     from abench.latents.codes import PoleCodes, PoleRates, sparse_codes
     from abench.latents.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     from abench.latents.views import SplitSAE, base_of
     from abench.lm.models import LanguageModel
     from abench.lm.tokens import ordinary, right_padded, token_rows
+    from abench.parts import Parts
     from abench.runs.inputs import InputFile
     from abench.sae import SAE
+    from abench.selection import problems_of, usable_parts
     from abench.sites import site_name
     from abench.steering.concepts import Concept, LatentDifferences, latent_differences, mean_difference
     from abench.steering.interventions import (
@@ -79,6 +82,7 @@ _HOME = {
     "Metric": "task",
     "ModelKind": "task",
     "OfEach": "latents.of_each",
+    "Parts": "parts",
     "PoleCodes": "latents.codes",
     "PoleRates": "latents.codes",
     "Pooled": "latents.pooling",
@@ -99,6 +103,7 @@ _HOME = {
     "base_of": "latents.views",
     "firing_rates": "latents.pooling",
     "from_residual_units": "latents.decoding",
+    "hush_libraries": "foreign",
     "in_residual_units": "latents.decoding",
     "latent_codes": "latents.few_latents",
     "latent_differences": "steering.concepts",
@@ -110,6 +115,7 @@ _HOME = {
     "ordinary": "lm.tokens",
     "output_gain": "latents.decoding",
     "pool": "latents.pooling",
+    "problems_of": "selection",
     "read_file": "data.rows",
     "read_hub": "data.loading",
     "reconstruct": "latents.reconstruction",
@@ -123,6 +129,7 @@ _HOME = {
     "token_rows": "lm.tokens",
     "top_contexts": "latents.contexts",
     "train": "training.library",
+    "usable_parts": "selection",
 }
 
 __all__ = [
@@ -148,6 +155,7 @@ __all__ = [
     "Metric",
     "ModelKind",
     "OfEach",
+    "Parts",
     "PoleCodes",
     "PoleRates",
     "Pooled",
@@ -168,6 +176,7 @@ __all__ = [
     "base_of",
     "firing_rates",
     "from_residual_units",
+    "hush_libraries",
     "in_residual_units",
     "latent_codes",
     "latent_differences",
@@ -179,6 +188,7 @@ __all__ = [
     "ordinary",
     "output_gain",
     "pool",
+    "problems_of",
     "read_file",
     "read_hub",
     "reconstruct",
@@ -192,6 +202,7 @@ __all__ = [
     "token_rows",
     "top_contexts",
     "train",
+    "usable_parts",
 ]
 
 

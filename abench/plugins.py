@@ -22,6 +22,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from abench.config.checking import clearest
 from abench.config.complaints import option_complaint
 from abench.declaration import declaration_problems
 from abench.errors import OptionError, UserError, did_you_mean, short
@@ -99,7 +100,7 @@ def get_task(name: str, options: Mapping[str, Any], found: Mapping[str, FoundTas
     try:
         return each.task.model_validate(dict(options))
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
+        problem = clearest(error.errors(include_url=False), options)
         sentence = option_complaint(f"task '{each.task.name}'", each.task.model_fields, problem)
         raise OptionError(sentence, problem["loc"]) from error
 

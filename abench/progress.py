@@ -4,11 +4,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
 from abench.sanitize.printable import printable
 from abench.sanitize.secrets import hidden
 from abench.streams import LastingStream
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 LINE_EVERY_SECONDS = 10.0
 
@@ -86,12 +89,36 @@ class Bars:
         from rich.console import Console
 
         self._console = Console(file=lasting_stderr())
+        self._display: RichProgress | None = None
+        """The bars on the screen, one display for all."""
 
     def say(self, message: str) -> None:
         self._console.print(printable(hidden(message)), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
+        first, started = done, time.monotonic()
+        with self._shown() as bars:
+            task = bars.add_task(printable(hidden(title)), total=total, completed=done, detail="", left="")
+
+            class Bar:
+                def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
+                    if left is None:
+                        left = remaining_seconds(done - first, total - done, time.monotonic() - started)
+                    shown = "" if left == float("inf") else duration(left)
+                    bars.update(task, completed=done, detail=printable(hidden(detail)), left=shown)
+
+            try:
+                yield Bar()
+            finally:
+                bars.remove_task(task)
+
+    @contextmanager
+    def _shown(self) -> Iterator["RichProgress"]:
+        """The display that is on the screen, or a new one: bars within bars stand below each other."""
+        if self._display is not None:
+            yield self._display
+            return
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
@@ -102,19 +129,11 @@ class Bars:
             TextColumn("{task.fields[left]}", style="progress.remaining"),
             TextColumn("{task.fields[detail]}", markup=False),
         )
-        first, started = done, time.monotonic()
-        # rich shows the bar of work within other work below that of the other work.
-        with RichProgress(*columns, console=self._console, transient=True) as bars:
-            task = bars.add_task(printable(hidden(title)), total=total, completed=done, detail="", left="")
-
-            class Bar:
-                def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
-                    if left is None:
-                        left = remaining_seconds(done - first, total - done, time.monotonic() - started)
-                    shown = "" if left == float("inf") else duration(left)
-                    bars.update(task, completed=done, detail=printable(hidden(detail)), left=shown)
-
-            yield Bar()
+        try:
+            with RichProgress(*columns, console=self._console, transient=True) as self._display:
+                yield self._display
+        finally:
+            self._display = None
 
 
 def for_stderr() -> Progress:

@@ -3,7 +3,8 @@
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -13,6 +14,9 @@ from abench.amounts import Amount
 from abench.config import DataSpec, EvaluationSpec
 from abench.config.spec import Spec
 from abench.kept import Kept, MemoryKept
+from abench.parts import Parts
+from abench.passes import pass_of
+from abench.progress import Progress, Silent, Steps
 from abench.sae import SAE
 
 View = Literal["native", "split"]
@@ -24,6 +28,7 @@ ModelKind = Literal["language", "synthetic"]
 
 Scores = Mapping[str, float]
 
+Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 Details = Mapping[str, Any]
@@ -56,6 +61,10 @@ def _unrecorded(_amount: Amount) -> None:
     """Discard an amount."""
 
 
+def _unlisted(_parts: Parts) -> None:
+    """Discard the parts on which a cell rests."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a task receives in addition to the model and the SAE."""
@@ -83,6 +92,12 @@ class Context:
     """Records how much data the task used of the amount requested. Call it in `prepare` (for all SAEs) or in
     `score` (for one), once per kind of data. Amounts of the same name add up. They are stored in the cell;
     if less was used than requested, a note below the tables says so."""
+    rests_on: Callable[[Parts], None] = field(default=_unlisted, compare=False)
+    """Records which parts of the data the scores rest on and which were left out. Call it in `prepare`, once
+    per kind of parts. The parts are stored in the cell; if some were left out, a note below the tables names
+    them, and cells that rest on different parts are neither averaged nor compared."""
+    progress: Progress = field(default_factory=Silent, compare=False, repr=False)
+    """Where `steps` and `track` show progress."""
     memory: dict[Any, Any] | None = field(default=None, compare=False, repr=False)
     """The values that `once` remembers, from `skip` to the last `score` of a task at a site; with None,
     nothing is remembered."""
@@ -98,6 +113,22 @@ class Context:
             self.memory[name] = make()
         made: Made = self.memory[name]
         return made
+
+    def steps(self, title: str, total: int, unit: str = "steps") -> AbstractContextManager[Steps]:
+        """The progress of a pass over `total` units, e.g. `texts`: a bar on a terminal, lines in a log.
+
+        Call `advance_to(done)` on the value that it yields. Title, rate and time left are shown; a pass of
+        less than about a second shows nothing.
+        """
+        return pass_of(self.progress, title, total, unit)
+
+    def track(self, items: Sequence[Item], title: str, unit: str = "steps") -> Iterator[Item]:
+        """Yield the items and show the progress of the loop over them, as `steps` does."""
+        with self.steps(title, len(items), unit) as steps:
+            for number, item in enumerate(items):
+                steps.advance_to(number)
+                yield item
+            steps.advance_to(len(items))
 
 
 class Task(Spec, ABC):

@@ -12,9 +12,10 @@ from fractions import Fraction
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from abench import Context, Metric, Scores, Skip, UserError
+from abench import Context, Metric, Parts, Scores, Skip, UserError
 
 from ._shared.ablation import NUMBERS, Contrasts, ProbeAblation, Probed, metric, probed, strongest
+from ._shared.data_sets import usable_data_sets
 from ._shared.labelled import TINY_PAIRS, Quadrants, is_tiny, quadrants
 from ._shared.labelled_hub import WITH_SECOND_ATTRIBUTE
 from ._shared.linear_probes import ProbeQuestion, seed_of
@@ -30,6 +31,8 @@ LEAST_GAP = Fraction(1, 1000)
 The value is sae-bench's. Because sae-bench compares floats, one text in 1,000 suffices there at some
 accuracies but not at others.
 """
+
+_NO_COST = "the correlation costs the probe no accuracy"
 
 FIRST, SECOND, BIASED = range(3)
 """The probes of a pair: for the two classes, for the second attribute, and for both perfectly correlated."""
@@ -78,8 +81,7 @@ class SCR(ProbeAblation):
     repositories: ClassVar[tuple[str, ...]] = WITH_SECOND_ATTRIBUTE
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
-        for name, pair in self._pairs(ctx):
-            self._texts(name, pair, ctx)
+        self._data_sets(ctx)
         return None
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> Mapping[str, CorrelatedPair]:
@@ -87,24 +89,36 @@ class SCR(ProbeAblation):
 
         Raises Skip if there is a direction in which the correlation costs no pair any accuracy.
         """
+        data_sets = self._data_sets(ctx)
+        ctx.rests_on(data_sets)
+        pairs = _known_pairs(ctx)
         prepared = {
             f"{name} {pair[0]}/{pair[1]}": self._prepared(name, pair, lm, ctx)
-            for name, pair in self._pairs(ctx)
+            for name in data_sets.used
+            for pair in pairs[name]
         }
         if not _all_mean_something(prepared.values()):
             raise Skip(
                 f"the correlation costs the probes of {len(prepared)} pairs of classes too little accuracy "
                 "to measure its removal in both directions"
             )
+        scored = {name: bool(pair.chosen) for name, pair in prepared.items()}
+        if not all(scored.values()):
+            left_out = (name for name, chosen in scored.items() if not chosen)
+            used = tuple(name for name, chosen in scored.items() if chosen)
+            ctx.rests_on(Parts("pairs of classes", used, dict.fromkeys(left_out, _NO_COST)))
         return prepared
 
-    def _pairs(self, ctx: Context) -> list[tuple[str, tuple[str, str]]]:
-        """Data sets with pairs of their classes; raises UserError for a data set without pairs."""
+    def _data_sets(self, ctx: Context) -> Parts:
+        return usable_data_sets(self.name, self.datasets or None, tuple(_known_pairs(ctx)), self._check, ctx)
+
+    def _check(self, name: str, ctx: Context) -> None:
+        """Raise UserError for a data set without pairs of classes, and Skip for pairs with too few texts."""
         pairs = _known_pairs(ctx)
-        unknown = [name for name in self.datasets or () if name not in pairs]
-        if unknown:
-            raise UserError(f"scr: the data set '{unknown[0]}' has no pairs of classes")
-        return [(name, pair) for name in self.datasets or pairs for pair in pairs[name]]
+        if name not in pairs:
+            raise UserError(f"scr: the data set '{name}' has no pairs of classes")
+        for pair in pairs[name]:
+            self._texts(name, pair, ctx)
 
     def _texts(self, name: str, pair: tuple[str, str], ctx: Context) -> tuple[Correlated, Correlated]:
         """Texts and questions for training and for testing."""
@@ -113,7 +127,8 @@ class SCR(ProbeAblation):
 
     def _prepared(self, name: str, pair: tuple[str, str], lm: LanguageModel, ctx: Context) -> CorrelatedPair:
         seeds = [seed_of(ctx.evaluation.seed, name, *pair, number) for number in (FIRST, SECOND, BIASED)]
-        return CorrelatedPair.of(probed(lm, ctx, *self._texts(name, pair, ctx), self, seeds))
+        title = f"scr: {name} {pair[0]}/{pair[1]}"
+        return CorrelatedPair.of(probed(lm, ctx, *self._texts(name, pair, ctx), self, seeds, title))
 
     def score(
         self, sae: SAE, prepared: Mapping[str, CorrelatedPair], lm: LanguageModel, ctx: Context

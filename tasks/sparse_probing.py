@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from abench import Context, Metric, Scores, Task
+from abench import Context, Metric, Parts, Scores, Task
 
+from ._shared.data_sets import DataSets, usable_data_sets
 from ._shared.labelled import Labelled, is_tiny, labelled, probing_data_sets
 from ._shared.labelled_hub import REPOSITORIES
 from ._shared.probes import Columns, Problem, best_columns, held_out_accuracy, one_against_rest
@@ -72,8 +73,9 @@ class SparseProbing(HubData, Task):
     in_stream_units: ClassVar[frozenset[str]] = frozenset(metric.name for metric in _metrics())
     repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
 
-    datasets: tuple[str, ...] | None = Field(None, min_length=1)
-    """Data sets, by sae-bench's names or the tiny world's; null uses all of the run's data source."""
+    datasets: DataSets = Field(None, min_length=1)
+    """Data sets, by sae-bench's names or the tiny world's; null uses all of the run's data source,
+    `available` those of them that can be read and have enough texts."""
     train_texts: int | None = Field(None, ge=4, le=10**7)
     """Training texts per probe, half of them from its class; null means 4000, or 400 in the tiny world."""
     test_texts: int | None = Field(None, ge=4, le=10**7)
@@ -82,23 +84,20 @@ class SparseProbing(HubData, Task):
     """Tokens read per text, including BOS."""
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
-        for name in self._names(ctx):
-            self._texts(name, ctx)
+        self._data_sets(ctx)
         return None
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> list[ProbedDataSet]:
         """Texts, draws, the model's own accuracies, and the columns of each SAE's codes that probes read.
 
-        Raises UserError for a data set that is unknown or cannot be read.
+        Raises UserError for data sets that are unknown or cannot be read, and Skip for too few texts.
         """
-        found = []
-        for name in self._names(ctx):
-            ctx.say(f"sparse_probing: texts of {name}")
-            found.append(self._probed(self._texts(name, ctx), lm, ctx))
-        return found
+        data_sets = self._data_sets(ctx)
+        ctx.rests_on(data_sets)
+        return [self._probed(self._texts(name, ctx), lm, ctx) for name in data_sets.used]
 
-    def _names(self, ctx: Context) -> tuple[str, ...]:
-        return self.datasets or probing_data_sets(ctx)
+    def _data_sets(self, ctx: Context) -> Parts:
+        return usable_data_sets(self.name, self.datasets, probing_data_sets(ctx), self._texts, ctx)
 
     def _texts(self, name: str, ctx: Context) -> Labelled:
         train, test = _TINY_TEXTS if is_tiny(ctx) else _HUB_TEXTS
@@ -115,8 +114,13 @@ class SparseProbing(HubData, Task):
 
         texts, train, test = _in_one_list(data)
         problems = one_against_rest(train, test, ctx.evaluation.seed)
-        pooled = pool(lm, texts, site=ctx.site, saes=ctx.saes, context=self.context)
-        probed = ProbedDataSet(data.name, texts, problems, _llm_scores(pooled.residual, problems))
+        with ctx.steps(f"sparse_probing: reading {data.name}", len(texts), "texts") as steps:
+            pooled = pool(
+                lm, texts, site=ctx.site, saes=ctx.saes, context=self.context, done=steps.advance_to
+            )
+        probed = ProbedDataSet(
+            data.name, texts, problems, _llm_scores(pooled.residual, data.name, problems, ctx)
+        )
         for sae in ctx.saes:
             if not pooled.codes.failed(sae):
                 probed.keep(sae, pooled)
@@ -129,7 +133,7 @@ class SparseProbing(HubData, Task):
 
         each: dict[str, dict[str, float]] = {}
         latents: dict[str, dict[str, list[int]]] = {}
-        for probed in prepared:
+        for probed in ctx.track(prepared, "sparse_probing: probes on latents", "data sets"):
             columns = self._columns(probed, sae, lm, ctx)
             each[probed.name] = _scores("sae", columns, probed.problems) | dict(probed.llm)
             best = columns.best.T.tolist()
@@ -194,10 +198,11 @@ def _scores(kind: str, columns: Columns, problems: Sequence[Problem]) -> dict[st
     }
 
 
-def _llm_scores(residual: Tensor, problems: Sequence[Problem]) -> dict[str, float]:
+def _llm_scores(residual: Tensor, name: str, problems: Sequence[Problem], ctx: Context) -> dict[str, float]:
     """Accuracies from mean residuals [texts, d_model], on the best k coordinates and on all of them."""
     import numpy as np
 
     values = residual.numpy()
     few = _scores("llm", best_columns(values, problems, max(K)), problems)
-    return few | {"llm_test_accuracy": float(np.mean([held_out_accuracy(values, p) for p in problems]))}
+    each = ctx.track(problems, f"sparse_probing: probes on the residual stream, {name}", "probes")
+    return few | {"llm_test_accuracy": float(np.mean([held_out_accuracy(values, p) for p in each]))}

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from abench import Context, Metric, Scores, Skip
+from abench import Context, Metric, Parts, Scores, Skip
 
 from ._shared.ablation import NUMBERS, Contrasts, ProbeAblation, Probed, metric, probed, strongest
+from ._shared.data_sets import usable_data_sets
 from ._shared.labelled import TINY_CLASSES, Labelled, is_tiny, labelled
 from ._shared.labelled_hub import REPOSITORIES
 from ._shared.linear_probes import ProbeQuestion, seed_of
@@ -62,18 +63,22 @@ class TPP(ProbeAblation):
     repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
-        for name in self._names(ctx):
-            data = self._texts(name, ctx)
-            for texts in (data.train, data.test):
-                check_classes(name, texts)
+        self._data_sets(ctx)
         return None
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> Mapping[str, ProbedClasses]:
         """Probes, their clean accuracies and the pooled codes of all SAEs, keyed by data set."""
-        return {name: self._prepared(name, lm, ctx) for name in self._names(ctx)}
+        data_sets = self._data_sets(ctx)
+        ctx.rests_on(data_sets)
+        return {name: self._prepared(name, lm, ctx) for name in data_sets.used}
 
-    def _names(self, ctx: Context) -> tuple[str, ...]:
-        return self.datasets or _default_datasets(ctx)
+    def _data_sets(self, ctx: Context) -> Parts:
+        return usable_data_sets(self.name, self.datasets or None, _default_datasets(ctx), self._check, ctx)
+
+    def _check(self, name: str, ctx: Context) -> None:
+        data = self._texts(name, ctx)
+        for texts in (data.train, data.test):
+            check_classes(name, texts)
 
     def _texts(self, name: str, ctx: Context) -> Labelled:
         return labelled(name, ctx, **self.sizes(tiny=is_tiny(ctx)), revisions=self.revisions)
@@ -87,6 +92,7 @@ class TPP(ProbeAblation):
             one_against_others(name, data.test, seed_of(seed, name, "test")),
             self,
             [seed_of(seed, name, each) for each in data.train],
+            f"tpp: {name}",
         )
         return ProbedClasses(tuple(data.train), probes)
 

@@ -9,14 +9,14 @@ import pytest
 
 LAYERS = (
     ("errors", "version", "_torchvision"),
-    ("names", "sites", "streams"),
+    ("foreign", "names", "sites", "streams"),
     ("sanitize",),
     ("progress", "yamlfile"),
     ("config",),
     ("storage",),
-    ("amounts", "kept", "sae"),
+    ("amounts", "kept", "parts", "passes", "sae"),
     ("task",),
-    ("declaration",),
+    ("declaration", "selection"),
     ("plugins",),
     ("tinyworld",),
     ("lm",),

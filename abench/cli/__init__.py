@@ -41,6 +41,7 @@ for command in (run, status, report, list_group, fetch, show, explain, new, doct
 
 def main() -> None:
     """Entry point. Mistakes of the user and limits of the machine become sentences, bugs tracebacks."""
+    from abench.foreign import own_output
     from abench.sanitize.secrets import hide_in_output, notice
 
     # If OpenMP's waiting threads spin for long, a run becomes many times slower as soon as another process
@@ -48,6 +49,7 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     prepare_streams()
     hide_in_output()
+    own_output()
     notice("\n".join(sys.argv))
     code = _run(sys.argv[1:])
     settle_streams()

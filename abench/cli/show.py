@@ -73,6 +73,11 @@ def show(
                 [[n, f"{v:.6g}", described[n]] for n, v in record.scores.items()], ["metric", "value", ""]
             )
         )
+    if record.parts:
+        from abench.report.parts import descriptions
+
+        for text in descriptions(asdict(record), complete=True):
+            click.echo(visible(f"\nrests on {text}"))
     packages = ", ".join(f"{name} {version}" for name, version in record.provenance["packages"].items())
     click.echo(
         f"\n{record.provenance['seconds']} s on {record.provenance['device']}, {record.provenance['host']}, "

@@ -12,6 +12,10 @@ from abench.yamlfile import Document, KeyPath
 
 S = TypeVar("S", bound=BaseModel)
 _MOST_SENTENCES = 10
+_WRONG_KIND = frozenset(
+    {"tuple_type", "list_type", "dict_type", "mapping_type", "int_type", "int_parsing", "literal_error"}
+)
+"""Types of problems that mean: this branch of a union is for other kinds of values."""
 
 
 def check(spec: type[S], values: Mapping[str, Any], *, where: str = "", sources: Sources | None = None) -> S:
@@ -29,6 +33,32 @@ def check(spec: type[S], values: Mapping[str, Any], *, where: str = "", sources:
         if len(problems) > _MOST_SENTENCES:
             sentences.append(f"and {len(problems) - _MOST_SENTENCES} more mistakes")
         raise UserError("\n".join(sentences)) from error
+
+
+def clearest(problems: Sequence[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The problem of the first wrong value that says most about it, with the value's path.
+
+    Of the branches of a union, one that allows values of this kind says more than one that does not.
+    """
+    paths = [_without_branches(problem, values) for problem in problems]
+    same = [number for number, path in enumerate(paths) if path[:1] == paths[0][:1]]
+    # A branch that got as far as an item of the value allows its kind, too.
+    best = max(same, key=lambda number: (problems[number]["type"] not in _WRONG_KIND, len(paths[number])))
+    return {**problems[best], "loc": paths[best]}
+
+
+def _without_branches(problem: Any, values: Any) -> KeyPath:
+    """A problem's path without the names of branches of unions, which no key in `values` has."""
+    path: list[str | int] = []
+    for step in problem["loc"]:
+        if isinstance(values, Mapping) and (step in values or problem["type"] == "missing"):
+            values = values.get(step)
+        elif isinstance(values, list | tuple) and isinstance(step, int) and step < len(values):
+            values = values[step]
+        else:
+            continue
+        path.append(step)
+    return tuple(path)
 
 
 def _first_of_each(problems: Sequence[Any], values: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from abench.latents.of_each import OfEach
 from abench.latents.parts import dense_parts
 from abench.lm.models import LanguageModel
 from abench.lm.tokens import ordinary
+from abench.passes import unseen
 from abench.sae import SAE
 
 
@@ -93,6 +94,7 @@ def top_contexts(
     number: int = 8,
     around: int = 12,
     batch_size: int = 32,
+    done: Callable[[int], None] = unseen,
 ) -> OfEach[TopContexts]:
     """The `number` strongest contexts on both sides of selected latents, for each SAE at a site.
 
@@ -100,7 +102,7 @@ def top_contexts(
     first `most` of those that fire (None: all). Strength is the code in units of the residual stream, which
     is comparable across tokens. An excerpt has up to `around` tokens on each side of the peak, within its
     document. Among equal values, the earlier row comes first. An SAE whose encoder fails loses only its own
-    result.
+    result. `done` receives the number of rows read so far.
     """
     saes = tuple(dict.fromkeys(saes))
     result: OfEach[TopContexts] = OfEach()
@@ -118,6 +120,7 @@ def top_contexts(
         for sae in saes:
             result.attempt(sae, search)
         first += len(part)
+        done(first)
     texts = _Texts(lm, tokens)
     for sae in saes:
         if not result.failed(sae):

@@ -4,7 +4,7 @@ The language model runs once over each text; while its activations are in memory
 encodes them. Results are pooled and sparse, [texts, latents] for each pole, never tokens × width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from abench.latents.of_each import OfEach
 from abench.latents.parts import dense_parts
 from abench.lm.models import LanguageModel
 from abench.lm.tokens import check_ordinary, ordinary, right_padded, token_rows, tokens_at_once
+from abench.passes import unseen
 from abench.sae import SAE
 
 
@@ -33,12 +34,21 @@ class Pooled:
     """`pooled.codes(sae)` gives the codes of one SAE, in that SAE's view."""
 
 
-def pool(lm: LanguageModel, texts: Sequence[str], *, site: str, saes: Sequence[SAE], context: int) -> Pooled:
+def pool(
+    lm: LanguageModel,
+    texts: Sequence[str],
+    *,
+    site: str,
+    saes: Sequence[SAE],
+    context: int,
+    done: Callable[[int], None] = unseen,
+) -> Pooled:
     """The residual stream at a site and the codes of all SAEs, averaged over the tokens of each text.
 
     Texts are truncated to `context` tokens, including BOS. Codes are in units of the residual stream (see
     `residual_codes`), so all tokens have equal weight. Raises UserError for a text without tokens, or with
-    special tokens only. An SAE whose encoder fails loses only its own codes.
+    special tokens only. An SAE whose encoder fails loses only its own codes. `done` receives the number of
+    texts read so far, e.g. the `advance_to` of a `Context.steps`.
     """
     saes = tuple(dict.fromkeys(saes))
     rows = token_rows(lm, texts, context)
@@ -55,6 +65,7 @@ def pool(lm: LanguageModel, texts: Sequence[str], *, site: str, saes: Sequence[S
         order += numbers
         for sae in saes:
             codes.attempt(sae, lambda s: blocks[s].append(_Block.of(s, x, owner, count)))  # noqa: B023
+        done(len(order))
     back = np.argsort(order)
     for sae in saes:
         if not codes.failed(sae):
@@ -62,20 +73,29 @@ def pool(lm: LanguageModel, texts: Sequence[str], *, site: str, saes: Sequence[S
     return Pooled(residual, codes)
 
 
-def firing_rates(lm: LanguageModel, tokens: Tensor, *, site: str, saes: Sequence[SAE]) -> OfEach[PoleRates]:
+def firing_rates(
+    lm: LanguageModel,
+    tokens: Tensor,
+    *,
+    site: str,
+    saes: Sequence[SAE],
+    done: Callable[[int], None] = unseen,
+) -> OfEach[PoleRates]:
     """Each SAE's share of tokens on which each pole fires, for full rows of tokens [rows, context] at a site.
 
-    Special tokens are excluded.
+    Special tokens are excluded. `done` receives the number of rows read so far.
     """
     saes = tuple(dict.fromkeys(saes))
     rates: OfEach[PoleRates] = OfEach()
     counts: dict[Any, Tensor] = {}
-    seen = 0
+    seen = rows = 0
     for part in torch.split(tokens, max(1, tokens_at_once(lm) // tokens.shape[1])):
         x = lm.residual(part, site)[ordinary(part, lm).to(lm.device)].float()
         seen += len(x)
         for sae in saes:
             rates.attempt(sae, lambda s: _count(s, x, counts))  # noqa: B023
+        rows += len(part)
+        done(rows)
     for sae in saes:
         if not rates.failed(sae):
             positive, negative = (counts[sae].double() / max(seen, 1)).cpu()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,10 +11,17 @@ from torch import Tensor
 
 from abench.errors import UserError
 from abench.lm.tokens import left_padded
+from abench.passes import unseen
 
 
 def replies(
-    model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], *, max_new_tokens: int, batch_size: int
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    done: Callable[[int], None] = unseen,
 ) -> list[str]:
     """The greedy reply of a transformers model to each row of tokens; see `LanguageModel.generate`.
 
@@ -35,6 +42,7 @@ def replies(
             new = _continued(model, tokens, mask)
             for number, text in zip(numbers, _decoded(tokenizer, new, stops), strict=True):
                 texts[number] = text
+            done(start + len(numbers))
     return texts
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from abench.errors import UserError
+from abench.foreign import hush_libraries
 
 NO_MODEL_FILES = [
     *("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.npz", "*.h5", "*.msgpack", "*.ot"),
@@ -46,12 +47,14 @@ def offline_reason() -> str | None:
 def quiet() -> None:
     """Keep progress bars and notices of the hub's clients out of abench's output; failures still raise.
 
-    On a terminal the bars of `huggingface_hub` remain, because downloading a model takes long.
+    For programs that imported them before `hush_libraries` could take effect. On a terminal the bars of
+    `huggingface_hub` remain, because downloading a model takes long.
     """
     import datasets
     from huggingface_hub.utils.logging import set_verbosity
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    hush_libraries()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     set_verbosity(logging.ERROR)

@@ -25,6 +25,7 @@ from abench.lm.generation import replies
 from abench.lm.model_folder import open_folder, sizes_of
 from abench.lm.resuming import resumed_after, resumed_within
 from abench.lm.tokens import prompt_rows
+from abench.passes import unseen
 from abench.sites import is_after_block, kind_of, layer_of, site_name
 
 _LOGITS_AT_ONCE = {"cpu": 1 << 24, "cuda": 1 << 28}
@@ -223,15 +224,30 @@ class LanguageModel:
         numbers = _LOGITS_AT_ONCE["cpu" if self.device.type == "cpu" else "cuda"]
         return max(1, numbers // (context * self.vocabulary))
 
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int = 32) -> list[str]:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        batch_size: int = 32,
+        done: Callable[[int], None] = unseen,
+    ) -> list[str]:
         """The greedy reply to each prompt, without the prompt and without special tokens.
 
         A prompt follows BOS if the tokenizer has one; a reply ends before EOS or after `max_new_tokens`.
         Rows of a batch are padded on the left and attend neither to each other nor to the padding.
-        Raises UserError for a prompt without tokens, or one longer than the context minus `max_new_tokens`.
+        `done` receives the number of replies so far. Raises UserError for a prompt without tokens, or one
+        longer than the context minus `max_new_tokens`.
         """
         rows = prompt_rows(self, prompts, room=max_new_tokens)
-        return replies(self.model, self.tokenizer, rows, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        return replies(
+            self.model,
+            self.tokenizer,
+            rows,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            done=done,
+        )
 
     def check_prompts(self, prompts: Sequence[str], *, max_new_tokens: int) -> None:
         """Raise UserError if `generate` would refuse one of these prompts; does not run the model."""

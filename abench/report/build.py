@@ -16,6 +16,7 @@ from abench.report.columns import by_task, headline_columns, paper_columns
 from abench.report.details import attempt
 from abench.report.frame import Record, summarise, tidy
 from abench.report.paper import paper_notes, with_printed
+from abench.report.parts import bases_of
 from abench.report.style import NO_STYLES, Styles, variant_order, variant_style
 from abench.report.tables import Column, RowKey, Section, Table, TableCell, TableRow, Tables
 
@@ -45,9 +46,10 @@ def build_tables(
     keys = _ordered(row_key(cell) for cell in cells)
     by_cell = notes.cell_notes(cells, row_key)
     numbered = _numbered(by_cell, keys, [paper, *by_task(headline)])
+    bases = bases_of(cells, row_key)
 
     def table(heading: str, columns: Sequence[Column]) -> Table:
-        stats = _with_marks(stats_of(values, columns), by_cell, numbered)
+        stats = _with_marks(stats_of(values, columns, bases), by_cell, numbered)
         return _table(heading, columns, keys, stats, styles)
 
     wide = table("", headline)

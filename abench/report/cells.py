@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from abench.report.frame import Record
+from abench.report.parts import Bases
 from abench.report.tables import Column, ColumnKey, RowKey, TableCell
 
 if TYPE_CHECKING:
@@ -33,12 +34,19 @@ def by_column(summary: pd.DataFrame) -> Summary:
     return found
 
 
-def stats_of(summary: Summary, columns: Sequence[Column]) -> Stats:
-    """The cells of these columns, with the best ones marked."""
+def stats_of(summary: Summary, columns: Sequence[Column], bases: Bases) -> Stats:
+    """The cells of these columns, with the best ones marked; only cells of equal `bases` are compared.
+
+    Seeds that rest on different parts of the data have no mean.
+    """
     found: Stats = {}
     for column in columns:
+        own = {row: each for (row, task), each in bases.items() if task == column.key[:2]}
         cells = _cells(summary.get(column.key, ()), complement=column.complement)
-        best = _best(cells, column) if column.higher_is_better is not None else set()
+        cells |= {
+            row: _without_mean(cells[row]) for row, each in own.items() if row in cells and len(each) > 1
+        }
+        best = _best(cells, column, own) if column.higher_is_better is not None else set()
         found |= {
             (row, column.key): replace(cell, bold=True) if row in best else cell
             for row, cell in cells.items()
@@ -94,13 +102,21 @@ def _cell(mean: float, sd: float, n: int, of: int, decimals: int) -> TableCell:
     return TableCell(mean, sd, n, of, number(mean, decimals), number(sd, decimals))
 
 
-def _best(cells: Mapping[RowKey, TableCell], column: Column) -> set[RowKey]:
-    """The best cells of each model, site and k, by the printed mean, so that equal-looking means tie."""
+def _without_mean(cell: TableCell) -> TableCell:
+    """The cell of seeds that must not be averaged."""
+    return TableCell(of=cell.of, text="—")
+
+
+def _best(cells: Mapping[RowKey, TableCell], column: Column, bases: Mapping[RowKey, Any]) -> set[RowKey]:
+    """The best cells of each model, site and k, by the printed mean, so that equal-looking means tie.
+
+    Only rows with equal `bases` are compared.
+    """
     sign = 1 if column.higher_is_better else -1
     blocks: dict[tuple[Any, ...], dict[RowKey, float]] = {}
     for row, cell in cells.items():
         if cell.mean is not None:
-            blocks.setdefault(row[:3], {})[row] = sign * float(cell.text)
+            blocks.setdefault((*row[:3], bases.get(row)), {})[row] = sign * float(cell.text)
     best = set()
     for block in blocks.values():
         top, bottom = max(block.values()), min(block.values())

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from abench.report.frame import Record
+from abench.report.parts import cell_part_note, part_notes, tasks_that_differ
 from abench.report.style import Styles, variant_order, variant_style
 from abench.report.tables import RowKey, Table, TableCell
 
@@ -15,14 +16,15 @@ CellNotes = Mapping[tuple[RowKey, tuple[str, str]], Sequence[str]]
 
 
 def cell_notes(records: Sequence[Record], row_key: Callable[[Record], RowKey]) -> CellNotes:
-    """The notes on single cells: failures, skips, missing cells, and limits that apply to some cells only."""
+    """The notes on single cells: failures, skips, missing cells, and what applies to some cells only."""
     some_limited = not all(record["limited"] for record in records if record["status"] == "done")
+    differing = tasks_that_differ(records)
     found: dict[Any, dict[str, None]] = {}
     for record in sorted(records, key=lambda record: int(record["labels"]["seed"])):
-        text = _cell_note(record, some_limited)
-        if text:
-            place = (row_key(record), (record["labels"]["task"], record["labels"]["task_version"]))
-            found.setdefault(place, {})[text] = None
+        place = (row_key(record), (record["labels"]["task"], record["labels"]["task_version"]))
+        for text in (_cell_note(record, some_limited), cell_part_note(record, differing)):
+            if text:
+                found.setdefault(place, {})[text] = None
     return {place: tuple(texts) for place, texts in found.items()}
 
 
@@ -45,6 +47,7 @@ def general_notes(records: Sequence[Record], tables: Sequence[Table], styles: St
     cells = [cell for table in tables for cell in table.cells()]
     found = (
         limited_note(records),
+        *part_notes(records),
         *_less_than_requested(records),
         *_reading(cells),
         *_views(tables),

@@ -128,7 +128,9 @@ def _wrapped(notes: Sequence[str], width: int) -> Lines:
     """The notes after an empty line, with indented continuation lines."""
     yield from ("",) if notes else ()
     for note in notes:
-        yield from textwrap.wrap(note.replace("Bold:", "*:"), width, subsequent_indent="    ")
+        shown = note.replace("Bold:", "*:")
+        # Names with hyphens stay whole, so that what a note says to type can be copied.
+        yield from textwrap.wrap(shown, width, subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _plain_section(table: Table, rows: Sequence[TableRow], width: int) -> Lines:

@@ -9,7 +9,7 @@ from abench.declaration import metric_problems
 from abench.report.frame import Record
 from abench.sanitize.printable import all_visible, visible
 
-_TEXTS = ("labels", "reason", "details", "provenance")
+_TEXTS = ("labels", "parts", "reason", "details", "provenance")
 
 Metrics = Sequence[Mapping[str, Any]]
 

@@ -23,6 +23,9 @@ class Record:
     """Further results of the task, for tables and figures; plain JSON."""
     used: list[dict[str, Any]] = field(default_factory=list)
     """How much data the task used and how much was requested: `what`, `used`, `requested` (abench.Amount)."""
+    parts: list[dict[str, Any]] | None = None
+    """The parts of the data that the scores rest on: `what`, `used`, `left_out` (abench.Parts), as far as the
+    task names any; None in records of versions of abench that did not store them."""
     reason: str | None = None
     """Why it failed or was skipped, in one sentence."""
     traceback: str | None = None

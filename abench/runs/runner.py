@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from abench.amounts import Amount, summed
 from abench.data.opening import open_model
 from abench.errors import UserError, outside_cause
+from abench.parts import Parts, plain_parts
 from abench.progress import Progress, Silent, duration
 from abench.results.jobs import Cell, ModelRef, SAEJob
 from abench.results.store import Record, SAERecord, Status, Store
@@ -192,10 +193,11 @@ class _Runner:
         saes = _Loaded(self._store, jobs, device=self._device, d_model=lm.d_model)
         context = self._context(cells[0])
         amounts: list[Amount] = []
+        parts: list[Parts] = []
+        recording = replace(context, view="native", used=amounts.append, rests_on=parts.append)
         prepare = _Once(
-            lambda: (
-                task.prepare(lm, replace(context, view="native", saes=saes.whole(), used=amounts.append)),
-                tuple(amounts),
+            lambda: _Shared(
+                task.prepare(lm, replace(recording, saes=saes.whole())), tuple(amounts), tuple(parts)
             )
         )
         with self._progress.steps(f"scoring {task.name} at {cells[0].sae.site}", len(cells)) as steps:
@@ -249,13 +251,19 @@ class _Runner:
 
         with torch.no_grad():
             loaded = saes(cell.sae.key)
-            prepared, shared = prepare()
+            shared: _Shared = prepare()
             own: list[Amount] = []
-            context = replace(self._context(cell), used=own.append)
-            result = cell.task.score(in_view(loaded, cell.view), prepared, self._model(), context)
+            context = replace(self._context(cell), used=own.append, rests_on=_not_of_one_sae)
+            result = cell.task.score(in_view(loaded, cell.view), shared.prepared, self._model(), context)
         scores, details = parted(cell.task, result)
-        used = summed((*shared, *own))
-        return self._record(cell, "done", scores=checked(cell.task, scores), details=details, used=used)
+        return self._record(
+            cell,
+            "done",
+            scores=checked(cell.task, scores),
+            details=details,
+            used=summed((*shared.amounts, *own)),
+            parts=plain_parts(shared.parts),
+        )
 
     def _record(self, cell: Cell, status: Status, **more: Any) -> Record:
         return Record(
@@ -281,6 +289,7 @@ class _Runner:
             inputs=dict(cell.scoring.inputs),
             kept=self._store.kept(),
             say=self._progress.say,
+            progress=self._progress,
             memory=self._memories.setdefault((id(cell.task), cell.sae.site), {}),
         )
 
@@ -325,6 +334,19 @@ def _open_model(ref: ModelRef, device: str) -> LanguageModel | ActivationSource:
             f"{folder} has changed since this run was planned: run the same command again"
         ),
     )
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What `prepare` made, and what it recorded for all SAEs."""
+
+    prepared: Any
+    amounts: tuple[Amount, ...]
+    parts: tuple[Parts, ...]
+
+
+def _not_of_one_sae(_parts: Parts) -> None:
+    raise RuntimeError("ctx.rests_on was called in score; call it in prepare, for all SAEs alike")
 
 
 class _Loaded:

@@ -8,12 +8,13 @@ ablated latents] with [ablated latents, probes].
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from abench import Context, Metric, Skip, Task, View
 
+from .data_sets import DataSets
 from .linear_probes import ProbeQuestion, Probes, ProbeSettings, train_probes
 from .revisions import HubData
 
@@ -39,8 +40,9 @@ class ProbeAblation(HubData, ProbeSettings, Task):
 
     views: ClassVar[tuple[View, ...]] = ("native", "split")
 
-    datasets: tuple[str, ...] | None = None
-    """Labelled data sets; null uses sae-bench's, or the two of the tiny world."""
+    datasets: DataSets = None
+    """Labelled data sets; null uses sae-bench's, or the two of the tiny world; `available` those of them that
+    can be read and have enough texts."""
 
 
 def metric(name: str, number: int, description: str, *, higher: bool = True, title: str = "") -> Metric:
@@ -151,15 +153,19 @@ def probed(
     test: tuple[Sequence[str], Sequence[ProbeQuestion]],
     settings: ProbeSettings,
     seeds: Sequence[int],
+    title: str = "probes",
 ) -> Probed:
     """Train and test one probe per question, from one pass over the texts shared by all of ctx.saes.
 
     `train` and `test` are texts with the questions about their rows; `seeds` has one seed per question.
+    `title` is what progress is shown under.
     """
     pooling = _Pooling(lm, ctx, settings.context)
-    train_x, contrasts = pooling.contrasts(*train)
-    tested, test_x = pooling.codes(test[0])
-    probes = train_probes(train_x, train[1], test_x, test[1], settings, seeds)
+    with ctx.steps(f"{title}: reading", len(train[0]) + len(test[0]), "texts") as steps:
+        train_x, contrasts = pooling.contrasts(*train, steps.advance_to)
+        tested, test_x = pooling.codes(test[0], lambda done: steps.advance_to(len(train[0]) + done))
+    with ctx.steps(f"{title}: training probes", settings.probe_epochs, "epochs") as steps:
+        probes = train_probes(train_x, train[1], test_x, test[1], settings, seeds, steps.advance_to)
     for sae, codes in tested.items():
         pooling.uses.keep(sae, PooledLatents(contrasts[sae], codes))
     return Probed(probes, tuple(test[1]), test_x, pooling.uses)
@@ -177,7 +183,7 @@ class _Pooling:
         """Errors of the SAEs that failed; results are added once they are complete."""
 
     def contrasts(
-        self, texts: Sequence[str], questions: Sequence[ProbeQuestion]
+        self, texts: Sequence[str], questions: Sequence[ProbeQuestion], done: Callable[[int], None]
     ) -> tuple[Tensor, dict[Any, Contrasts]]:
         """Mean residual streams [texts, d_model], and each SAE's contrasts for the questions.
 
@@ -190,19 +196,19 @@ class _Pooling:
         found: dict[Any, Contrasts] = {}
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             part = slice(start, start + _TEXTS_AT_ONCE)
-            each, x = self.codes(texts[part])
+            each, x = self.codes(texts[part], lambda more: done(start + more))  # noqa: B023
             parts.append(x)
             for sae, codes in each.items():
                 before = found.get(sae) or Contrasts.none(len(questions), codes.latents)
                 found[sae] = before.plus(codes, weights[:, part])
         return torch.cat(parts), found
 
-    def codes(self, texts: Sequence[str]) -> tuple[dict[Any, PoleCodes], Tensor]:
+    def codes(self, texts: Sequence[str], done: Callable[[int], None]) -> tuple[dict[Any, PoleCodes], Tensor]:
         """The codes of each SAE that has not failed, and the mean residual streams [texts, d_model]."""
         from abench import pool
 
         ours = tuple(sae for sae in self._saes if not self.uses.failed(sae))
-        pooled = pool(self._lm, texts, site=self._ctx.site, saes=ours, context=self._context)
+        pooled = pool(self._lm, texts, site=self._ctx.site, saes=ours, context=self._context, done=done)
         found: dict[Any, PoleCodes] = {}
         for sae in ours:
             self.uses.attempt(sae, lambda each: found.update({each: pooled.codes(each)}))

@@ -16,6 +16,8 @@ from weakref import WeakKeyDictionary
 
 from abench import Skip
 
+from .passes import unseen
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -153,24 +155,36 @@ def answers_from(
 
 
 def known(
-    lm: LanguageModel, questions: tuple[ChoiceQuestion, ...], form: Form, *, orders: int = 24
+    lm: LanguageModel,
+    questions: tuple[ChoiceQuestion, ...],
+    form: Form,
+    *,
+    orders: int = 24,
+    done: Callable[[int], None] = unseen,
 ) -> list[int]:
     """Indices of the questions that the model answers correctly in `orders` orders of their choices.
 
     A question that fails in one order is dropped, so most of the cost comes from known questions. The result
-    does not depend on any SAE or site and is cached for the lifetime of the model.
+    does not depend on any SAE or site and is cached for the lifetime of the model. `done` receives the number
+    of questions so far; one that is still being asked counts in part.
     """
     memory = _KNOWN.setdefault(lm, {})
     key = (questions, form, orders)
     if key not in memory:
-        memory[key] = tuple(_known(lm, questions, form, orders)) if questions else ()
+        memory[key] = tuple(_known(lm, questions, form, orders, done)) if questions else ()
     return list(memory[key])
 
 
 _KNOWN: WeakKeyDictionary[LanguageModel, dict[Any, tuple[int, ...]]] = WeakKeyDictionary()
 
 
-def _known(lm: LanguageModel, questions: tuple[ChoiceQuestion, ...], form: Form, orders: int) -> list[int]:
+def _known(
+    lm: LanguageModel,
+    questions: tuple[ChoiceQuestion, ...],
+    form: Form,
+    orders: int,
+    done: Callable[[int], None],
+) -> list[int]:
     letters = letter_tokens(lm, form, form.write(questions[0]))
     left = list(range(len(questions)))
     wanted = ORDERS[:: len(ORDERS) // orders][:orders]
@@ -178,19 +192,30 @@ def _known(lm: LanguageModel, questions: tuple[ChoiceQuestion, ...], form: Form,
     while start < len(wanted) and left:
         some = wanted[start : start + size]
         turned = [questions[number].ordered(order) for number in left for order in some]
-        right = _right(lm, turned, form, letters).reshape(len(left), len(some)).all(1)
+        settled = len(questions) - len(left)
+
+        def asked_so_far(prompts: int) -> None:
+            done(settled + (len(left) * start + prompts) // len(wanted))  # noqa: B023
+
+        right = _right(lm, turned, form, letters, asked_so_far).reshape(len(left), len(some)).all(1)
         left = [number for number, passed in zip(left, right.tolist(), strict=True) if passed]
         start, size = start + size, max(size, start)
     return left
 
 
-def _right(lm: LanguageModel, questions: Sequence[ChoiceQuestion], form: Form, letters: Tensor) -> Tensor:
+def _right(
+    lm: LanguageModel,
+    questions: Sequence[ChoiceQuestion],
+    form: Form,
+    letters: Tensor,
+    done: Callable[[int], None],
+) -> Tensor:
     """Mask of the questions that are answered correctly, [questions] (bool)."""
     import torch
 
     from abench import site_name
 
-    right = torch.zeros(len(questions), dtype=torch.bool)
+    right, read = torch.zeros(len(questions), dtype=torch.bool), 0
     top = site_name(lm.n_layers - 1)
     for batch in asked(lm, questions, form):
         # Resumed at the last block, so that logits are computed only where an answer is read.
@@ -198,4 +223,6 @@ def _right(lm: LanguageModel, questions: Sequence[ChoiceQuestion], form: Form, l
         choice = answers_from(lm, residual, batch.tokens, batch.last, letters, top)
         answers = torch.tensor([questions[number].answer for number in batch.numbers])
         right[batch.numbers] = choice == answers
+        read += len(batch.numbers)
+        done(read)
     return right

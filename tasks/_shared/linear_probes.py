@@ -7,12 +7,14 @@ AdamW works element by element, so each probe comes out as if it were trained al
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
+
+from .passes import unseen
 
 if TYPE_CHECKING:
     import torch
@@ -104,11 +106,12 @@ def train_probes(
     test: Sequence[ProbeQuestion],
     settings: ProbeSettings,
     seeds: Sequence[int],
+    done: Callable[[int], None] = unseen,
 ) -> Probes:
     """One probe per question, trained on x [texts, d_model], from the epoch with the best test accuracy.
 
     Probe i equals the one that sae-bench's `train_probe_gpu` trains on the same texts in the same order after
-    `torch.manual_seed(seeds[i])`.
+    `torch.manual_seed(seeds[i])`. `done` receives the number of epochs so far.
     """
     import torch
 
@@ -116,9 +119,13 @@ def train_probes(
     for number, question in enumerate(train):
         by_size[len(question.rows)].append(number)
     weight, bias = torch.zeros(len(train), x.shape[1]), torch.zeros(len(train))
-    for members in by_size.values():
+    for group, members in enumerate(by_size.values()):
+
+        def epochs(number: int) -> None:
+            done((group * settings.probe_epochs + number) // len(by_size))  # noqa: B023
+
         together = _Together(x, [train[i] for i in members], settings, [seeds[i] for i in members])
-        best = _best_epochs(together, test_x, [test[i] for i in members], settings)
+        best = _best_epochs(together, test_x, [test[i] for i in members], settings, epochs)
         weight[members], bias[members] = best.weight, best.bias
     return Probes(weight, bias)
 
@@ -174,7 +181,11 @@ def _initial(d_model: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _best_epochs(
-    probes: _Together, test_x: Tensor, test: Sequence[ProbeQuestion], settings: ProbeSettings
+    probes: _Together,
+    test_x: Tensor,
+    test: Sequence[ProbeQuestion],
+    settings: ProbeSettings,
+    done: Callable[[int], None],
 ) -> Probes:
     import torch
 
@@ -182,8 +193,9 @@ def _best_epochs(
     # The first epoch always counts as better, even with accuracy 0.
     accuracy = torch.full((len(test),), -1.0, dtype=torch.float64)
     waited = torch.zeros(len(test), dtype=torch.int64)
-    for _ in range(settings.probe_epochs):
+    for epoch in range(settings.probe_epochs):
         probes.epoch()
+        done(epoch + 1)
         logits = Probes(probes.weight, probes.bias).logits(test_x)
         now = torch.tensor([q.accuracy(logits[:, i]) for i, q in enumerate(test)], dtype=torch.float64)
         better = (now > accuracy) & (waited < settings.probe_patience)

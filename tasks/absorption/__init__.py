@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
-from abench import Amount, Context, Metric, Scores, Skip, Task, View
+from abench import Amount, Context, Metric, Parts, Scores, Skip, Task, View
 
 from .._shared.labelled import is_tiny
+from .._shared.settings import setting
 from .latents import PoleWeights, both_poles, encoded, ranked, split_latents
 from .probe import Probe, Training, train_probe
 from .spelling import LETTERS, Words, candidates, read, style_of, usable
@@ -130,28 +131,36 @@ class Absorption(Task):
         dice = random.Random(ctx.evaluation.seed)
         learn, judge, left_out = self._words(lm, ctx, dice)
         ctx.used(Amount("words", len(learn) + len(judge), len(learn) + len(judge)))
-        ctx.say(f"absorption: the residual stream at {len(learn) + len(judge):,} words")
-        train = read(lm, learn, learn, ctx, shots=self.examples, dice=dice)
-        test = read(lm, judge, judge, ctx, shots=self.examples, dice=dice)
+        settings: dict[str, Any] = {"shots": self.examples, "dice": dice}
+        train = read(lm, learn, learn, ctx, title="absorption: words for training", **settings)
+        test = read(lm, judge, judge, ctx, title="absorption: words for testing", **settings)
         training = Training(demands.batch_size, self.epochs)
-        probe = train_probe(train.residual, train.letters, training, _generator(ctx))
+        with ctx.steps("absorption: probe on the residual stream", self.epochs, "epochs") as steps:
+            probe = train_probe(
+                train.residual, train.letters, training, _generator(ctx), done=steps.advance_to
+            )
         logits = probe.logits(test.residual)
         f1 = _f1_of_letters(logits, test.letters)
         # A letter with which no training word begins, or every one does, cannot be distinguished.
         taught = [0 < n < len(train.words) for n in train.letters.bincount(minlength=26).tolist()]
         used = [letter for letter in range(26) if taught[letter] and f1[letter] > demands.min_probe_f1]
         if len(used) < demands.min_letters:
+            fewer = setting(self.name, "min_letters", str(len(used)))
             raise Skip(
                 f"a linear probe knows only {len(used)} of 26 letters at {ctx.site} (F1 above "
                 f"{demands.min_probe_f1:g} on {len(judge):,} words), but {demands.min_letters} are needed"
+                + (f"; score these letters with {fewer}" if used else "")
             )
+        ctx.rests_on(_letters(used, f1, demands.min_probe_f1))
         known = [
             word
             for word, row in zip(test.words, logits, strict=True)
             if word.letter in used and row[word.letter] > 0
         ]
         # Read again in new prompts, with all words as possible examples: sae-bench's absorption prompts.
-        found = read(lm, known, [*learn, *judge], ctx, shots=self.examples, dice=dice)
+        found = read(
+            lm, known, [*learn, *judge], ctx, title="absorption: words that the probe knows", **settings
+        )
         return Spelled(train, test, found, probe, f1, tuple(used), left_out)
 
     def score(
@@ -165,7 +174,7 @@ class Absorption(Task):
         ranking = ranked(toward, self.max_k).tolist()
         letters = {
             LETTERS[letter]: self._of_letter(letter, ranking[letter], codes, prepared)
-            for letter in prepared.used
+            for letter in ctx.track(prepared.used, "absorption: letters", "letters")
         }
         return _scores(list(letters.values())), _details(letters, prepared)
 
@@ -224,9 +233,11 @@ class Absorption(Task):
         if base not in prepared.learnt:
             training = Training(self._demands(ctx).batch_size, self.epochs, self.l1_decay, l2=1e-6)
             train = csr_array(codes.train.tocsr())
-            prepared.learnt[base] = PoleWeights.learnt(
-                train if split else both_poles(train), prepared.train.letters, training, _generator(ctx)
-            )
+            poles = train if split else both_poles(train)
+            with ctx.steps("absorption: probe on latents", self.epochs, "epochs") as steps:
+                prepared.learnt[base] = PoleWeights.learnt(
+                    poles, prepared.train.letters, training, _generator(ctx), steps.advance_to
+                )
         return prepared.learnt[base]
 
     def _demands(self, ctx: Context) -> Demands:
@@ -292,6 +303,18 @@ class OfLetter:
     """F1 of the sparse probe on these latents."""
     words: int
     """Test words whose letter the residual probe knows."""
+
+
+def _letters(used: Sequence[int], f1: Sequence[float], least: float) -> Parts:
+    """The letters that are scored: those that the probe on the residual stream knows."""
+    unknown = f"the F1 of a linear probe on the residual stream is not above {least:g}"
+    untaught = "too few words begin with it to train a probe"
+    reasons = {
+        LETTERS[letter]: untaught if f1[letter] > least else unknown
+        for letter in range(26)
+        if letter not in used
+    }
+    return Parts("letters", tuple(LETTERS[letter] for letter in used), reasons)
 
 
 def _scores(letters: Sequence[OfLetter]) -> dict[str, float]:

@@ -6,7 +6,7 @@ Codes are sparse scipy arrays [words, latents] throughout; only a few columns at
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,15 +55,23 @@ class PoleWeights:
 
     @classmethod
     def learnt(
-        cls, poles: csr_array, letters: Tensor, training: Training, generator: torch.Generator
+        cls,
+        poles: csr_array,
+        letters: Tensor,
+        training: Training,
+        generator: torch.Generator,
+        done: Callable[[int], None],
     ) -> PoleWeights:
-        """Train the L1 probe on the poles' codes [words, 2 · latents]; the weights serve both views."""
+        """Train the L1 probe on the poles' codes [words, 2 · latents]; the weights serve both views.
+
+        `done` receives the number of epochs so far.
+        """
         import numpy as np
         import torch
 
         fires = np.bincount(poles.indices, minlength=poles.shape[1]) > 0
         # A pole that never fires has no gradient and stays at its initial value, zero.
-        probe = train_probe(poles[:, np.flatnonzero(fires)], letters, training, generator)
+        probe = train_probe(poles[:, np.flatnonzero(fires)], letters, training, generator, done=done)
         weight = torch.zeros(poles.shape[1], 26, dtype=torch.float64)
         weight[torch.from_numpy(fires)] = probe.weight
         return cls(weight, torch.from_numpy(fires))

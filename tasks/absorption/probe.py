@@ -8,9 +8,11 @@ the order of two similar latents.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from .._shared.passes import unseen
 
 if TYPE_CHECKING:
     import torch
@@ -56,13 +58,15 @@ def train_probe(
     generator: torch.Generator,
     *,
     start: Probe | None = None,
+    done: Callable[[int], None] = unseen,
 ) -> Probe:
     """Train a probe of the letters [rows] on inputs x [rows, inputs], dense or sparse.
 
     Weights start at zero, so that the order and the sign of inputs do not matter; sae-bench starts from a
     random initialisation whose seed cannot be set by its options. `start` sets another initial probe, for
     comparisons. A letter without words is learnt as one that never occurs. Batches are drawn as by torch's
-    DataLoader. Source: train_multi_probe and train_sparse_multi_probe of sae-bench 0.6.0.
+    DataLoader. `done` receives the number of epochs so far. Source: train_multi_probe and
+    train_sparse_multi_probe of sae-bench 0.6.0.
     """
     import numpy as np
     import torch
@@ -79,7 +83,7 @@ def train_probe(
     schedule = torch.optim.lr_scheduler.ExponentialLR(
         optimizer, (LAST_LEARNING_RATE / LEARNING_RATE) ** (1 / training.epochs)
     )
-    for _ in range(training.epochs):
+    for epoch in range(training.epochs):
         for batch in _batches(len(wanted), training.batch_size, generator):
             part, target = inputs[batch], wanted[batch]
             slope = _slope(part @ weight + bias, target, heavier)
@@ -87,6 +91,7 @@ def train_probe(
             probe.bias.grad = torch.from_numpy(slope.sum(0))
             optimizer.step()
         schedule.step()
+        done(epoch + 1)
     return Probe(probe.weight.detach(), probe.bias.detach())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -141,6 +141,7 @@ def read(
     *,
     shots: int,
     dice: random.Random,
+    title: str = "absorption: words",
 ) -> Words:
     """The residual stream at each word, after `shots` examples drawn for it, never the word itself.
 
@@ -150,14 +151,20 @@ def read(
     import torch
 
     style, kept, parts = style_of(ctx), [], []
-    for start in range(0, len(words), _PROMPTS_AT_ONCE):
-        chunk = words[start : start + _PROMPTS_AT_ONCE]
-        prompts = [style.prompt(w.text, _drawn(w, examples, shots, dice)) for w in chunk]
-        rows = _whole(lm, prompts)
-        places = positions(rows, [w.token for w in chunk])
-        found = [i for i, place in enumerate(places) if place is not None]
-        kept += [chunk[i] for i in found]
-        parts.append(_residuals(lm, [rows[i] for i in found], [places[i] or 0 for i in found], ctx.site))
+    with ctx.steps(title, len(words), "words") as steps:
+        for start in range(0, len(words), _PROMPTS_AT_ONCE):
+            chunk = words[start : start + _PROMPTS_AT_ONCE]
+            prompts = [style.prompt(w.text, _drawn(w, examples, shots, dice)) for w in chunk]
+            rows = _whole(lm, prompts)
+            places = positions(rows, [w.token for w in chunk])
+            found = [i for i, place in enumerate(places) if place is not None]
+            kept += [chunk[i] for i in found]
+
+            def done(number: int) -> None:
+                steps.advance_to(start + number)  # noqa: B023
+
+            chosen = [rows[i] for i in found]
+            parts.append(_residuals(lm, chosen, [places[i] or 0 for i in found], ctx.site, done))
     return Words(tuple(kept), torch.cat(parts) if parts else torch.zeros(0, lm.d_model))
 
 
@@ -173,17 +180,28 @@ def _whole(lm: LanguageModel, prompts: Sequence[str]) -> list[list[int]]:
     return rows
 
 
-def _residuals(lm: LanguageModel, rows: Sequence[list[int]], places: Sequence[int], site: str) -> Tensor:
-    """The residual stream at one position of each row, [rows, d_model], in float32 on the CPU."""
+def _residuals(
+    lm: LanguageModel,
+    rows: Sequence[list[int]],
+    places: Sequence[int],
+    site: str,
+    done: Callable[[int], None],
+) -> Tensor:
+    """The residual stream at one position of each row, [rows, d_model], in float32 on the CPU.
+
+    `done` receives the number of rows so far.
+    """
     import torch
 
     from abench import right_padded
 
-    out = torch.zeros(len(rows), lm.d_model)
+    out, read = torch.zeros(len(rows), lm.d_model), 0
     for numbers, tokens, _ in right_padded(rows, lm):
         x = lm.residual(tokens, site)
         each = torch.arange(len(numbers), device=x.device)
         out[numbers] = x[each, torch.tensor([places[n] for n in numbers], device=x.device)].float().cpu()
+        read += len(numbers)
+        done(read)
     return out
 
 

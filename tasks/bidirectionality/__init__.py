@@ -93,17 +93,20 @@ class Bidirectionality(Task):
             if self.validation
             else None
         )
-        found = top_contexts(
-            lm,
-            held_out_rows(lm, ctx),
-            site=ctx.site,
-            saes=ctx.saes,
-            batch_size=ctx.evaluation.batch_size,
-            latents=lambda sae: drawn(sae.W_dec, ctx.evaluation.seed)[: _CANDIDATES * self.latents],
-            most=self.latents,
-            number=self.contexts,
-            around=self.around,
-        )
+        rows = held_out_rows(lm, ctx)
+        with ctx.steps("bidirectionality: contexts of latents", len(rows), "rows") as steps:
+            found = top_contexts(
+                lm,
+                rows,
+                site=ctx.site,
+                saes=ctx.saes,
+                batch_size=ctx.evaluation.batch_size,
+                latents=lambda sae: drawn(sae.W_dec, ctx.evaluation.seed)[: _CANDIDATES * self.latents],
+                most=self.latents,
+                number=self.contexts,
+                around=self.around,
+                done=steps.advance_to,
+            )
         return ContextsToJudge(found, judge, tuple(others), tested)
 
     def score(

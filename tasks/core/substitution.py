@@ -40,11 +40,12 @@ class Substitution:
 
         from abench import OfEach, site_name
 
-        self._lm, self._site = lm, ctx.site
+        self._lm, self._site, self._ctx = lm, ctx.site, ctx
         self.tokens = torch.split(held_out_rows(lm, ctx), ctx.evaluation.batch_size)
         """Batches of token rows, each [rows, context]."""
         top = site_name(lm.n_layers - 1)
-        passes = [lm.residuals(batch, [ctx.site, top]) for batch in self.tokens]
+        batches = ctx.track(self.tokens, "core: reading the held-out text", "batches")
+        passes = [lm.residuals(batch, [ctx.site, top]) for batch in batches]
         self._residuals = [each[ctx.site] for each in passes]
         self._tops = [each[top] for each in passes]
         self.masks = self._replaced(outlier_norm)
@@ -132,7 +133,8 @@ class Substitution:
         from abench import site_name
 
         top_site = site_name(self._lm.n_layers - 1)
-        for tokens, residual, top, mask in self._pieces():
+        pieces = list(self._pieces())
+        for tokens, residual, top, mask in self._ctx.track(pieces, "core: predictions", "batches"):
             counted = mask[:, :-1]  # predictions made at replaced positions
             logits = self._lm.logits_from(top, tokens, top_site)[:, :-1][counted].float()
             targets = tokens.to(logits.device)[:, 1:][counted]

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from abench import Amount, Context, Metric, Scores, Skip, Task, View
+from abench import Amount, Context, Metric, Parts, Scores, Skip, Task, UserError, View, problems_of
 
 from .._shared.labelled import is_tiny
 from .._shared.revisions import HubData
@@ -27,12 +27,27 @@ from .bank import Bank
 from .mask import Effect, Fit, effect, learn_mask, reconstructions
 from .pairs import Experiment, Pair, experiments
 from .prompts import HUB_ATTRIBUTES, REPOSITORY, TINY_ATTRIBUTES, Prompt, prompts_by_kind
+from .selection import (
+    Attributes,
+    Granularity,
+    scored_parts,
+    selected,
+    too_few_answers,
+    too_few_pairs,
+    without,
+)
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from abench import SAE, LanguageModel
 
 FEWEST = 20
 """Minimum number of known prompts about an attribute; with fewer, a score would be noise."""
+_ENTITIES = 500
+"""Entities per kind if `entities` is no number."""
+AtLeastTwo = Annotated[tuple[str, ...], Field(min_length=2)]
+Kinds = Annotated[tuple[str, ...], Field(min_length=1)]
 LEAST_CEILING = 0.1
 """Minimum cause score of exchanging the whole residual stream; below it, a site has nothing to find."""
 
@@ -67,12 +82,15 @@ class Ravel(HubData, Task):
         ),
     )
 
-    attributes: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] | None = None
-    """Kind of entity -> at least two attributes; null means sae-bench's six, or five in the tiny world."""
+    attributes: dict[str, AtLeastTwo] | Literal["available"] | None = None
+    """Kind of entity -> at least two attributes; null means sae-bench's six, or five in the tiny world;
+    `available` those of them about which the model completes enough prompts correctly."""
     pairs: int = Field(5000, ge=2, le=10**7)
     """Maximum number of cause pairs, and of isolation pairs, per attribute; at most one per known prompt."""
-    entities: int = Field(500, ge=2, le=10**7)
-    """Entities used per kind: those with the most prompts that the model completes correctly."""
+    entities: Kinds | Literal["available"] | Annotated[int, Field(ge=2, le=10**7)] = _ENTITIES
+    """A number: entities used per kind, those with the most prompts that the model completes correctly. A
+    list, e.g. `[city]`: only these kinds of entities, with 500 entities each. `available`: the kinds about
+    all of whose attributes the model completes enough prompts correctly."""
     train_share: float = Field(0.7, gt=0, lt=1)
     """Share of the pairs on which the mask is learnt; scores are computed on the others."""
     learning_rate: float = Field(1e-3, gt=0, le=1e6)
@@ -87,41 +105,95 @@ class Ravel(HubData, Task):
         return None
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> Exchanges:
-        known, made = self._experiments(lm, ctx)
+        known, made, parts = self._experiments(lm, ctx)
+        ctx.rests_on(parts)
         # `pairs` is an upper bound: the number of correctly completed prompts also limits the pairs.
         pairs = sum(len(each.train) + len(each.test) for each in made)
         ctx.used(Amount("pairs", pairs, pairs))
-        bank, made = _banked(lm, ctx.site, known, made)
-        return Exchanges(
-            bank, tuple((each, self._ceiling(each, bank, lm, ctx.site)) for each in made)
-        ).checked(ctx.site)
+        bank, made = _banked(lm, ctx, known, made)
+        return Exchanges(bank, tuple((each, self._ceiling(each, bank, lm, ctx)) for each in made)).checked(
+            ctx.site
+        )
 
-    def _experiments(self, lm: LanguageModel, ctx: Context) -> tuple[list[Known], list[Experiment]]:
-        """Prompts that the model completes correctly, and pairs of them; raises Skip for too few."""
+    def _experiments(self, lm: LanguageModel, ctx: Context) -> Drawn:
+        """Prompts that the model completes correctly, and pairs of them.
+
+        Raises Skip for too few of them, and UserError for prompts that cannot be read.
+        """
         return ctx.once("experiments", partial(self._asked, lm, ctx))
 
-    def _asked(self, lm: LanguageModel, ctx: Context) -> tuple[list[Known], list[Experiment]]:
-        attributes = self.attributes or (TINY_ATTRIBUTES if is_tiny(ctx) else HUB_ATTRIBUTES)
-        known: list[Known] = []
-        revision = self.revisions.get(REPOSITORY)
-        for kind, prompts in prompts_by_kind(attributes, ctx, ctx.evaluation.limit, revision).items():
-            right = ask(lm, ctx.site, prompts, self.generated_tokens)
-            ctx.say(
-                f"{lm.name} completes {len(right)} of {len(prompts)} prompts about {kind} entities correctly"
-            )
-            kept = _best_entities(right, self.entities)
-            _check(kind, attributes[kind], prompts, kept, fewest=min(FEWEST, ctx.evaluation.limit or FEWEST))
-            known += kept
-        made = experiments(
-            known, attributes, pairs=self.pairs, train_share=self.train_share, seed=ctx.evaluation.seed
-        )
-        _check_tests(made)
-        return known, made
+    def _asked(self, lm: LanguageModel, ctx: Context) -> Drawn:
+        default = TINY_ATTRIBUTES if is_tiny(ctx) else HUB_ATTRIBUTES
+        chosen = selected(self.attributes, self.entities, default)
+        answers: dict[str, Answers] = {}
 
-    def _ceiling(self, each: Experiment, bank: Bank, lm: LanguageModel, site: str) -> float:
+        def answer(kind: str) -> None:
+            answers[kind] = self._answers(kind, chosen[kind], lm, ctx)
+
+        unread = problems_of(tuple(chosen), answer)
+        problems = {(kind, name): error for kind, error in unread.items() for name in chosen[kind]}
+        left = without(chosen, problems, whole_kinds=self._granularity == "kinds")
+        known: list[Known] = []
+        made: list[Experiment] = []
+        # Leaving out an attribute changes which entities are used, so the others are checked again.
+        while left:
+            known, made, found = self._drawn(left, answers, ctx)
+            if not found:
+                break
+            problems |= found
+            left = without(left, problems, whole_kinds=self._granularity == "kinds")
+        return Drawn(known, made, scored_parts(chosen, left, problems, default, self._granularity))
+
+    @property
+    def _granularity(self) -> Granularity:
+        if self.attributes == "available":
+            return "attributes"
+        return "kinds" if self.entities == "available" else "all"
+
+    def _answers(self, kind: str, attributes: Sequence[str], lm: LanguageModel, ctx: Context) -> Answers:
+        revision = self.revisions.get(REPOSITORY)
+        wanted = {kind: tuple(attributes)}
+        prompts = prompts_by_kind(wanted, ctx, ctx.evaluation.limit, revision)[kind]
+        with ctx.steps(f"ravel: prompts about {kind} entities", len(prompts), "prompts") as steps:
+            right = ask(lm, ctx.site, prompts, self.generated_tokens, steps.advance_to)
+        ctx.say(f"{lm.name} completes {len(right)} of {len(prompts)} prompts about {kind} entities correctly")
+        return Answers(prompts, right)
+
+    def _drawn(
+        self, attributes: Attributes, answers: Mapping[str, Answers], ctx: Context
+    ) -> tuple[list[Known], list[Experiment], dict[tuple[str, str], Skip | UserError]]:
+        """Known prompts and experiments for these attributes, and the problems of some of them."""
+        known: list[Known] = []
+        problems: dict[tuple[str, str], Skip | UserError] = {}
+        most = self.entities if isinstance(self.entities, int) else _ENTITIES
+        fewest = min(FEWEST, ctx.evaluation.limit or FEWEST)
+        for kind, names in attributes.items():
+            asked, right = answers[kind]
+            kept = _best_entities([each for each in right if each.prompt.attribute in names], most)
+            problems |= too_few_answers(kind, names, asked, kept, fewest=fewest)
+            known += kept
+        if problems:
+            return known, [], problems
+        made = experiments(
+            known,
+            {kind: tuple(names) for kind, names in attributes.items()},
+            pairs=self.pairs,
+            train_share=self.train_share,
+            seed=ctx.evaluation.seed,
+        )
+        return known, made, too_few_pairs(made)
+
+    def _ceiling(self, each: Experiment, bank: Bank, lm: LanguageModel, ctx: Context) -> float:
         """The cause score when the source's whole residual stream replaces the base's, without an SAE."""
         everything = bank.at_entity([pair.source for pair in each.test])
-        return effect(everything, each.test, bank, lm, site, self.generated_tokens).cause
+        title = f"ravel: exchanging the whole residual stream, {each.attribute} of {each.kind}"
+        return self._effect(everything, each, bank, lm, ctx, title).cause
+
+    def _effect(
+        self, values: Tensor, each: Experiment, bank: Bank, lm: LanguageModel, ctx: Context, title: str
+    ) -> Effect:
+        with ctx.steps(title, len(each.test), "pairs") as steps:
+            return effect(values, each.test, bank, lm, ctx.site, self.generated_tokens, steps.advance_to)
 
     def score(
         self, sae: SAE, prepared: Exchanges, lm: LanguageModel, ctx: Context
@@ -129,11 +201,28 @@ class Ravel(HubData, Task):
         fit = Fit(self.learning_rate, self.epochs, self.batch_size)
         found: dict[str, dict[str, Result]] = {}
         for each, ceiling in prepared.experiments:
-            mask = learn_mask(sae, each.train, prepared.bank, lm, ctx.site, fit)
+            what = f"{each.attribute} of {each.kind}"
+            with ctx.steps(f"ravel: mask for {what}", self.epochs * len(each.train), "pairs") as steps:
+                mask = learn_mask(sae, each.train, prepared.bank, lm, ctx.site, fit, steps.advance_to)
             values = reconstructions(sae, mask, each.test, prepared.bank)
-            result = effect(values, each.test, prepared.bank, lm, ctx.site, self.generated_tokens)
+            result = self._effect(values, each, prepared.bank, lm, ctx, f"ravel: exchanging {what}")
             found.setdefault(each.kind, {})[each.attribute] = Result(result, int(mask.sum()), ceiling)
         return _scores(found), {"attributes": _details(found)}
+
+
+class Answers(NamedTuple):
+    """The prompts about a kind of entity, and those that the model completes correctly."""
+
+    asked: list[Prompt]
+    right: list[Known]
+
+
+class Drawn(NamedTuple):
+    """The known prompts, the experiments with pairs of them, and the parts of the score."""
+
+    known: list[Known]
+    experiments: list[Experiment]
+    parts: Parts
 
 
 @dataclass(frozen=True)
@@ -182,34 +271,8 @@ def _best_entities(known: Sequence[Known], most: int) -> list[Known]:
     return [each for each in known if each.prompt.entity in kept]
 
 
-def _check(
-    kind: str, attributes: Sequence[str], asked: Sequence[Prompt], known: Sequence[Known], *, fewest: int
-) -> None:
-    """Raise Skip if the model knows too little about an attribute.
-
-    A mean over only the known attributes would be a different score.
-    """
-    for name in attributes:
-        labels = [each.prompt.label for each in known if each.prompt.attribute == name]
-        if len(labels) < fewest or len(set(labels)) < 2:
-            total = sum(prompt.attribute == name for prompt in asked)
-            raise Skip(
-                f"the model completes only {len(labels)} of {total} prompts about the {name} of {kind} "
-                f"entities correctly, with {len(set(labels))} different answers"
-            )
-
-
-def _check_tests(made: Sequence[Experiment]) -> None:
-    for each in made:
-        if not each.train or len({pair.isolates for pair in each.test}) < 2:
-            raise Skip(
-                f"{len(each.train) + len(each.test)} pairs about the {each.attribute} of {each.kind} "
-                "entities are too few for both training and testing"
-            )
-
-
 def _banked(
-    lm: LanguageModel, site: str, known: Sequence[Known], made: Sequence[Experiment]
+    lm: LanguageModel, ctx: Context, known: Sequence[Known], made: Sequence[Experiment]
 ) -> tuple[Bank, list[Experiment]]:
     """A bank of only the prompts that occur in a pair, and the experiments with their new indices."""
     pairs = [pair for each in made for pair in (*each.train, *each.test)]
@@ -219,7 +282,14 @@ def _banked(
     def moved(old: Sequence[Pair]) -> tuple[Pair, ...]:
         return tuple(replace(p, base=place[p.base], source=place[p.source]) for p in old)
 
-    bank = Bank(lm, site, [known[number] for number in used], {place[pair.base] for pair in pairs})
+    with ctx.steps("ravel: the residual stream of prompts", len(used), "prompts") as steps:
+        bank = Bank(
+            lm,
+            ctx.site,
+            [known[number] for number in used],
+            {place[pair.base] for pair in pairs},
+            done=steps.advance_to,
+        )
     return bank, [replace(e, train=moved(e.train), test=moved(e.test)) for e in made]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from abench import Skip, UserError
 
+from .._shared.passes import unseen
 from .judge import is_right, is_settled
 from .prompts import Prompt
 
@@ -41,11 +42,20 @@ class Known:
     """The first token that the model generates."""
 
 
-def ask(lm: LanguageModel, site: str, prompts: Sequence[Prompt], most: int) -> list[Known]:
-    """The prompts that the model completes correctly within `most` tokens."""
+def ask(
+    lm: LanguageModel,
+    site: str,
+    prompts: Sequence[Prompt],
+    most: int,
+    done: Callable[[int], None] = unseen,
+) -> list[Known]:
+    """The prompts that the model completes correctly within `most` tokens.
+
+    `done` receives the number of prompts so far.
+    """
     rows, positions = tokenised(lm, prompts)
     asked = [PromptRow(row, prompt.text, prompt.label) for row, prompt in zip(rows, prompts, strict=True)]
-    written, right = complete(lm, site, asked, most, lambda _, tokens: lm.residual(tokens, site))
+    written, right = complete(lm, site, asked, most, lambda _, tokens: lm.residual(tokens, site), done=done)
     return [
         Known(prompt, row, position, tokens[0])
         for prompt, row, position, tokens, good in zip(prompts, rows, positions, written, right, strict=True)
@@ -91,12 +101,14 @@ def complete(
     most: int,
     start: Stream,
     patch: Stream | None = None,
+    done: Callable[[int], None] = unseen,
 ) -> tuple[list[list[int]], list[bool]]:
     """Greedy completions of at most `most` tokens: the tokens of each, and whether it is correct.
 
     `start` returns the residual stream of the original rows. `patch` maps the indices of rows and their
     residual stream to the patched residual stream; it is called for every generated token. A completion stops
-    once no further token can change whether it is correct.
+    once no further token can change whether it is correct. `done` receives the number of rows so far; one
+    that is being completed counts in part.
     """
     import torch
 
@@ -109,6 +121,7 @@ def complete(
             if not going:
                 break
             grown = [asked[number].row + written[number] for number in going]
+            tokens_done = (len(asked) - len(going)) * most + len(going) * step
             for places, tokens, _ in right_padded(grown, lm):
                 numbers = [going[place] for place in places]
                 residual = start(numbers, tokens) if step == 0 else lm.residual(tokens, site)
@@ -118,6 +131,8 @@ def complete(
                 logits = lm.next_logits_from(residual, tokens, last, site)
                 for number, token in zip(numbers, logits.argmax(-1).tolist(), strict=True):
                     written[number].append(token)
+                tokens_done += len(numbers)
+                done(tokens_done // most)
             texts = lm.tokenizer.batch_decode([written[number] for number in going])
             going = [
                 number

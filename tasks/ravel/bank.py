@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from .._shared.passes import unseen
 from .answers import Known
 
 if TYPE_CHECKING:
@@ -26,8 +27,12 @@ class Bank:
         bases: set[int],
         *,
         most: int = _KEPT_BYTES,
+        done: Callable[[int], None] = unseen,
     ) -> None:
-        """Store the residual streams of bases if they fit in `most` bytes; otherwise recompute on demand."""
+        """Store the residual streams of bases if they fit in `most` bytes; otherwise recompute on demand.
+
+        `done` receives the number of prompts read so far.
+        """
         import torch
 
         self.known = known
@@ -36,17 +41,20 @@ class Bank:
         self._at_entity = torch.zeros(len(known), lm.d_model, dtype=dtype, device=lm.device)
         self._whole: dict[int, Tensor] = {}
         size = sum(len(known[number].row) for number in bases) * lm.d_model * dtype.itemsize
-        self._fill(bases if size <= most else set())
+        self._fill(bases if size <= most else set(), done)
 
-    def _fill(self, kept: set[int]) -> None:
+    def _fill(self, kept: set[int], done: Callable[[int], None]) -> None:
         from abench import right_padded
 
+        read = 0
         for numbers, tokens, _ in right_padded([each.row for each in self.known], self._lm):
             residual = self._lm.residual(tokens, self._site)
             self._at_entity[numbers] = residual[range(len(numbers)), self.positions(numbers)]
             for row, number in enumerate(numbers):
                 if number in kept:
                     self._whole[number] = residual[row, : len(self.known[number].row)].clone().cpu()
+            read += len(numbers)
+            done(read)
 
     def positions(self, numbers: Sequence[int]) -> list[int]:
         """The position of the entity's last token in each prompt."""

@@ -7,10 +7,11 @@ the site, and computes the gradient of the mask only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._shared.passes import unseen
 from .answers import PromptRow, complete
 from .bank import Bank
 from .pairs import Pair
@@ -43,8 +44,18 @@ class Effect:
     """Share of the isolation pairs in which the model keeps the base's answer."""
 
 
-def learn_mask(sae: SAE, pairs: Sequence[Pair], bank: Bank, lm: LanguageModel, site: str, fit: Fit) -> Tensor:
+def learn_mask(
+    sae: SAE,
+    pairs: Sequence[Pair],
+    bank: Bank,
+    lm: LanguageModel,
+    site: str,
+    fit: Fit,
+    done: Callable[[int], None] = unseen,
+) -> Tensor:
     """The latents to exchange, [latents] (bool); the result does not depend on a seed.
+
+    `done` receives the number of pairs so far, over all epochs.
 
     Adam optimises one parameter per latent, starting at 0. During training, a latent is exchanged to the
     degree sigmoid(parameter / temperature), with the temperature falling from 1 to `COLDEST`; finally it is
@@ -58,11 +69,14 @@ def learn_mask(sae: SAE, pairs: Sequence[Pair], bank: Bank, lm: LanguageModel, s
     with torch.inference_mode(False), torch.enable_grad():
         mask = torch.zeros(sae.cfg.d_sae, device=lm.device, requires_grad=True)
         adam = torch.optim.Adam([mask], lr=fit.learning_rate)
+        seen = 0
         for temperature, batch in zip(temperatures, batches * fit.epochs, strict=True):
             loss = _loss(sae, torch.sigmoid(mask / temperature), batch, bank, lm, site)
             # The gradient of the mask alone, so that the gradients of the SAE stay untouched.
             (mask.grad,) = torch.autograd.grad(loss, mask)
             adam.step()
+            seen += len(batch)
+            done(seen)
     return mask.detach() > 0
 
 
@@ -125,11 +139,17 @@ def reconstructions(sae: SAE, mask: Tensor, pairs: Sequence[Pair], bank: Bank) -
 
 
 def effect(
-    values: Tensor, pairs: Sequence[Pair], bank: Bank, lm: LanguageModel, site: str, most: int
+    values: Tensor,
+    pairs: Sequence[Pair],
+    bank: Bank,
+    lm: LanguageModel,
+    site: str,
+    most: int,
+    done: Callable[[int], None] = unseen,
 ) -> Effect:
     """Cause and isolation after patching `values` [pairs, d_model] at the entity.
 
-    Judged by completions of `most` tokens.
+    Judged by completions of `most` tokens. `done` receives the number of pairs so far.
     """
     import torch
 
@@ -146,7 +166,7 @@ def effect(
         return patched
 
     asked = [_question(pair, bank) for pair in pairs]
-    _, right = complete(lm, site, asked, most, start, patch)
+    _, right = complete(lm, site, asked, most, start, patch, done)
     return Effect(_share(right, pairs, isolates=False), _share(right, pairs, isolates=True))
 
 

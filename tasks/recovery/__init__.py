@@ -121,7 +121,7 @@ class Recovery(Task):
         total = min(ctx.evaluation.tokens, ctx.evaluation.limit or ctx.evaluation.tokens)
         batches = [
             lm.sample(min(size, total - start), "held_out", seed=ctx.evaluation.seed, index=start // size)
-            for start in range(0, total, size)
+            for start in ctx.track(range(0, total, size), "recovery: held-out activations", "batches")
         ]
         return Truth.of(batches, lm.directions.to(lm.device), self.epsilon * lm.spec.mean)
 

@@ -224,10 +224,11 @@ class SafetyUtility(HubData, Task):
     ) -> dict[str, Any]:
         """A method's chosen setting, its row, and its curve: the chosen candidate at all strengths."""
         strengths = settings(self.strengths)
+        track = test.ctx.track
+        grid = [(candidate, strength) for candidate in candidates for strength in strengths]
         tried = [
             (candidate, strength, _plain(validation, candidate.at(strength)))
-            for candidate in candidates
-            for strength in strengths
+            for candidate, strength in track(grid, "safety_utility: settings to choose from", "settings")
         ]
         unsteered = original["validation"]
         allowed = [each for each in tried if each[2] and _utility_lost(unsteered, each[2]) <= self.max_loss]
@@ -236,7 +237,8 @@ class SafetyUtility(HubData, Task):
         if best is None or _rank(best[2]) <= _rank(unsteered):
             best = None
         shown = best[0] if best else max(tried, key=lambda each: _rank(each[2]))[0]
-        sweep = [{"strength": s, **(_plain(test, shown.at(s)) or {})} for s in strengths]
+        shown_at = track(strengths, "safety_utility: strengths of the chosen setting", "strengths")
+        sweep = [{"strength": s, **(_plain(test, shown.at(s)) or {})} for s in shown_at]
         chosen = next(row for row in sweep if row["strength"] == best[1]) if best else original["test"]
         if "utility" not in chosen:
             raise UserError(

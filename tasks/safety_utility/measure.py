@@ -109,9 +109,13 @@ class SteeringExam:
 
     def replies(self, asks: tuple[Ask, ...]) -> list[Exchange]:
         """Requests with the model's greedy replies."""
-        said = self.lm.generate(
-            self._prompts(asks), max_new_tokens=self.max_new_tokens, batch_size=BATCH_SIZE
-        )
+        with self.ctx.steps("safety_utility: replies", len(asks), "replies") as steps:
+            said = self.lm.generate(
+                self._prompts(asks),
+                max_new_tokens=self.max_new_tokens,
+                batch_size=BATCH_SIZE,
+                done=steps.advance_to,
+            )
         return [Exchange(ask.text, reply, ask.context) for ask, reply in zip(asks, said, strict=True)]
 
     def _prompts(self, asks: Sequence[Ask]) -> list[str]:

@@ -8,8 +8,7 @@ the unsteered ones).
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -18,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from abench import Amount, Context, read_hub
+from abench import Amount, Context, hush_libraries, read_hub
 from abench.judges import Share, share
 from abench.tinyworld import World
 
@@ -62,8 +61,14 @@ class Utility:
         """Share of questions answered correctly under the currently active intervention."""
         from lm_eval import evaluate
 
-        limit = None if is_tiny(self.ctx) else self.questions
-        with _quiet():
+        limit, number = None if is_tiny(self.ctx) else self.questions, self.amount().used
+        title = f"safety_utility: {self.part} questions"
+        # lm-eval processes a question once for all its choices, as each of them is a single token.
+        with (
+            self.ctx.steps(title, number, "questions") as steps,
+            _counted(self.lm.model, lambda rows: steps.advance_to(min(rows, number))),
+            _quiet(),
+        ):
             found = evaluate(self._lm_eval, self._tasks, limit=limit, bootstrap_iters=0, log_samples=False)
         counts = {name: n["effective"] for name, n in found["n-samples"].items()}
         right = sum(round(found["results"][name]["acc,none"] * n) for name, n in counts.items())
@@ -72,10 +77,10 @@ class Utility:
     def amount(self) -> Amount:
         """The number of available questions out of those requested."""
         if is_tiny(self.ctx):
-            [task] = self._tiny_tasks["tasks"].values()
+            [task] = self._tasks["tasks"].values()
             sizes = [len(task.dataset["test"])]
         else:
-            sizes = [len(task.dataset[self.part]) for task in self._mmlu()["tasks"].values()]
+            sizes = [len(task.dataset[self.part]) for task in self._tasks["tasks"].values()]
         wanted = self.questions
         used = sum(size if wanted is None else min(size, wanted) for size in sizes)
         return Amount(f"{self.part} questions", used, used if wanted is None else wanted * len(sizes))
@@ -148,14 +153,24 @@ def _held_at(revision: str, folder: Path) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence lm-eval's progress bars and log messages; exceptions pass through."""
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    """Silence lm-eval's progress bars, which have no setting, and its advice; exceptions pass through."""
+    hush_libraries()
+    with redirect_stderr(StringIO()):
+        yield
+
+
+@contextmanager
+def _counted(model: Any, seen: Callable[[int], None]) -> Iterator[None]:
+    """While active, call `seen` with the number of rows that the model has processed so far."""
+    rows = 0
+
+    def count(_module: Any, _inputs: Any, output: Any) -> None:
+        nonlocal rows
+        rows += len(output.logits)
+        seen(rows)
+
+    handle = model.register_forward_hook(count)
     try:
-        with redirect_stderr(StringIO()):
-            yield
+        yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        handle.remove()

@@ -17,7 +17,7 @@ latent, so setting codes to 0 is scored too (`unlearning_score_ablation`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
@@ -136,7 +136,7 @@ class Unlearning(HubData, Task):
         every = [*forgotten, *retained]
         ctx.used(Amount("known questions", len(every), len(every)))
         return ForgettingTest(
-            batches=_batches(lm, ctx.site, every, form, len(forgotten)),
+            batches=self._batches(every, form, len(forgotten), lm, ctx),
             letters=letter_tokens(lm, form, form.write(every[0])),
             forget=self._rates("text to forget", lm, ctx),
             retain=self._rates("text to retain", lm, ctx),
@@ -152,30 +152,42 @@ class Unlearning(HubData, Task):
 
     def _asked(self, lm: LanguageModel, ctx: Context) -> tuple[list[ChoiceQuestion], list[ChoiceQuestion]]:
         form, found = self._form(lm, ctx), questions(ctx, self.retain_subjects, self.revisions)
-        subjects = {
-            subject: [each[number] for number in known(lm, each, form, orders=self.orders)]
-            for subject, each in found.items()
-        }
+        subjects = {subject: self._known_of(subject, each, form, lm, ctx) for subject, each in found.items()}
         ctx.say(_told(lm, found, subjects))
         forget = next(iter(found))
         retained = [question for subject in subjects for question in subjects[subject] if subject != forget]
         self._check_enough(lm, ctx, forget, len(subjects[forget]), len(retained))
         return subjects[forget], retained
 
+    def _known_of(
+        self,
+        subject: str,
+        every: tuple[ChoiceQuestion, ...],
+        form: Form,
+        lm: LanguageModel,
+        ctx: Context,
+    ) -> list[ChoiceQuestion]:
+        with ctx.steps(f"unlearning: questions on {subject}", len(every), "questions") as steps:
+            found = known(lm, every, form, orders=self.orders, done=steps.advance_to)
+        return [every[number] for number in found]
+
     def score(
         self, sae: SAE, prepared: ForgettingTest, lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, dict[str, Any]]:
         chosen = self._latents(sae, prepared)
         multipliers = [0.0, *dict.fromkeys(map(float, self.multipliers))]
-        right = accuracies(
-            lm,
-            sae,
-            ctx.site,
-            prepared.batches,
-            prepared.letters,
-            clamped=list(dict.fromkeys(chosen.values())),
-            multipliers=multipliers,
-        )
+        title = "unlearning: answers with clamped latents"
+        with ctx.steps(title, len(prepared.batches), "batches") as steps:
+            right = accuracies(
+                lm,
+                sae,
+                ctx.site,
+                prepared.batches,
+                prepared.letters,
+                clamped=list(dict.fromkeys(chosen.values())),
+                multipliers=multipliers,
+                done=steps.advance_to,
+            )
         settings = [
             Setting(threshold, number, m, len(latents), right[latents, m])
             for (threshold, number), latents in chosen.items()
@@ -199,7 +211,18 @@ class Unlearning(HubData, Task):
 
         rows = self._rows(text, lm, ctx)
         ctx.used(Amount(f"rows of the {text}", len(rows), self._wanted(ctx)))
-        return firing_rates(lm, rows, site=ctx.site, saes=ctx.saes)
+        with ctx.steps(f"unlearning: reading the {text}", len(rows), "rows") as steps:
+            return firing_rates(lm, rows, site=ctx.site, saes=ctx.saes, done=steps.advance_to)
+
+    def _batches(
+        self, every: Sequence[ChoiceQuestion], form: Form, forget: int, lm: LanguageModel, ctx: Context
+    ) -> list[KnownBatch]:
+        found: list[KnownBatch] = []
+        with ctx.steps("unlearning: reading known questions", len(every), "questions") as steps:
+            for batch in _batches(lm, ctx.site, every, form, forget):
+                found.append(batch)
+                steps.advance_to(sum(len(each.answers) for each in found))
+        return found
 
     def _wanted(self, ctx: Context) -> int:
         limit = ctx.evaluation.limit
@@ -281,17 +304,15 @@ def _told(
 
 def _batches(
     lm: LanguageModel, site: str, every: Sequence[ChoiceQuestion], form: Form, forget: int
-) -> list[KnownBatch]:
+) -> Iterator[KnownBatch]:
     """The questions with their residual stream; the first `forget` of them are on the subject to forget."""
     import torch
 
-    return [
-        KnownBatch(
+    for batch in asked(lm, every, form):
+        yield KnownBatch(
             tokens=batch.tokens,
             last=batch.last,
             residual=lm.residual(batch.tokens, site).cpu(),
             answers=torch.tensor([every[number].answer for number in batch.numbers]),
             forget=torch.tensor(batch.numbers) < forget,
         )
-        for batch in asked(lm, every, form)
-    ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._shared.choices import answers_from
+from .._shared.passes import unseen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,11 +96,12 @@ def accuracies(
     *,
     clamped: Collection[Latents],
     multipliers: Sequence[float],
+    done: Callable[[int], None] = unseen,
 ) -> dict[tuple[Latents, float], Accuracy]:
     """The accuracy when each set of latents is clamped by each multiplier.
 
     The model resumes at the site, and only for questions in which a clamped latent fires; the other questions
-    keep their (correct) answers.
+    keep their (correct) answers. `done` receives the number of batches so far.
     """
     import torch
 
@@ -109,7 +111,8 @@ def accuracies(
     place = {latent: number for number, latent in enumerate(union)}
     rows = latent_directions(sae, union).detach().float()
     wrong = {(latents, m): torch.zeros(2, dtype=torch.int64) for latents in clamped for m in multipliers}
-    for batch in batches:
+    for number, batch in enumerate(batches):
+        done(number)
         firing = _Firing.of(sae, batch, union, lm.device)
         for latents in clamped:
             columns = [place[latent] for latent in latents]
