@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from abench.latents.views import SplitSAE, base_of
     from abench.lm.models import LanguageModel, site_name
     from abench.lm.tokens import ordinary, right_padded, token_rows
+    from abench.preconditions import Precondition
     from abench.runs.inputs import InputFile
     from abench.sae import SAE
     from abench.steering.concepts import Concept, LatentDifferences, latent_differences, mean_difference
@@ -81,6 +82,7 @@ _HOME = {
     "PoleCodes": "latents.codes",
     "PoleRates": "latents.codes",
     "Pooled": "latents.pooling",
+    "Precondition": "preconditions",
     "Reconstruction": "latents.reconstruction",
     "ScaleLatent": "steering.interventions",
     "Scores": "task",
@@ -150,6 +152,7 @@ __all__ = [
     "PoleCodes",
     "PoleRates",
     "Pooled",
+    "Precondition",
     "Reconstruction",
     "ScaleLatent",
     "Scores",

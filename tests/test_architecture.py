@@ -14,7 +14,7 @@ LAYERS = (
     ("progress", "yamlfile"),
     ("config",),
     ("storage",),
-    ("amounts", "kept", "sae"),
+    ("amounts", "kept", "preconditions", "sae"),
     ("task",),
     ("declaration",),
     ("plugins",),

@@ -23,6 +23,9 @@ class Record:
     """Further results of the task, for tables and figures; plain JSON."""
     used: list[dict[str, Any]] = field(default_factory=list)
     """How much data the task used and how much was requested: `what`, `used`, `requested` (abench.Amount)."""
+    valid_if: list[dict[str, Any]] = field(default_factory=list)
+    """The preconditions of a scored cell (abench.Precondition) with their measured `value`, or None where the
+    task's options rule out the measurement; `metrics` names every metric that depends on it."""
     reason: str | None = None
     """Why it failed or was skipped, in one sentence."""
     traceback: str | None = None

@@ -24,7 +24,7 @@ from abench.runs.plan import Group, Plan
 from abench.runs.provenance import provenance
 from abench.storage.faults import StorageError
 from abench.storage.lease import Lease, LeaseLost
-from abench.task import Context, Skip, Task, checked, parted, reason_to_skip, wrong_kind
+from abench.task import Context, Skip, Task, checked, parted, reason_to_skip, with_values, wrong_kind
 
 if TYPE_CHECKING:
     from abench.data.activations import ActivationSource
@@ -191,11 +191,11 @@ class _Runner:
         jobs = {cell.sae.key: cell.sae for cell in cells}
         saes = _Loaded(self._store, jobs, device=self._device, d_model=lm.d_model)
         context = self._context(cells[0])
-        amounts: list[Amount] = []
+        shared = _Reported()
         prepare = _Once(
             lambda: (
-                task.prepare(lm, replace(context, view="native", saes=saes.whole(), used=amounts.append)),
-                tuple(amounts),
+                task.prepare(lm, shared.to(replace(context, view="native", saes=saes.whole()))),
+                shared,
             )
         )
         with self._progress.steps(f"scoring {task.name} at {cells[0].sae.site}", len(cells)) as steps:
@@ -250,12 +250,18 @@ class _Runner:
         with torch.no_grad():
             loaded = saes(cell.sae.key)
             prepared, shared = prepare()
-            own: list[Amount] = []
-            context = replace(self._context(cell), used=own.append)
+            own = _Reported()
+            context = own.to(self._context(cell))
             result = cell.task.score(in_view(loaded, cell.view), prepared, self._model(), context)
         scores, details = parted(cell.task, result)
-        used = summed((*shared, *own))
-        return self._record(cell, "done", scores=checked(cell.task, scores), details=details, used=used)
+        return self._record(
+            cell,
+            "done",
+            scores=checked(cell.task, scores),
+            details=details,
+            used=summed((*shared.amounts, *own.amounts)),
+            valid_if=with_values(cell.task, (*shared.measured, *own.measured)),
+        )
 
     def _record(self, cell: Cell, status: Status, **more: Any) -> Record:
         return Record(
@@ -350,6 +356,21 @@ class _Loaded:
             with suppress(Exception):
                 found.append(read())
         return tuple(found)
+
+
+class _Reported:
+    """What a task reports while it prepares or scores."""
+
+    def __init__(self) -> None:
+        self.amounts: list[Amount] = []
+        self.measured: list[tuple[str, Any]] = []
+
+    def to(self, context: Context) -> Context:
+        """The context with which a task reports here."""
+        return replace(context, used=self.amounts.append, measured=self._measure)
+
+    def _measure(self, name: str, value: Any) -> None:
+        self.measured.append((name, value))
 
 
 class _Once:
