@@ -72,7 +72,7 @@ def precondition_problems(
     taken: set[str] = set()
     for each in preconditions:
         name = each.get("name")
-        problem = metric_name_problem(name) or next(_bound_fields(each, names), None)
+        problem = _listed_name_problem(name) or next(_bound_fields(each, names), None)
         if problem is None and name in names | taken:
             problem = "a metric has the same name" if name in names else "it is declared twice"
         if problem is not None:
@@ -106,10 +106,15 @@ def metric_name_problem(name: object) -> str | None:
 
     A metric's name is not part of a path, but an element of lists such as `--metrics l0,nmse`.
     """
+    if isinstance(name, str) and name in _COLUMNS:
+        return f"'{name}' is a column of reports; choose another name"
+    return _listed_name_problem(name)
+
+
+def _listed_name_problem(name: object) -> str | None:
+    """The reason why a name cannot be an element of lists, as part of a sentence; None if it can."""
     if not isinstance(name, str):
         return f"its name must be text, not {type(name).__name__}"
-    if name in _COLUMNS:
-        return f"'{name}' is a column of reports; choose another name"
     if not 0 < len(name) <= NAME_LENGTH or name != name.strip() or "," in name or not is_printable(name):
         return f"its name must have 1 to {NAME_LENGTH} characters, without commas or control characters"
     return None

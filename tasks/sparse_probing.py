@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from abench import Context, Metric, Scores, Task
+from abench import Context, Metric, Precondition, Scores, Task
 
 from ._shared.labelled import Labelled, is_tiny, labelled, probing_data_sets
 from ._shared.labelled_hub import REPOSITORIES
@@ -65,11 +65,24 @@ class SparseProbing(HubData, Task):
     """
 
     name: ClassVar[str] = "sparse_probing"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
+    valid_if: ClassVar[tuple[Precondition, ...]] = (
+        Precondition(
+            "model_accuracy",
+            "the accuracy of probes on the whole residual stream, on the data set where it is lowest,",
+            0.6,
+            "Chance is 0.5: the model does not represent these classes here, so no latent can.",
+            metrics=tuple(f"{kind}_top_{k}_test_accuracy" for kind in ("sae", "llm") for k in K),
+        ),
+    )
+    """A probe that ignores the text is right for half of the texts, in every data set. With sae-bench's 1,000
+    test texts the standard error is 0.016; 0.6 is six of these above chance."""
     views: ClassVar[tuple[Any, ...]] = ("native", "split")
     # Probes on the residual stream use sae-bench's fixed learning rate and penalty.
-    in_stream_units: ClassVar[frozenset[str]] = frozenset(metric.name for metric in _metrics())
+    in_stream_units: ClassVar[frozenset[str]] = frozenset(
+        [*(metric.name for metric in _metrics()), "model_accuracy"]
+    )
     repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
 
     datasets: tuple[str, ...] | None = Field(None, min_length=1)
@@ -95,6 +108,7 @@ class SparseProbing(HubData, Task):
         for name in self._names(ctx):
             ctx.say(f"sparse_probing: texts of {name}")
             found.append(self._probed(self._texts(name, ctx), lm, ctx))
+        ctx.measured("model_accuracy", min(probed.llm["llm_test_accuracy"] for probed in found))
         return found
 
     def _names(self, ctx: Context) -> tuple[str, ...]:

@@ -37,11 +37,12 @@ def is_valid(record: Record, metrics: Iterable[str]) -> bool:
 def below(precondition: Precondition) -> str:
     """The value of a precondition that is not met, with enough digits to be below its bound."""
     value, bound = precondition["value"], precondition["at_least"]
-    texts = (number(value, digits) for digits in range(2, 18))
-    return next((text for text in texts if float(text.replace("−", "-")) < bound), repr(value))
+    texts = [number(value), *(f"{value:.{digits}g}" for digits in range(3, 18))]
+    shown = next((text for text in texts if float(text.replace("−", "-")) < bound), repr(value))
+    return shown.replace("-", "−")
 
 
-def number(value: float, digits: int = 2) -> str:
-    """A number with this many significant digits, but at least to the second decimal."""
-    size = f"{value:.2f}" if digits == 2 and 0.01 <= abs(value) < 1000 else f"{value:.{digits}g}"
-    return size.replace("-", "−")
+def number(value: float) -> str:
+    """A number with two decimals, or with three significant digits where these say more."""
+    text = f"{value:.2f}" if 0.01 <= abs(value) < 10 else f"{value:.3g}"
+    return text.replace("-", "−")
