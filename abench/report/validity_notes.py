@@ -94,7 +94,8 @@ def _note(failing: Failing, cells: Sequence[Record], styles: Styles, several: bo
     """The sentence about one precondition at one model and site; `cells` are all that have scores there."""
     record, first = failing[0]
     where = f" at {', '.join(_place(record))}" if several else ""
-    told = "; ".join(_values(failing, cells, styles))
+    *others, last = _values(failing, cells, styles)
+    told = f"{', '.join(others)} and {last}" if others else last
     sentence = (
         f"Not meaningful: {record['labels']['task']}{where}: {first['title']} is {told}, but at least "
         f"{number(first['at_least'])} is needed."
@@ -111,7 +112,7 @@ def _values(failing: Failing, cells: Sequence[Record], styles: Styles) -> Iterat
     if len(failing) == len(cells) and len({each["value"] for _, each in failing}) == 1:
         yield below(failing[0][1])
     elif len(rows) <= NAMED:
-        for row, mine in rows.items():
+        for row, mine in sorted(rows.items()):
             yield f"{_range(mine)} ({_named(mine[0][0], len(mine), whole[row], styles)})"
     else:
         part = "all" if len(failing) == len(cells) else f"{len(failing)} of"
