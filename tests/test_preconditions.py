@@ -21,6 +21,7 @@ from abench.report import prepare_report, read_tidy, summarise, tidy, write_repo
 from abench.report.tables import TableCell
 from abench.report.tradeoff import tradeoff_points
 from abench.report.validity import below, invalid_metrics
+from abench.storage.sealed import read_sealed, write_sealed
 from abench.task import ScoreError, with_values
 
 F1 = "mean_absorption_fraction_score"
@@ -351,6 +352,13 @@ def test_a_run_stores_what_was_measured_and_its_table_says_why(asked: Path, aben
     assert "wide_only is not meaningful: the width of the SAE is 200, but at least 250 is needed" in (
         " ".join(shown.out.split())
     )
+    for file in asked.glob("results/cells/*/*/*/*.json"):
+        content = read_sealed(file)
+        del content["valid_if"]  # as in a cell of an earlier version
+        write_sealed(file, content)
+    earlier = abench("report", *SMALL, *where, "--tasks", "asked", "--variants", "topk", "--k", "4")
+    assert earlier.code == 0, earlier.err
+    assert "Not meaningful" not in earlier.out and earlier.out.count("0.125") == 2
 
 
 def test_reasons_are_by_metric() -> None:

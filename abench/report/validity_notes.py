@@ -7,7 +7,7 @@ from typing import Any
 
 from abench.report.frame import Record
 from abench.report.style import Styles, variant_style
-from abench.report.tables import Column, ColumnKey, RowKey, Section, Table, TableCell, TableRow
+from abench.report.tables import Column, ColumnKey, RowKey, Section, Table, TableRow
 from abench.report.validity import Precondition, below, number, unmet
 
 InvalidNotes = Mapping[tuple[RowKey, ColumnKey], Sequence[str]]
@@ -48,28 +48,29 @@ def marked(
     `metrics` maps the table's columns to metrics of the task where their names differ, `place` a note to its
     number. A baseline's row, which has no k, gets the notes on all SAEs of its model and site.
     """
-    by_row: dict[Any, dict[str, None]] = {}
-    for (row, column), texts in notes.items():
+    texts_at: dict[Any, dict[str, None]] = {}
+    for (key, column), texts in notes.items():
         if column.task == task:
-            for key in (row, row[:2]):
-                by_row.setdefault((key, column.metric), {}).update(dict.fromkeys(texts))
+            for at in (key, key[:2]):
+                texts_at.setdefault((at, column.metric), {}).update(dict.fromkeys(texts))
 
     def marks(section: Section, row: TableRow, column: Column) -> tuple[int, ...]:
-        place_of = (section.model, section.site)
-        key = place_of if row.k is None else (*place_of, row.k, row.width, row.variant, row.view)
-        texts = by_row.get((key, metrics.get(column.metric, column.metric)), {})
+        site = (section.model, section.site)
+        key = site if row.k is None else (*site, row.k, row.width, row.variant, row.view)
+        texts = texts_at.get((key, metrics.get(column.metric, column.metric)), {})
         return tuple(sorted(place[text] for text in texts))
 
-    def cell(section: Section, row: TableRow, column: Column, each: TableCell) -> TableCell:
-        return replace(each, marks=marks(section, row, column)) if each.n < each.of else each
+    def with_marks(section: Section, row: TableRow) -> TableRow:
+        cells = (
+            replace(cell, marks=marks(section, row, column)) if cell.n < cell.of else cell
+            for column, cell in zip(table.columns, row.cells, strict=True)
+        )
+        return replace(row, cells=tuple(cells))
 
-    sections = []
-    for section in table.sections:
-        rows = []
-        for row in section.rows:
-            pairs = zip(table.columns, row.cells, strict=True)
-            rows.append(replace(row, cells=tuple(cell(section, row, *pair) for pair in pairs)))
-        sections.append(replace(section, rows=tuple(rows)))
+    sections = (
+        replace(section, rows=tuple(with_marks(section, row) for row in section.rows))
+        for section in table.sections
+    )
     return replace(table, sections=tuple(sections))
 
 
