@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from abench.lm.models import LanguageModel
     from abench.lm.tokens import ordinary, right_padded, token_rows
     from abench.parts import Parts
+    from abench.preconditions import Precondition
     from abench.runs.inputs import InputFile
     from abench.sae import SAE
     from abench.selection import problems_of, usable_parts
@@ -86,6 +87,7 @@ _HOME = {
     "PoleCodes": "latents.codes",
     "PoleRates": "latents.codes",
     "Pooled": "latents.pooling",
+    "Precondition": "preconditions",
     "Reconstruction": "latents.reconstruction",
     "ScaleLatent": "steering.interventions",
     "Scores": "task",
@@ -159,6 +161,7 @@ __all__ = [
     "PoleCodes",
     "PoleRates",
     "Pooled",
+    "Precondition",
     "Reconstruction",
     "ScaleLatent",
     "Scores",

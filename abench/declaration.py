@@ -5,6 +5,7 @@ it the tables of all other tasks.
 """
 
 import inspect
+import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
@@ -13,17 +14,22 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from abench.names import NAME_LENGTH, name_problem
+from abench.preconditions import Precondition
 from abench.storage.keys import canonical_json
 from abench.task import Metric, ModelKind, Task, View
 
 _COLUMNS = frozenset(
     {"model", "site", "variant", "k", "width", "seed", "task", "task_version", "view"}
-    | {"metric", "value", "higher_is_better", "status", "key", "mean", "sd", "n", "N"}
+    | {"metric", "value", "higher_is_better", "status", "key", "valid", "invalid_because"}
+    | {"mean", "sd", "n", "N"}
 )
 """Columns of a report's data; no metric may have one of these names."""
 _CLASS_VARIABLES = (
-    *("name", "version", "metrics", "views", "kinds", "in_all", "check_options", "in_stream_units"),
+    *("name", "version", "metrics", "valid_if", "views", "kinds", "in_all", "check_options"),
+    "in_stream_units",
 )
+_SENTENCE_LENGTH = 300
+"""Maximum length of a precondition's title and description, which are parts of notes."""
 
 
 def declaration_problems(task: type[Task]) -> list[str]:
@@ -54,15 +60,61 @@ def metric_problems(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
     return found
 
 
+def precondition_problems(
+    preconditions: Iterable[Mapping[str, Any]], metrics: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    """All problems of preconditions in the form of records (`asdict` of `abench.Precondition`).
+
+    `metrics` are the valid metrics of the same task, in the form of records.
+    """
+    found: list[str] = []
+    names = {str(metric["name"]) for metric in metrics}
+    taken: set[str] = set()
+    for each in preconditions:
+        name = each.get("name")
+        problem = _listed_name_problem(name) or next(_bound_fields(each, names), None)
+        if problem is None and name in names | taken:
+            problem = "a metric has the same name" if name in names else "it is declared twice"
+        if problem is not None:
+            found.append(f"precondition {name!r:.120}: {problem}")
+        elif isinstance(name, str):
+            taken.add(name)
+    return found
+
+
+def _bound_fields(precondition: Mapping[str, Any], metrics: set[str]) -> Iterator[str]:
+    bound = precondition.get("at_least")
+    if not is_finite(bound):
+        yield f"at_least must be a finite number, not {bound!r:.80}"
+    for field in ("title", "description"):
+        text = precondition.get(field)
+        if not isinstance(text, str) or len(text) > _SENTENCE_LENGTH:
+            yield f"{field} must be text of at most {_SENTENCE_LENGTH} characters, not {text!r:.80}"
+        elif not is_printable(text):
+            yield f"{field} contains control characters: {text!r:.80}"
+        elif field == "title" and not text.strip():
+            yield "title must say what is measured"
+    covered = precondition.get("metrics")
+    if not isinstance(covered, tuple | list):
+        yield f"metrics must be a tuple of metric names, not {covered!r:.80}"
+    elif unknown := [each for each in covered if not isinstance(each, str) or each not in metrics]:
+        yield f"it names {unknown[0]!r:.80}, which is not one of the task's metrics"
+
+
 def metric_name_problem(name: object) -> str | None:
     """The reason why a metric cannot have this name, as part of a sentence; None if it can.
 
     A metric's name is not part of a path, but an element of lists such as `--metrics l0,nmse`.
     """
+    if isinstance(name, str) and name in _COLUMNS:
+        return f"'{name}' is a column of reports; choose another name"
+    return _listed_name_problem(name)
+
+
+def _listed_name_problem(name: object) -> str | None:
+    """The reason why a name cannot be an element of lists, as part of a sentence; None if it can."""
     if not isinstance(name, str):
         return f"its name must be text, not {type(name).__name__}"
-    if name in _COLUMNS:
-        return f"'{name}' is a column of reports; choose another name"
     if not 0 < len(name) <= NAME_LENGTH or name != name.strip() or "," in name or not is_printable(name):
         return f"its name must have 1 to {NAME_LENGTH} characters, without commas or control characters"
     return None
@@ -84,6 +136,16 @@ def _fields(metric: Mapping[str, Any]) -> Iterator[str]:
         yield f"paper must be 'score', '1 - score' or None, not {paper!r}"
 
 
+def is_finite(value: object) -> bool:
+    """Whether a value is a finite number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False  # an integer, of which JSON can hold larger ones
+
+
 def is_printable(text: str) -> bool:
     """Whether a text has no control characters; line breaks count as control characters."""
     return not any(unicodedata.category(char) in {"Cc", "Cs"} for char in text)
@@ -100,6 +162,7 @@ def _problems(task: type[Task]) -> Iterator[str]:
     if not isinstance(version, str) or not version or len(version) > NAME_LENGTH or not is_printable(version):
         yield f'its version must be text such as "1", not {version!r}'
     yield from _metrics(getattr(task, "metrics", None))
+    yield from _valid_if(task)
     yield from _choices("views", task.views, get_args(View))
     if isinstance(task.views, tuple) and task.views[:1] != ("native",):
         yield "its views must begin with 'native', the view in which non-negative SAEs are scored"
@@ -118,8 +181,22 @@ def _stream_units(task: Any) -> Iterator[str]:
         yield f"in_stream_units must be a frozenset of metric names, not {task.in_stream_units!r}"
         return
     names = {each.name for each in task.metrics if isinstance(each, Metric)}
+    if isinstance(task.valid_if, tuple):
+        names |= {each.name for each in task.valid_if if isinstance(each, Precondition)}
     for unknown in sorted(map(repr, task.in_stream_units - names)):
-        yield f"in_stream_units names {unknown}, which is not one of its metrics"
+        yield f"in_stream_units names {unknown}, which is not one of its metrics or preconditions"
+
+
+def _valid_if(task: Any) -> Iterator[str]:
+    if not isinstance(task.valid_if, tuple):
+        yield f"valid_if must be a tuple of abench.Precondition, not {type(task.valid_if).__name__}"
+        return
+    wrong = [each for each in task.valid_if if not isinstance(each, Precondition) or not is_dataclass(each)]
+    if wrong:
+        yield f"valid_if must contain abench.Precondition, not {wrong[0]!r:.80}"
+        return
+    metrics = [asdict(each) for each in task.metrics if isinstance(each, Metric)]
+    yield from precondition_problems(map(asdict, task.valid_if), metrics)
 
 
 def _metrics(metrics: object) -> Iterator[str]:

@@ -3,9 +3,9 @@
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict
@@ -16,6 +16,7 @@ from abench.config.spec import Spec
 from abench.kept import Kept, MemoryKept
 from abench.parts import Parts
 from abench.passes import pass_of
+from abench.preconditions import Precondition
 from abench.progress import Progress, Silent, Steps
 from abench.sae import SAE
 
@@ -65,6 +66,10 @@ def _unlisted(_parts: Parts) -> None:
     """Discard the parts on which a cell rests."""
 
 
+def _unmeasured(_name: str, _value: float | None) -> None:
+    """Discard the value of a precondition."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a task receives in addition to the model and the SAE."""
@@ -98,6 +103,10 @@ class Context:
     them, and cells that rest on different parts are neither averaged nor compared."""
     progress: Progress = field(default_factory=Silent, compare=False, repr=False)
     """Where `steps` and `track` show progress."""
+    measured: Callable[[str, float | None], None] = field(default=_unmeasured, compare=False)
+    """Records the value of a precondition that the task declares in `valid_if`, by name. Call it once for
+    each, in `prepare` (for all SAEs) or in `score` (for one). None means that the task's options rule out the
+    measurement; the scores then count as valid."""
     memory: dict[Any, Any] | None = field(default=None, compare=False, repr=False)
     """The values that `once` remembers, from `skip` to the last `score` of a task at a site; with None,
     nothing is remembered."""
@@ -145,6 +154,8 @@ class Task(Spec, ABC):
     name: ClassVar[str]
     version: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
+    valid_if: ClassVar[tuple[Precondition, ...]] = ()
+    """What must be true for the scores to mean anything; its values are passed to `Context.measured`."""
     views: ClassVar[tuple[View, ...]] = ("native",)
     """The views in which the scores of a signed SAE differ. In the split view, `score` receives the SAE as a
     non-negative one of twice the width, so one implementation serves both."""
@@ -159,8 +170,8 @@ class Task(Spec, ABC):
 
     in_stream_units: ClassVar[frozenset[str]] = frozenset()
     """Metrics that depend on the scale of the residual stream, because they are in its units or because a
-    recipe fixes a learning rate, a penalty or a clamp in its units. All other scores must stay the same when
-    the residual stream and the SAE are scaled together."""
+    recipe fixes a learning rate, a penalty or a clamp in its units; also preconditions, by name. All other
+    scores and preconditions must stay the same when the residual stream and the SAE are scaled together."""
 
     def skip(self, lm: Any, ctx: Context) -> str | None:
         """The reason why this task cannot run on this model and data, as one sentence; None if it can.
@@ -216,7 +227,7 @@ class Skip(Exception):  # noqa: N818 - not an error: what a task finds out only 
 
 
 class ScoreError(Exception):
-    """The scores are not those that the task declares, or its details are not JSON."""
+    """The scores or preconditions are not those that the task declares, or its details are not JSON."""
 
 
 def parted(task: type[Task] | Task, result: Any) -> tuple[Scores, dict[str, Any]]:
@@ -243,23 +254,52 @@ def checked(task: type[Task] | Task, scores: Scores) -> dict[str, float]:
         raise ScoreError(f"task {task.name} returned scores it does not declare: {', '.join(undeclared)}")
     if missing:
         raise ScoreError(f"task {task.name} returned no score for {', '.join(missing)}")
-    values = {name: _number(task, name, scores[name]) for name in declared}
+    values = {name: _number(task, "returned", name, scores[name]) for name in declared}
     bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise ScoreError(f"task {task.name} returned scores that are not finite: {', '.join(bad)}")
     return values
 
 
-def _number(task: type[Task] | Task, name: str, score: Any) -> float:
+def with_values(task: type[Task] | Task, measured: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
+    """The task's preconditions as plain JSON, each with its `value`, in declared order.
+
+    `measured` are the arguments of the calls of `Context.measured`. Raises ScoreError if a value is missing,
+    not finite or measured twice, or if its precondition is not declared.
+    """
+    found: dict[str, float | None] = {}
+    declared = {each.name for each in task.valid_if}
+    for name, value in measured:
+        if name not in declared:
+            raise ScoreError(
+                f"task {task.name} measured a precondition that it does not declare: {name!r:.80}"
+            )
+        if name in found:
+            raise ScoreError(f"task {task.name} measured the precondition {name} twice")
+        found[name] = None if value is None else _number(task, "measured", name, value)
+    if missing := [each.name for each in task.valid_if if each.name not in found]:
+        raise ScoreError(f"task {task.name} did not measure its preconditions: {', '.join(missing)}")
+    if bad := [
+        f"{n} = {value}" for n, value in found.items() if value is not None and not math.isfinite(value)
+    ]:
+        raise ScoreError(f"task {task.name} measured preconditions that are not finite: {', '.join(bad)}")
+    every = [metric.name for metric in task.metrics]
+    return [
+        asdict(each) | {"metrics": list(each.metrics) or every, "value": found[each.name]}
+        for each in task.valid_if
+    ]
+
+
+def _number(task: type[Task] | Task, verb: str, name: str, score: Any) -> float:
     """A score as a float, from a Python or numpy number or a zero-dimensional tensor."""
     is_scalar = hasattr(score, "item") and tuple(getattr(score, "shape", (0,))) == ()
     value = score.item() if is_scalar else score
     # float() would accept True as 1 and text that spells a number.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ScoreError(
-            f"task {task.name} returned {name} as {type(score).__name__}, not as a number: {score!r:.80}"
+            f"task {task.name} {verb} {name} as {type(score).__name__}, not as a number: {score!r:.80}"
         )
     try:
         return float(value)
     except OverflowError as error:
-        raise ScoreError(f"task {task.name} returned {name} as a number too large for a float") from error
+        raise ScoreError(f"task {task.name} {verb} {name} as a number too large for a float") from error

@@ -12,7 +12,7 @@ from fractions import Fraction
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from abench import Context, Metric, Parts, Scores, Skip, UserError
+from abench import Context, Metric, Parts, Precondition, Scores, Skip, UserError
 
 from ._shared.ablation import NUMBERS, Contrasts, ProbeAblation, Probed, metric, probed, strongest
 from ._shared.data_sets import usable_data_sets
@@ -74,10 +74,29 @@ class SCR(ProbeAblation):
     """
 
     name: ClassVar[str] = "scr"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
+    valid_if: ClassVar[tuple[Precondition, ...]] = (
+        Precondition(
+            "probe_accuracy",
+            "the accuracy of unbiased probes on the residual stream, for the attribute where it is lowest,",
+            0.6,
+            "Chance is 0.5: the model does not represent this attribute here, so no latent can carry it.",
+        ),
+        Precondition(
+            "cost",
+            "the accuracy that the spurious correlation costs, for the pair of classes where it costs least,",
+            0.05,
+            "Scores are shares of this accuracy, so a few texts decide them where it is small.",
+            metrics=tuple(f"scr_metric_threshold_{number}" for number in NUMBERS),
+        ),
+    )
+    """Each question has as many texts on one side as on the other. At a cost of 0.05 one of sae-bench's 1,000
+    test texts is 0.02 of a pair's score. Pairs without any cost are left out of the score."""
     # Probes on the residual stream use sae-bench's fixed learning rate and penalty.
-    in_stream_units: ClassVar[frozenset[str]] = frozenset(each.name for each in _metrics())
+    in_stream_units: ClassVar[frozenset[str]] = frozenset(
+        [*(each.name for each in _metrics()), "probe_accuracy", "cost"]
+    )
     repositories: ClassVar[tuple[str, ...]] = WITH_SECOND_ATTRIBUTE
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
@@ -107,6 +126,9 @@ class SCR(ProbeAblation):
             left_out = (name for name, chosen in scored.items() if not chosen)
             used = tuple(name for name, chosen in scored.items() if chosen)
             ctx.rests_on(Parts("pairs of classes", used, dict.fromkeys(left_out, _NO_COST)))
+        pairs = prepared.values()
+        ctx.measured("probe_accuracy", min(min(pair.unbiased.values()) for pair in pairs))
+        ctx.measured("cost", min(pair.gaps[d] for pair in pairs for d in pair.chosen))
         return prepared
 
     def _data_sets(self, ctx: Context) -> Parts:

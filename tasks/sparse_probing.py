@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from abench import Context, Metric, Parts, Scores, Task
+from abench import Context, Metric, Parts, Precondition, Scores, Task
 
 from ._shared.data_sets import DataSets, usable_data_sets
 from ._shared.labelled import Labelled, is_tiny, labelled, probing_data_sets
@@ -66,11 +66,24 @@ class SparseProbing(HubData, Task):
     """
 
     name: ClassVar[str] = "sparse_probing"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
+    valid_if: ClassVar[tuple[Precondition, ...]] = (
+        Precondition(
+            "model_accuracy",
+            "the accuracy of probes on the whole residual stream, on the data set where it is lowest,",
+            0.6,
+            "Chance is 0.5: the model does not represent these classes here, so no latent can.",
+            metrics=tuple(f"{kind}_top_{k}_test_accuracy" for kind in ("sae", "llm") for k in K),
+        ),
+    )
+    """A probe that ignores the text is right for half of the texts, in every data set. With sae-bench's 1,000
+    test texts the standard error is 0.016; 0.6 is six of these above chance."""
     views: ClassVar[tuple[Any, ...]] = ("native", "split")
     # Probes on the residual stream use sae-bench's fixed learning rate and penalty.
-    in_stream_units: ClassVar[frozenset[str]] = frozenset(metric.name for metric in _metrics())
+    in_stream_units: ClassVar[frozenset[str]] = frozenset(
+        [*(metric.name for metric in _metrics()), "model_accuracy"]
+    )
     repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
 
     datasets: DataSets = Field(None, min_length=1)
@@ -94,7 +107,9 @@ class SparseProbing(HubData, Task):
         """
         data_sets = self._data_sets(ctx)
         ctx.rests_on(data_sets)
-        return [self._probed(self._texts(name, ctx), lm, ctx) for name in data_sets.used]
+        found = [self._probed(self._texts(name, ctx), lm, ctx) for name in data_sets.used]
+        ctx.measured("model_accuracy", min(probed.llm["llm_test_accuracy"] for probed in found))
+        return found
 
     def _data_sets(self, ctx: Context) -> Parts:
         return usable_data_sets(self.name, self.datasets, probing_data_sets(ctx), self._texts, ctx)

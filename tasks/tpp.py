@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from abench import Context, Metric, Parts, Scores, Skip
+from abench import Context, Metric, Parts, Precondition, Scores, Skip
 
 from ._shared.ablation import NUMBERS, Contrasts, ProbeAblation, Probed, metric, probed, strongest
 from ._shared.data_sets import usable_data_sets
@@ -56,10 +56,22 @@ class TPP(ProbeAblation):
     """
 
     name: ClassVar[str] = "tpp"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     metrics: ClassVar[tuple[Metric, ...]] = _metrics()
+    valid_if: ClassVar[tuple[Precondition, ...]] = (
+        Precondition(
+            "probe_accuracy",
+            "the accuracy of the classes' probes on the residual stream, for the class where it is lowest,",
+            0.6,
+            "Chance is 0.5: a probe that knows nothing of its class has no accuracy to lose.",
+        ),
+    )
+    """Each class is tested on as many of its own texts as of others. A drop in accuracy can at most be its
+    distance from chance; below 0.1 it is about as small as the drops of ordinary SAEs."""
     # Probes on the residual stream use sae-bench's fixed learning rate and penalty.
-    in_stream_units: ClassVar[frozenset[str]] = frozenset(each.name for each in _metrics())
+    in_stream_units: ClassVar[frozenset[str]] = frozenset(
+        [*(each.name for each in _metrics()), "probe_accuracy"]
+    )
     repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
@@ -70,7 +82,10 @@ class TPP(ProbeAblation):
         """Probes, their clean accuracies and the pooled codes of all SAEs, keyed by data set."""
         data_sets = self._data_sets(ctx)
         ctx.rests_on(data_sets)
-        return {name: self._prepared(name, lm, ctx) for name in data_sets.used}
+        prepared = {name: self._prepared(name, lm, ctx) for name in data_sets.used}
+        clean = (each.accuracies(each.probed.clean) for each in prepared.values())
+        ctx.measured("probe_accuracy", min(float(accuracies.min()) for accuracies in clean))
+        return prepared
 
     def _data_sets(self, ctx: Context) -> Parts:
         return usable_data_sets(self.name, self.datasets or None, _default_datasets(ctx), self._check, ctx)

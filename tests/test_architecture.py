@@ -14,7 +14,7 @@ LAYERS = (
     ("progress", "yamlfile"),
     ("config",),
     ("storage",),
-    ("amounts", "kept", "parts", "passes", "sae"),
+    ("amounts", "kept", "parts", "passes", "preconditions", "sae"),
     ("task",),
     ("declaration", "selection"),
     ("plugins",),

@@ -10,7 +10,7 @@ import torch
 from command import Abench
 from signed import random_sae
 
-from abench import Amount, Context, Metric, Scores, Skip, Task, View, residual_codes
+from abench import Amount, Context, Metric, Precondition, Scores, Skip, Task, View, residual_codes
 from abench.conformance.bench import Bench
 from abench.conformance.check import check_found, check_task
 from abench.conformance.rewritten import Wide, flipped, permuted
@@ -69,6 +69,16 @@ class _TakesTheFirst(_Broken):
 
     def value(self, codes: torch.Tensor, sae: Any) -> float:
         return float(codes[:, 0].abs().sum())
+
+
+class _MeasuresPositive(_Broken):
+    """Keeps all rules with its scores, but not with its precondition."""
+
+    valid_if: ClassVar[tuple[Precondition, ...]] = (Precondition("positive", "its positive codes", 0.5),)
+
+    def score(self, sae: Any, prepared: Any, lm: Any, ctx: Context) -> Scores:
+        ctx.measured("positive", float((sae.encode(_x()) > 0).double().sum()))
+        return super().score(sae, prepared, lm, ctx)
 
 
 class _UnitsOfTheSAE(_Broken):
@@ -160,6 +170,7 @@ class _NoHeadline(_Broken):
     ("task", "rule"),
     [
         (_CountsPositive, "flipping the sign of latents changes nothing"),
+        (_MeasuresPositive, "flipping the sign of latents changes nothing: positive changes"),
         (_TakesTheFirst, "the order of latents changes nothing"),
         (_UnitsOfTheSAE, "codes in other units change nothing: score changes"),
         (_UnitsOfTheSAE, "codes in other units change nothing (layer_norm): score changes"),

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from abench.tasks.safety_utility import SafetyUtility, _utility_lost
+from abench.tasks.safety_utility import SafetyUtility, _above_chance, _utility_lost
 from abench.tasks.safety_utility.measure import SteeringExam
 from abench.tasks.safety_utility.methods import Contrast, directions, latents
 from abench.tasks.safety_utility.requests import Ask, prompts, requests
@@ -36,6 +36,13 @@ def context(**changes: Any) -> Context:
 
 
 # Utility
+
+
+def test_a_utility_is_compared_with_guessing() -> None:
+    assert _above_chance([0.25, 0.2, 0.3, 300]) == 0
+    assert _above_chance([0.2, 0.1, 0.3, 300]) < 0
+    # The standard error of guessing at 300 questions is 0.025.
+    assert _above_chance([0.3, 0.2, 0.4, 300]) == pytest.approx(2)
 
 
 def test_unsteered_accuracy_is_lm_evals_own(lm: LanguageModel) -> None:

@@ -203,6 +203,19 @@ def test_a_subject_on_one_pole_is_found_in_the_split_view_alone(lm: LanguageMode
     assert scores["split"]["unlearning_score"] > 0.6
 
 
+def test_knowledge_that_has_left_the_questions_is_measured_without_any_sae(lm: LanguageModel) -> None:
+    found: list[tuple[str, float | None]] = []
+    for block in (0, lm.n_layers - 1):
+        ctx = replace(context_of(), site=f"blocks.{block}.hook_resid_post")
+        with torch.no_grad():
+            task_of(**ONE).prepare(lm, replace(ctx, measured=lambda *measured: found.append(measured)))
+    (name, first), (_, last) = found
+    assert name == "read_from_questions"
+    assert first is not None and first > 0.6
+    # After the last block, only the last token is read.
+    assert last == 0
+
+
 def test_a_latent_that_never_fires_on_the_subject_changes_nothing(lm: LanguageModel) -> None:
     scores, _ = scores_of(lm, {"silent": Planted(lm, ["month:"])}, retain_thresholds=(1e-6,))
     assert scores["silent"]["unlearning_score"] == 0

@@ -56,6 +56,8 @@ def show(
     if as_json:
         echo_json(asdict(record))
         return
+    from abench.report.validity import invalid_metrics
+
     labels = record.labels
     click.echo(f"{labels['task']} {labels['task_version']} ({labels['view']}): {record.status}")
     click.echo(
@@ -73,6 +75,8 @@ def show(
                 [[n, f"{v:.6g}", described[n]] for n, v in record.scores.items()], ["metric", "value", ""]
             )
         )
+    for metric, reason in invalid_metrics(asdict(record)).items():
+        click.echo(visible(f"{metric} is not meaningful: {reason}"))
     if record.parts:
         from abench.report.parts import descriptions
 

@@ -17,7 +17,7 @@ from abench.latents.views import in_view
 from abench.lm.catalogue import find_model, weights_folder
 from abench.lm.models import LanguageModel
 from abench.sites import site_name
-from abench.task import Context, Task, View, checked, parted
+from abench.task import Context, Task, View, checked, parted, with_values
 from abench.training.library import train
 
 _WIDTH, _K, _STEPS = 192, 8, 150
@@ -116,17 +116,33 @@ class Bench:
         *,
         used: Callable[[Amount], None] = lambda _amount: None,
     ) -> dict[str, Scored]:
-        """Checked scores of several SAEs from one call of `prepare`; `views` gives the view of each."""
-        ctx = replace(self.context(tuple(saes.values())), used=used)
+        """Checked scores of several SAEs from one call of `prepare`; `views` gives the view of each.
+
+        The measured values of preconditions are among them, by name, because the same rules apply to them.
+        """
+        shared: list[tuple[str, Any]] = []
+        ctx = replace(self.context(tuple(saes.values())), used=used, measured=_into(shared))
         with torch.no_grad():
             prepared = task.prepare(self.lm, ctx)
+            of_all = tuple(shared)
             return {
-                name: checked(task, parted(task, self._score(task, sae, prepared, views[name], ctx))[0])
+                name: self._scored(task, sae, prepared, replace(ctx, view=views[name]), of_all)
                 for name, sae in saes.items()
             }
 
-    def _score(self, task: Task, sae: Any, prepared: Any, view: View, ctx: Context) -> Any:
-        return task.score(in_view(sae, view), prepared, self.lm, replace(ctx, view=view))
+    def _scored(
+        self, task: Task, sae: Any, prepared: Any, ctx: Context, shared: tuple[tuple[str, Any], ...]
+    ) -> Scored:
+        own: list[tuple[str, Any]] = []
+        ctx = replace(ctx, measured=_into(own))
+        scores = checked(task, parted(task, task.score(in_view(sae, ctx.view), prepared, self.lm, ctx))[0])
+        preconditions = with_values(task, (*shared, *own))
+        return scores | {e["name"]: e["value"] for e in preconditions if e["value"] is not None}
+
+
+def _into(found: list[tuple[str, Any]]) -> Callable[[str, float | None], None]:
+    """A function for `Context.measured` that appends to a list."""
+    return lambda name, value: found.append((name, value))
 
 
 def _training() -> TrainingSpec:

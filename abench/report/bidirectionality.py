@@ -9,6 +9,7 @@ from abench.report.frame import Record
 from abench.report.paper_numbers import paper_numbers
 from abench.report.style import Styles, variant_order, variant_style
 from abench.report.tables import Column, Section, Table, TableCell, TableRow
+from abench.report.validity import is_valid
 
 TASK = "bidirectionality"
 HEADING = "Bidirectional latents"
@@ -19,7 +20,8 @@ _COLUMNS = (
     ("none", "none, %", "latents without a feature on either side"),
     ("latents", "latents", "judged latents, over all seeds"),
 )
-_KINDS = tuple(name for name, *_ in _COLUMNS[:4])
+KINDS = tuple(name for name, *_ in _COLUMNS[:4])
+"""The columns of shares, which are metrics of the task."""
 _NAMES = {"opposites": "opposites", "bidirectional": "two-sided without being opposites"}
 
 Poles = Mapping[str, Any]
@@ -72,10 +74,11 @@ def _rows(
     model: str, site: str, cells: Sequence[Record], planned: Mapping[tuple[Any, ...], int], styles: Styles
 ) -> Iterator[TableRow]:
     for (k, variant, width), same in grouped(cells).items():
-        shares, of = [_poles(cell)["shares"] for cell in same], planned[place_of(same[0])]
-        judged = sum(each["none"][3] for each in shares)
+        of = planned[place_of(same[0])]
+        judged = sum(_poles(cell)["shares"]["none"][3] for cell in same)
         counted = TableCell(judged, None, len(same), len(same), f"{judged:,}")
-        values = (*(share_cell([each[kind] for each in shares], of) for kind in _KINDS), counted)
+        shares = ([_poles(c)["shares"][kind] for c in same if is_valid(c, (kind,))] for kind in KINDS)
+        values = (*(share_cell(each, of) for each in shares), counted)
         yield TableRow(k, variant, variant_style(variant, styles).title, width, "native", len(same), values)
     yield from _printed(model, site, styles)
 

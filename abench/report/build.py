@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -18,7 +18,8 @@ from abench.report.frame import Record, summarise, tidy
 from abench.report.paper import paper_notes, with_printed
 from abench.report.parts import bases_of
 from abench.report.style import NO_STYLES, Styles, variant_order, variant_style
-from abench.report.tables import Column, RowKey, Section, Table, TableCell, TableRow, Tables
+from abench.report.tables import Column, ColumnKey, RowKey, Section, Table, TableCell, TableRow, Tables
+from abench.report.validity_notes import InvalidNotes, invalid_notes, marked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,12 +45,13 @@ def build_tables(
     paper, headline = paper_columns(cells), headline_columns(cells)
     values = by_column(summarise(tidy(cells)) if summary is None else summary)
     keys = _ordered(row_key(cell) for cell in cells)
-    by_cell = notes.cell_notes(cells, row_key)
-    numbered = _numbered(by_cell, keys, [paper, *by_task(headline)])
+    by_cell, invalid = notes.cell_notes(cells, row_key), invalid_notes(cells, row_key, styles)
+    numbered = _numbered(by_cell, invalid, keys, [paper, *by_task(headline)])
     bases = bases_of(cells, row_key)
+    place = {text: i for i, text in enumerate(numbered, 1)}
 
     def table(heading: str, columns: Sequence[Column]) -> Table:
-        stats = _with_marks(stats_of(values, columns, bases), by_cell, numbered)
+        stats = _with_marks(stats_of(values, columns, bases), by_cell, invalid, place)
         return _table(heading, columns, keys, stats, styles)
 
     wide = table("", headline)
@@ -64,6 +66,10 @@ def build_tables(
         lambda: bidirectionality.bidirectionality_table(cells, styles),
         None,
     )
+    if steering is not None:
+        steering = marked(steering, safety.TASK, safety.METRICS, invalid, place)
+    if poles is not None:
+        poles = marked(poles, bidirectionality.TASK, {}, invalid, place)
     for own, task in ((steering, safety.TASK), (poles, bidirectionality.TASK)):
         if own is not None and not _any_without_value(cells, task):
             seen |= {column.key for column in headline if column.task == task}
@@ -131,25 +137,38 @@ def _with_count(cell: TableCell, seeds: int) -> TableCell:
     return replace(cell, seeds_text=f"n = {cell.n}") if cell.mean is not None and cell.n != seeds else cell
 
 
-def _with_marks(stats: Stats, by_cell: notes.CellNotes, numbered: Sequence[str]) -> Stats:
-    place = {text: i for i, text in enumerate(numbered, 1)}
+def _with_marks(
+    stats: Stats, by_cell: notes.CellNotes, invalid: InvalidNotes, place: Mapping[str, int]
+) -> Stats:
+    def marks(row: RowKey, column: ColumnKey) -> tuple[int, ...]:
+        texts = (*by_cell.get((row, column[:2]), ()), *invalid.get((row, column), ()))
+        return tuple(sorted(place[text] for text in texts))
 
-    def marks(row: RowKey, task: tuple[str, str]) -> tuple[int, ...]:
-        return tuple(sorted(place[text] for text in by_cell.get((row, task), ())))
-
-    marked = {(row, key): numbers for row, key in stats if (numbers := marks(row, key[:2]))}
-    return stats | {place: replace(stats[place], marks=numbers) for place, numbers in marked.items()}
+    marked = {(row, key): numbers for row, key in stats if (numbers := marks(row, key))}
+    return stats | {each: replace(stats[each], marks=numbers) for each, numbers in marked.items()}
 
 
 def _numbered(
-    by_cell: notes.CellNotes, keys: Sequence[RowKey], tables: Sequence[Sequence[Column]]
+    by_cell: notes.CellNotes,
+    invalid: InvalidNotes,
+    keys: Sequence[RowKey],
+    tables: Sequence[Sequence[Column]],
 ) -> tuple[str, ...]:
     """The notes on cells in reading order of the tables: by row, then by column."""
-    texts = (
+    of_columns = (
         text
         for columns in tables
         for key in keys
-        for task in dict.fromkeys(column.key[:2] for column in columns)
-        for text in by_cell.get((key, task), ())
+        for text in (
+            *(t for task in _tasks(columns) for t in by_cell.get((key, task), ())),
+            *(t for column in columns for t in invalid.get((key, column.key), ())),
+        )
     )
-    return tuple(dict.fromkeys(texts))
+    # Tables of a task's own may have columns of metrics that are no headline.
+    own = (safety.TASK, bidirectionality.TASK)
+    of_own_tables = (text for (_, column), texts in invalid.items() if column.task in own for text in texts)
+    return tuple(dict.fromkeys((*of_columns, *of_own_tables)))
+
+
+def _tasks(columns: Sequence[Column]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys(column.key[:2] for column in columns))

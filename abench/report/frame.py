@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from abench.errors import UserError
 from abench.report.csvfile import from_text, with_text, write_frame
+from abench.report.validity import invalid_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,18 +19,32 @@ Record = Mapping[str, Any]
 """One cell from the results folder: status, labels, declared metrics, scores, reason, provenance."""
 
 LABELS = ("model", "site", "variant", "k", "width", "seed", "task", "task_version", "view")
-COLUMNS = (*LABELS, "metric", "value", "higher_is_better", "status", "key")
+_EARLIER = (*LABELS, "metric", "value", "higher_is_better", "status", "key")
+"""The columns in files of earlier versions of abench."""
+COLUMNS = (*_EARLIER, "valid", "invalid_because")
 GROUP = ("model", "site", "variant", "k", "width", "task", "task_version", "view", "metric")
 SAE_GROUP = ("model", "site", "variant", "k", "width")
 """SAEs with equal labels differ only in their seed."""
 
-_TEXT = ("model", "site", "variant", "task", "task_version", "view", "metric", "status", "key")
+_TEXT = (
+    "model",
+    "site",
+    "variant",
+    "task",
+    "task_version",
+    "view",
+    "metric",
+    "status",
+    "key",
+    "invalid_because",
+)
 _NULLABLE = {
     "k": "Int64",
     "width": "Int64",
     "seed": "Int64",
     "value": "float64",
     "higher_is_better": "boolean",
+    "valid": "boolean",
 }
 _DTYPES = {**dict.fromkeys(_TEXT, "object"), **_NULLABLE}
 
@@ -38,7 +53,9 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     """One row per cell and declared metric, in an order independent of the order of the records.
 
     The value is absent (NaN) unless the cell is done. `higher_is_better` is absent if neither direction is
-    better. Raises UserError if two cells have the same labels.
+    better. `valid` is False, and `invalid_because` states why, for a value that does not mean anything,
+    because a precondition of its task is not met; `valid` is absent where there is no value. Raises
+    UserError if two cells have the same labels.
     """
     import pandas as pd
 
@@ -56,10 +73,11 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds of every metric of a tidy frame.
 
     Columns: model, site, variant, k, width, task, task_version, view, metric, higher_is_better, mean, sd, n,
-    N; N is the number of planned seeds and n the number of those with a value. The mean is absent if n < N,
-    because means over different sets of seeds are not comparable. sd is the sample standard deviation
+    N; N is the number of planned seeds and n the number of those with a valid value. The mean is absent if
+    n < N, because means over different sets of seeds are not comparable. sd is the sample standard deviation
     (ddof = 1), absent if n < 2.
     """
+    frame = frame.assign(value=frame["value"].where(frame["valid"].fillna(value=False).astype(bool)))
     groups = frame.sort_values([*GROUP, "seed"], kind="stable").groupby(list(GROUP), dropna=False)
     summary = groups.agg(
         higher_is_better=("higher_is_better", "first"),
@@ -83,12 +101,16 @@ def write_tidy(frame: pd.DataFrame, path: Path) -> None:
 def read_tidy(path: Path) -> pd.DataFrame:
     """The frame that `write_tidy` wrote, with exactly the same floats.
 
-    Raises UserError if the file's columns are not those of a tidy frame.
+    All values in a file of an earlier version of abench, which lacks `valid`, count as valid. Raises
+    UserError if the file's columns are not those of a tidy frame.
     """
     import pandas as pd
 
     options: dict[str, Any] = {"keep_default_na": False, "na_values": {c: [""] for c in _NULLABLE}}
     frame = pd.read_csv(path, dtype=_DTYPES, float_precision="round_trip", **options)
+    if tuple(frame.columns) == _EARLIER:
+        valid = frame["value"].notna().astype("boolean")
+        frame = frame.assign(valid=valid.mask(~valid), invalid_because="")
     if tuple(frame.columns) != COLUMNS:
         raise UserError(f"{path} is not a report's data.csv: its columns must be {', '.join(COLUMNS)}")
     return with_text(frame, from_text)
@@ -105,6 +127,9 @@ def _add_rows(columns: Mapping[str, list[Any]], record: Record) -> None:
     columns["higher_is_better"].extend(metric["higher_is_better"] for metric in metrics)
     columns["status"].extend(repeat(record["status"], number))
     columns["key"].extend(repeat(record["key"], number))
+    invalid = invalid_metrics(record)
+    columns["valid"].extend(metric["name"] not in invalid if done else None for metric in metrics)
+    columns["invalid_because"].extend(invalid.get(metric["name"], "") for metric in metrics)
 
 
 def _check_unique(frame: pd.DataFrame) -> None:

@@ -7,6 +7,7 @@ from abench.report.frame import Record
 from abench.report.parts import cell_part_note, part_notes, tasks_that_differ
 from abench.report.style import Styles, variant_order, variant_style
 from abench.report.tables import RowKey, Table, TableCell
+from abench.report.validity import unmet
 
 L0_TOLERANCE = 0.1
 """A note points out SAEs whose measured L0 differs from k by more than this share of k."""
@@ -50,6 +51,7 @@ def general_notes(records: Sequence[Record], tables: Sequence[Table], styles: St
         *part_notes(records),
         *_less_than_requested(records),
         *_reading(cells),
+        _not_meaningful(records),
         *_views(tables),
         _l0(records, styles),
     )
@@ -97,6 +99,15 @@ def _reading(cells: Sequence[TableCell]) -> Iterator[str]:
         yield "—: no value; the numbered note gives the reason."
     if any(cell.bold for cell in cells):
         yield "Bold: the best printed mean for each model, site and k; ↑ and ↓ mark the better direction."
+
+
+def _not_meaningful(records: Sequence[Record]) -> str | None:
+    if not any(map(unmet, records)):
+        return None
+    return (
+        "Scores that are not meaningful count as missing: they are in no mean, comparison or figure. data.csv"
+        " contains them, with `valid` = False and the reason."
+    )
 
 
 def _views(tables: Sequence[Table]) -> Iterator[str]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from abench.report.bidirectionality import TASK, grouped, poles_of
+from abench.report.bidirectionality import KINDS, TASK, grouped, poles_of
 from abench.report.cells import place_of, planned_seeds
 from abench.report.drawings import Drawings
 from abench.report.figures import figure_names
 from abench.report.frame import Record
 from abench.report.style import NO_STYLES, Styles, variant_style
+from abench.report.validity import is_valid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,11 +46,11 @@ def write_pole_bars(records: Sequence[Record], drawings: Drawings, styles: Style
 def pole_parts(records: Sequence[Record]) -> pd.DataFrame:
     """One row per part of a bar, in percent: mean and sample standard deviation over seeds.
 
-    Bars with a missing seed are omitted.
+    Bars with a missing seed are omitted, or with one whose verdicts mean nothing.
     """
     import pandas as pd
 
-    judged = [record for record in records if poles_of(record)]
+    judged = [record for record in records if poles_of(record) and is_valid(record, KINDS)]
     planned, found = planned_seeds(records, TASK), planned_seeds(judged, TASK)
     cells = [cell for cell in judged if found[place_of(cell)] == planned[place_of(cell)]]
     places = sorted({(cell["labels"]["model"], cell["labels"]["site"]) for cell in cells})

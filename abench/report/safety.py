@@ -14,6 +14,7 @@ from abench.report.frame import Record
 from abench.report.paper_numbers import paper_numbers
 from abench.report.style import Styles, variant_order, variant_style
 from abench.report.tables import Column, Section, Table, TableCell, TableRow
+from abench.report.validity import is_valid
 
 TASK = "safety_utility"
 HEADING = "Steering: safety and utility"
@@ -28,12 +29,16 @@ _COLUMNS: tuple[tuple[str, str, bool | None, str], ...] = (
     ("degenerate", "degenerate, %", False, "replies to harmful requests that are empty, loops or nonsense"),
     ("over_refusal", "over-refusal, %", False, "harmless requests that are refused"),
 )
+METRICS = {"Δ utility": "utility_change", "Δ safety": "safety_change"}
+"""Column -> metric of the task, for columns with another name than their metric."""
 DEGENERATE = 0.5
 """Share of degenerate replies above which a note explains what safety means there."""
 _PAPER = {"utility": "mmlu", "safety": "harmbench"}
 
 Values = Mapping[str, Any]
 """The outcome of a method; a share is [value, low, high, n]."""
+Told = tuple[Record | None, Values]
+"""An outcome and the cell that tells whether its values mean something; None if they do in any case."""
 
 
 def safety_table(records: Sequence[Record], styles: Styles) -> Table | None:
@@ -61,8 +66,9 @@ def _rows(
 ) -> Iterator[TableRow]:
     kept = cells[0]["details"]["steering"]
     original = kept["original"]
-    yield _method("Original", [original], original)
-    yield _method("DiM", [kept["dim"]["chosen"]], original)
+    # The unsteered model's values are plain measurements, which mean something in any case.
+    yield _method("Original", [(None, original)], original)
+    yield _method("DiM", [(cells[0], kept["dim"]["chosen"])], original)
     order = variant_order(cell["labels"]["variant"] for cell in cells)
     saes: dict[tuple[int, int, int], list[Record]] = {}
     for cell in cells:
@@ -71,14 +77,14 @@ def _rows(
         saes.setdefault(place, []).append(cell)
     for k, number, width in sorted(saes):
         same = saes[k, number, width]
-        outcomes = [cell["details"]["steering"]["sae"]["chosen"] for cell in same]
+        outcomes = [(cell, cell["details"]["steering"]["sae"]["chosen"]) for cell in same]
         title = variant_style(order[number], styles).title
         of = planned[place_of(same[0])]
         yield _row(k, order[number], title, width, len(same), outcomes, original, of)
     yield from _printed(model, site, styles)
 
 
-def _method(title: str, outcomes: Sequence[Values], original: Values) -> TableRow:
+def _method(title: str, outcomes: Sequence[Told], original: Values) -> TableRow:
     return _row(None, title.lower(), title, None, None, outcomes, original, 1)
 
 
@@ -88,12 +94,14 @@ def _row(
     title: str,
     width: int | None,
     seeds: int | None,
-    outcomes: Sequence[Values],
+    told: Sequence[Told],
     original: Values,
     of: int,
 ) -> TableRow:
     cells = []
     for name, *_ in _COLUMNS:
+        metric = METRICS.get(name, name)
+        outcomes = [values for cell, values in told if cell is None or is_valid(cell, (metric,))]
         share = next((each for each in SHARES if _CHANGES.get(each, "") == name), None)
         if share is None:
             cells.append(share_cell([each[name] for each in outcomes], of))

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from abench.declaration import metric_problems
+from abench.declaration import is_finite, metric_problems, precondition_problems
 from abench.report.frame import Record
 from abench.sanitize.printable import all_visible, visible
 
-_TEXTS = ("labels", "parts", "reason", "details", "provenance")
+_TEXTS = ("labels", "parts", "reason", "details", "provenance", "valid_if")
 
 Metrics = Sequence[Mapping[str, Any]]
 
@@ -26,8 +26,8 @@ class _Declared:
 def sound_records(records: Iterable[Record]) -> list[Record]:
     """The records, with visible signs in place of invisible control characters.
 
-    A cell whose metrics or scores cannot be shown becomes a failed cell with the reason. Equal metrics of
-    several records become one object.
+    A cell whose metrics, scores or preconditions cannot be shown becomes a failed cell with the reason. Equal
+    metrics of several records become one object.
     """
     declared: dict[Any, _Declared] = {}
     return [_sound(record, declared) for record in records]
@@ -43,6 +43,7 @@ def _sound(record: Record, declared: dict[Any, _Declared]) -> Record:
     problem = metrics.problem
     if problem is None and record["status"] == "done":
         problem = _score_problem(record["scores"], metrics.shown)
+        problem = problem or _precondition_problem(shown.get("valid_if"), metrics.shown)
     if problem is not None:
         changed |= {"status": "failed", "scores": {}, "reason": visible(problem)}
     return {**record, **changed} if changed else record
@@ -82,9 +83,18 @@ def _stand_in(task: str, given: Metrics) -> Metrics:
 def _score_problem(scores: object, metrics: Metrics) -> str | None:
     if not isinstance(scores, Mapping):
         return "its scores are not a mapping of metrics to numbers"
-    wrong = [metric["name"] for metric in metrics if not _is_finite(scores.get(metric["name"]))]
+    wrong = [metric["name"] for metric in metrics if not is_finite(scores.get(metric["name"]))]
     return f"no finite number was recorded for {', '.join(wrong)}" if wrong else None
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _precondition_problem(preconditions: object, metrics: Metrics) -> str | None:
+    """Why it is unknown whether a cell's scores mean anything; None for a cell of an earlier version, too."""
+    if preconditions is None:
+        return None
+    if not isinstance(preconditions, list | tuple) or not all(isinstance(p, Mapping) for p in preconditions):
+        return "its preconditions are not a list of preconditions"
+    if problems := precondition_problems(preconditions, metrics):
+        return f"it has invalid preconditions: {'; '.join(problems)}"
+    values = ((each["name"], each.get("value", math.nan)) for each in preconditions)
+    wrong = [name for name, value in values if not (value is None or is_finite(value))]
+    return f"no finite number was recorded for its precondition {', '.join(wrong)}" if wrong else None

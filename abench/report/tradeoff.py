@@ -10,6 +10,7 @@ from abench.report.drawings import Drawings
 from abench.report.figures import figure_names
 from abench.report.frame import Record
 from abench.report.style import NO_STYLES, Styles, variant_order, variant_style
+from abench.report.validity import is_valid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,10 +43,13 @@ def write_tradeoffs(records: Sequence[Record], drawings: Drawings, styles: Style
 
 
 def tradeoff_points(records: Sequence[Record]) -> pd.DataFrame:
-    """One row per method and strength; settings without finite logits have no row."""
+    """One row per method and strength.
+
+    Settings without finite logits have no row, nor have cells in which utility or safety means nothing.
+    """
     import pandas as pd
 
-    rows = [row for record in records for row in _rows(record)]
+    rows = [row for record in records if is_valid(record, _SHARES) for row in _rows(record)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     # Every SAE's cell contains the unsteered model and DiM; they are drawn once.
     return frame.drop_duplicates().sort_values([*LABELS, "strength"], kind="stable", ignore_index=True)

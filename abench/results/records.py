@@ -26,6 +26,9 @@ class Record:
     parts: list[dict[str, Any]] | None = None
     """The parts of the data that the scores rest on: `what`, `used`, `left_out` (abench.Parts), as far as the
     task names any; None in records of versions of abench that did not store them."""
+    valid_if: list[dict[str, Any]] = field(default_factory=list)
+    """The preconditions of a scored cell (abench.Precondition) with their measured `value`, or None where the
+    task's options rule out the measurement; `metrics` names every metric that depends on it."""
     reason: str | None = None
     """Why it failed or was skipped, in one sentence."""
     traceback: str | None = None

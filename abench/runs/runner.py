@@ -9,23 +9,25 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from abench.amounts import Amount, summed
+from abench.amounts import summed
 from abench.data.opening import open_model
 from abench.errors import UserError, outside_cause
-from abench.parts import Parts, plain_parts
+from abench.parts import plain_parts
 from abench.progress import Progress, Silent, duration
 from abench.results.jobs import Cell, ModelRef, SAEJob
 from abench.results.store import Record, SAERecord, Status, Store
+from abench.runs.once import Once
 from abench.runs.plan import Group, Plan
 from abench.runs.provenance import provenance
+from abench.runs.reported import Reported
+from abench.runs.trained_saes import TrainedSAEs
 from abench.storage.faults import StorageError
 from abench.storage.lease import Lease, LeaseLost
-from abench.task import Context, Skip, Task, checked, parted, reason_to_skip, wrong_kind
+from abench.task import Context, Skip, Task, checked, parted, reason_to_skip, with_values, wrong_kind
 
 if TYPE_CHECKING:
     from abench.data.activations import ActivationSource
@@ -77,11 +79,11 @@ class _Runner:
         self._lm: LanguageModel | ActivationSource | None = None
         self._tried: set[str] = set()
         """Keys on which this run has failed; they are not tried again."""
-        self._reasons: dict[tuple[int, str, str], _Once] = {}
+        self._reasons: dict[tuple[int, str, str], Once] = {}
         """By task, site and view: why the task cannot run there, determined once for all SAEs."""
         self._memories: dict[tuple[int, str], dict[Any, Any]] = {}
         """By task and site: the task's memory from the first check until its SAEs are scored."""
-        self._readable_text = _Once(self._check_text)
+        self._readable_text = Once(self._check_text)
         """Returns once the training text has been found to be readable; asked once for all cells."""
 
     def run(self) -> Outcome:
@@ -150,7 +152,7 @@ class _Runner:
             wrong = wrong_kind(cell.task, self._plan.model.config.kind)
             return wrong or reason_to_skip(cell.task, self._model(), self._context(cell))
 
-        reason: str | None = self._reasons.setdefault((id(cell.task), cell.sae.site, cell.view), _Once(ask))()
+        reason: str | None = self._reasons.setdefault((id(cell.task), cell.sae.site, cell.view), Once(ask))()
         return reason
 
     def _is_pending(self, cell: Cell) -> bool:
@@ -190,14 +192,13 @@ class _Runner:
     def _score_task(self, task: Task, cells: Sequence[Cell]) -> None:
         lm = self._model()
         jobs = {cell.sae.key: cell.sae for cell in cells}
-        saes = _Loaded(self._store, jobs, device=self._device, d_model=lm.d_model)
+        saes = TrainedSAEs(self._store, jobs, device=self._device, d_model=lm.d_model)
         context = self._context(cells[0])
-        amounts: list[Amount] = []
-        parts: list[Parts] = []
-        recording = replace(context, view="native", used=amounts.append, rests_on=parts.append)
-        prepare = _Once(
-            lambda: _Shared(
-                task.prepare(lm, replace(recording, saes=saes.whole())), tuple(amounts), tuple(parts)
+        shared = Reported()
+        prepare = Once(
+            lambda: (
+                task.prepare(lm, shared.to(replace(context, view="native", saes=saes.whole()))),
+                shared,
             )
         )
         with self._progress.steps(f"scoring {task.name} at {cells[0].sae.site}", len(cells)) as steps:
@@ -239,7 +240,7 @@ class _Runner:
             return False
         return True
 
-    def _score(self, cell: Cell, sae: SAERecord, saes: _Loaded, prepare: _Once) -> Record:
+    def _score(self, cell: Cell, sae: SAERecord, saes: TrainedSAEs, prepare: Once) -> Record:
         if sae.status == "failed":
             return self._record(cell, "failed", reason=f"the SAE could not be trained: {sae.reason}")
         reason = self._reason_to_skip(cell)
@@ -251,18 +252,19 @@ class _Runner:
 
         with torch.no_grad():
             loaded = saes(cell.sae.key)
-            shared: _Shared = prepare()
-            own: list[Amount] = []
-            context = replace(self._context(cell), used=own.append, rests_on=_not_of_one_sae)
-            result = cell.task.score(in_view(loaded, cell.view), shared.prepared, self._model(), context)
+            prepared, shared = prepare()
+            own = Reported()
+            context = own.to_score(self._context(cell))
+            result = cell.task.score(in_view(loaded, cell.view), prepared, self._model(), context)
         scores, details = parted(cell.task, result)
         return self._record(
             cell,
             "done",
             scores=checked(cell.task, scores),
             details=details,
-            used=summed((*shared.amounts, *own)),
+            used=summed((*shared.amounts, *own.amounts)),
             parts=plain_parts(shared.parts),
+            valid_if=with_values(cell.task, (*shared.measured, *own.measured)),
         )
 
     def _record(self, cell: Cell, status: Status, **more: Any) -> Record:
@@ -334,73 +336,6 @@ def _open_model(ref: ModelRef, device: str) -> LanguageModel | ActivationSource:
             f"{folder} has changed since this run was planned: run the same command again"
         ),
     )
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """What `prepare` made, and what it recorded for all SAEs."""
-
-    prepared: Any
-    amounts: tuple[Amount, ...]
-    parts: tuple[Parts, ...]
-
-
-def _not_of_one_sae(_parts: Parts) -> None:
-    raise RuntimeError("ctx.rests_on was called in score; call it in prepare, for all SAEs alike")
-
-
-class _Loaded:
-    """The SAEs that a task scores; each is read once, when it is first needed."""
-
-    def __init__(self, store: Store, jobs: dict[str, SAEJob], *, device: str, d_model: int) -> None:
-        self._store, self._device, self._d_model = store, device, d_model
-        self._each = {key: _Once(partial(self._read, job)) for key, job in jobs.items()}
-
-    def _read(self, job: SAEJob) -> Any:
-        from abench.variants import load_sae
-
-        record = self._store.get_sae(job)
-        if record is None or record.status != "done":
-            raise UserError(f"{job.label} is not trained")
-        sae = load_sae(self._store.sae_folder(job), device=self._device)
-        if sae.cfg.d_in != self._d_model:
-            raise UserError(
-                f"{job.label} takes activations of width {sae.cfg.d_in}, but the model's are of width "
-                f"{self._d_model}"
-            )
-        return sae
-
-    def __call__(self, key: str) -> Any:
-        return self._each[key]()
-
-    def whole(self) -> tuple[Any, ...]:
-        """The SAEs that can be read; requesting another one by key raises its error."""
-        found = []
-        for read in self._each.values():
-            with suppress(Exception):
-                found.append(read())
-        return tuple(found)
-
-
-class _Once:
-    """Calls a function on first use and caches its result, or its exception, for later calls."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-        self._result: Any = None
-        self._error: BaseException | None = None
-        self._called = False
-
-    def __call__(self) -> Any:
-        if not self._called:
-            self._called = True
-            try:
-                self._result = self._make()
-            except (Exception, SystemExit) as error:
-                self._error = error
-        if self._error is not None:
-            raise self._error
-        return self._result
 
 
 def _reason(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from abench import Amount, Context, Metric, Scores, Skip, Task, UserError
+from abench import Amount, Context, Metric, Precondition, Scores, Skip, Task, UserError
 from abench.judges import MOST_PARALLEL, Endpoint, EndpointAddress, KeyVariable, ModelName, share
 
 from .._shared.held_out import held_out_rows, too_little_text
@@ -39,7 +39,7 @@ class Bidirectionality(Task):
     """Are both signs of a latent about something? Decided by a judge that sees their strongest contexts."""
 
     name: ClassVar[str] = "bidirectionality"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     in_all: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("bidirectional", None, headline=True, description="share of latents with both sides coherent"),
@@ -49,6 +49,17 @@ class Bidirectionality(Task):
         Metric("alive", True, description="share of latents that fire on the text"),
         Metric("latents", None, description="number of judged latents"),
     )
+    valid_if: ClassVar[tuple[Precondition, ...]] = (
+        Precondition(
+            "judge_accuracy",
+            "the judge's accuracy on constructed latents",
+            0.8,
+            "Its verdicts do not tell two-sided, one-sided and structureless latents apart.",
+            metrics=("bidirectional", "opposites", "unidirectional", "none"),
+        ),
+    )
+    """Not measured with `validation: 0`. A third is chance, and the paper reports 96 % for its judge (Table
+    5). With 20 % of errors, shares are off by up to 20 points, about as much as the paper's SAEs differ."""
 
     latents: int = Field(100, ge=1, le=10**7)
     """Number of alive latents to judge."""
@@ -93,6 +104,7 @@ class Bidirectionality(Task):
             if self.validation
             else None
         )
+        ctx.measured("judge_accuracy", None if tested is None else tested["accuracy"][0])
         rows = held_out_rows(lm, ctx)
         with ctx.steps("bidirectionality: contexts of latents", len(rows), "rows") as steps:
             found = top_contexts(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from abench import Context, Metric, Scores, Task
+from abench import Context, Metric, Precondition, Scores, Task
 
 from .._shared.held_out import too_little_text
 from .latent_use import latent_use
@@ -82,6 +82,19 @@ class Core(Task):
         ),
     )
 
+    valid_if: ClassVar[tuple[Precondition, ...]] = tuple(
+        Precondition(
+            f"{name}_ablation_cost",
+            f"the cross-entropy that {name}-ablation of the site costs, in nats per token,",
+            0.01,
+            "Loss recovered is a share of this cost, which is too small to measure here.",
+            metrics=(f"loss_recovered_{name}",),
+        )
+        for name in ("zero", "mean")
+    )
+    """Below 0.01 nats, a difference of a hundredth in loss recovered is 0.0001 nats per token, less than the
+    sampling error over 10^5 tokens; a cost below 0 would even turn the direction of the score around."""
+
     in_stream_units: ClassVar[frozenset[str]] = frozenset({"mse"})
 
     outlier_norm: float | None = Field(10.0, gt=0, le=1e9)
@@ -93,7 +106,11 @@ class Core(Task):
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> Substitution:
         """Run the text once: clean predictions, the two ablations, and the reconstructions of all SAEs."""
-        return Substitution(lm, ctx, self.outlier_norm)
+        text = Substitution(lm, ctx, self.outlier_norm)
+        for name in ("zero", "mean"):
+            cost = text.baselines[f"ce_{name}"] - text.baselines["ce_clean"]
+            ctx.measured(f"{name}_ablation_cost", cost)
+        return text
 
     def score(self, sae: SAE, prepared: Substitution, lm: LanguageModel, ctx: Context) -> Scores:
         sums = prepared.of(sae)

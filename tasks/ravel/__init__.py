@@ -18,7 +18,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from abench import Amount, Context, Metric, Parts, Scores, Skip, Task, UserError, View, problems_of
+from abench import (
+    Amount,
+    Context,
+    Metric,
+    Parts,
+    Precondition,
+    Scores,
+    Skip,
+    Task,
+    UserError,
+    View,
+    problems_of,
+)
 
 from .._shared.labelled import is_tiny
 from .._shared.revisions import HubData
@@ -56,7 +68,7 @@ class Ravel(HubData, Task):
     """Disentanglement: attributes of cities and people are changed one at a time through their latents."""
 
     name: ClassVar[str] = "ravel"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
     repositories: ClassVar[tuple[str, ...]] = (REPOSITORY,)
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -81,6 +93,18 @@ class Ravel(HubData, Task):
             description="share of answers about other attributes that stay the same",
         ),
     )
+    valid_if: ClassVar[tuple[Precondition, ...]] = (
+        Precondition(
+            "exchange",
+            "the share of pairs in which exchanging the whole residual stream at the entity, without an SAE, "
+            "brings the other entity's answer,",
+            0.5,
+            "The model has read the attributes from the name before this site, so exchanging latents here "
+            "cannot change them.",
+        ),
+    )
+    """The mean over the attributes of the largest possible cause score. Half is our choice: below it, most of
+    the score is isolation, which is perfect where nothing can change."""
 
     attributes: dict[str, AtLeastTwo] | Literal["available"] | None = None
     """Kind of entity -> at least two attributes; null means sae-bench's six, or five in the tiny world;
@@ -111,9 +135,11 @@ class Ravel(HubData, Task):
         pairs = sum(len(each.train) + len(each.test) for each in made)
         ctx.used(Amount("pairs", pairs, pairs))
         bank, made = _banked(lm, ctx, known, made)
-        return Exchanges(bank, tuple((each, self._ceiling(each, bank, lm, ctx)) for each in made)).checked(
-            ctx.site
-        )
+        exchanges = Exchanges(
+            bank, tuple((each, self._ceiling(each, bank, lm, ctx)) for each in made)
+        ).checked(ctx.site)
+        ctx.measured("exchange", exchanges.ceiling)
+        return exchanges
 
     def _experiments(self, lm: LanguageModel, ctx: Context) -> Drawn:
         """Prompts that the model completes correctly, and pairs of them.
@@ -232,9 +258,14 @@ class Exchanges:
     bank: Bank
     experiments: tuple[tuple[Experiment, float], ...]
 
+    @property
+    def ceiling(self) -> float:
+        """The mean cause score over the attributes when the whole residual stream is exchanged."""
+        return fmean(ceiling for _, ceiling in self.experiments)
+
     def checked(self, site: str) -> Exchanges:
         """Return self; raises Skip if exchanging the whole residual stream changes too few answers."""
-        ceiling = fmean(ceiling for _, ceiling in self.experiments)
+        ceiling = self.ceiling
         if ceiling < LEAST_CEILING:
             raise Skip(
                 "at this site attributes are no longer read from the entity's last token: exchanging the "

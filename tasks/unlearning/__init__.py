@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
-from abench import Amount, Context, InputFile, Metric, Scores, Skip, Task, UserError, View
+from abench import Amount, Context, InputFile, Metric, Precondition, Scores, Skip, Task, UserError, View
 
 from .._shared.choices import (
     PLAIN,
@@ -40,6 +40,7 @@ from .._shared.choices import (
 from .._shared.labelled import is_tiny
 from .._shared.revisions import HubData
 from .clamp import KnownBatch, Latents, accuracies, select
+from .control import lost_without_tokens
 from .score import Setting, summary
 from .texts import (
     REPOSITORIES,
@@ -63,7 +64,7 @@ class Unlearning(HubData, Task):
     """Does clamping a few latents make a model forget one subject while it keeps the others?"""
 
     name: ClassVar[str] = "unlearning"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     views: ClassVar[tuple[View, ...]] = ("native", "split")
     repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -96,6 +97,22 @@ class Unlearning(HubData, Task):
         Metric("forget_questions", None, "questions", description="known questions on the subject to forget"),
         Metric("retain_questions", None, "retain questions", description="known questions on the others"),
     )
+    valid_if: ClassVar[tuple[Precondition, ...]] = (
+        Precondition(
+            "read_from_questions",
+            "the share of known questions on the subject that fail, without any SAE, when the residual "
+            "stream at their tokens is replaced by its mean,",
+            0.5,
+            "The model has read the rest of its knowledge from the questions before this site, so no latent "
+            "that fires at their tokens can remove it.",
+            metrics=(
+                *("unlearning_score", "unlearning_score_ablation"),
+                *("forget_accuracy_any", "side_effect_accuracy"),
+            ),
+        ),
+    )
+    """The score cannot be much above this share, which is measured on the questions themselves. Half is our
+    choice: below it, most of the knowledge to forget is out of reach of the latents of the subject."""
     # Latents are clamped to sae-bench's fixed lengths; ablation to 0 does not depend on a length.
     in_stream_units: ClassVar[frozenset[str]] = frozenset(
         {"unlearning_score", "forget_accuracy_any", "side_effect_accuracy"}
@@ -135,9 +152,12 @@ class Unlearning(HubData, Task):
         form, (forgotten, retained) = self._form(lm, ctx), self._known_questions(lm, ctx)
         every = [*forgotten, *retained]
         ctx.used(Amount("known questions", len(every), len(every)))
+        batches = self._batches(every, form, len(forgotten), lm, ctx)
+        letters = letter_tokens(lm, form, form.write(every[0]))
+        ctx.measured("read_from_questions", lost_without_tokens(lm, ctx.site, batches, letters))
         return ForgettingTest(
-            batches=self._batches(every, form, len(forgotten), lm, ctx),
-            letters=letter_tokens(lm, form, form.write(every[0])),
+            batches=batches,
+            letters=letters,
             forget=self._rates("text to forget", lm, ctx),
             retain=self._rates("text to retain", lm, ctx),
             forget_questions=len(forgotten),
