@@ -63,6 +63,8 @@ def test_the_report_is_whole(finished: Path) -> None:
         "higher_is_better",
         "status",
         "key",
+        "valid",
+        "invalid_because",
     ]
     assert set(frame.status) == {"done"}
     assert frame.value.notna().all()
