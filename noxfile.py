@@ -25,6 +25,7 @@ BENCHMARKS = (
     "six_tasks",
     "results_folder",
 )
+"""`real_model` needs a model's folder: `nox -s benchmarks -- real_model` after `abench fetch smollm2`."""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 

@@ -1,7 +1,7 @@
 """A real model's part of the work: reading, training a group, core and steering, beside other libraries.
 
-`python benchmarks/real_model.py FOLDER [--layer 15] [--width 4608] [--k 32] [--parts forward,...]` with
-the folder of a Hugging Face model, such as the one that `abench fetch smollm2` prints.
+`python benchmarks/real_model.py [FOLDER] [--layer 15] [--width 4608] [--k 32] [--parts forward,...]`; without
+the folder of a Hugging Face model it takes the one that `abench fetch smollm2` makes.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from abench import AddDirection, ClampLatent, Context, LanguageModel, TokenRows,
 from abench._torchvision import hide_if_broken
 from abench.config import DataSpec, EvaluationSpec, load_run
 from abench.data.activations import ActivationStream
-from abench.lm.catalogue import find_model, local_commit
+from abench.lm.catalogue import find_model, local_commit, weights_folder
 from abench.plugins import find_tasks, get_task
 from abench.progress import Silent
 from abench.results.store import Store
@@ -271,14 +271,15 @@ def steering(bench: Bench, turns: int = 3) -> None:
 def main() -> None:
     hide_if_broken()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--layer", type=int, default=15)
     parser.add_argument("--width", type=int, default=4608)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--parts", default="forward,group,core,steering")
     options = parser.parse_args()
-    lm = LanguageModel.load(options.folder, name=options.folder.name)
-    bench = Bench(options.folder, lm, options.layer, options.width, options.k)
+    folder = options.folder or weights_folder(find_model("smollm2")[1])
+    lm = LanguageModel.load(folder, name=folder.name)
+    bench = Bench(folder, lm, options.layer, options.width, options.k)
     parts = {"forward": forward, "group": group, "core": core, "steering": steering}
     for part in options.parts.split(","):
         parts[part](bench)

@@ -213,3 +213,13 @@ def test_all_tasks_are_those_that_need_nothing_else(abench: Abench) -> None:
     rows = abench("run", "--dry-run", "--tasks", "all").out
     assert "unlearning" in rows
     assert "safety_utility" not in rows
+
+
+def test_a_dry_run_says_what_the_saes_of_a_site_share(abench: Abench) -> None:
+    many = abench("run", "--model", "smollm2", "--dry-run")
+    # 16 blocks of 24 · 576² operations per token, against 4 · 576 · 4,608 for a step.
+    assert "costs about 12 times as much" in many.out
+    assert "training these 3 SAEs costs about 1.2 times as much as training one per site" in many.out
+    one = abench("run", "--model", "smollm2", "--variants", "topk", "--dry-run")
+    assert "another SAE per site would add about 8%" in one.out
+    assert "Reading the text" not in abench("run", "toy", "--dry-run").out

@@ -140,10 +140,29 @@ def _dry_run(request: "RunRequest", results: Path) -> int:
         rows.append([*cell.labels().values(), "to do" if status in ("missing", "damaged") else status])
     click.echo(_summary(plan))
     click.echo(columns(rows, [*plan.cells[0].labels(), "status"]))
-    absent = absent_weights(plan.model.config)
-    if absent is not None:
-        click.echo(absent)
+    for sentence in (_shared_reading(plan), absent_weights(plan.model.config)):
+        if sentence is not None:
+            click.echo(sentence)
     return EXIT_DONE
+
+
+def _shared_reading(plan: "Plan") -> str | None:
+    """What the SAEs of a site save by sharing forward passes; None where there are none."""
+    from abench.runs.plan_cost import training_cost
+
+    cost = training_cost(plan)
+    if cost is None:
+        return None
+    saes = count(len(plan.saes), "SAE")
+    shared = (
+        f"training these {saes} costs about {cost.all_over_first:.2g} times as much as training one per site"
+        if len(plan.saes) > len(plan.groups)
+        else f"another SAE per site would add about {cost.first_saes / (cost.reading + cost.first_saes):.0%}"
+    )
+    return (
+        f"Reading the text costs about {cost.reading / cost.first_saes:.2g} times as much as the training "
+        f"steps of one SAE per site (estimated from the sizes). All SAEs of a site share it: {shared}."
+    )
 
 
 def _summary(plan: "Plan") -> str:

@@ -5,6 +5,7 @@ requires, directly or indirectly, are read, so equal installations give equal te
 """
 
 import ast
+import email
 import hashlib
 import warnings
 from base64 import urlsafe_b64encode
@@ -165,7 +166,10 @@ def _found(node: ast.AST, name: str) -> Iterator[str]:
 
 def _description(package: Distribution) -> str:
     """A package's description, as on its page in a package index; empty if it has none."""
-    text = package.metadata.get_payload() or package.metadata.get("Description") or ""
+    written = package.read_text("METADATA") or ""
+    # It follows the headers; in older files it is one of them.
+    message = email.message_from_string(written)
+    text = message.get_payload() or message.get("Description") or ""
     return text if isinstance(text, str) else ""
 
 

@@ -254,10 +254,10 @@ class Absorption(Task):
         """The weights of the L1 probe, which both views of an SAE share."""
         from scipy.sparse import csr_array
 
-        from abench import SplitSAE
+        from abench import SplitSAE, base_of
 
         split = isinstance(sae, SplitSAE)
-        base = sae.base if split else sae
+        base = base_of(sae)
         if base not in prepared.learnt:
             training = Training(self._demands(ctx).batch_size, self.epochs, self.l1_decay, l2=1e-6)
             train = csr_array(codes.train.tocsr())
