@@ -1,5 +1,6 @@
 """Local files: the one that is named is read, and its values are what it says."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +17,17 @@ from abench.data.texts import texts
 from abench.lm.models import LanguageModel
 from abench.tinyworld import MODEL_DIR
 
+ENDINGS = [*sorted(FILE_ENDINGS - {".gz"}), ".jsonl.gz", ".json.gz", ".csv.gz", ".txt.gz"]
 ROWS = [{"text": f"text {number}", "other": str(number)} for number in range(2500)]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     """The rows in the format of the path's ending."""
+    if path.suffix == ".gz":
+        plain = write(path.with_suffix(""), rows)
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+        return path
     frame = pd.DataFrame(rows)
     writers: dict[str, Callable[[], Any]] = {
         ".jsonl": lambda: path.write_text("".join(json.dumps(row) + "\n" for row in rows)),
@@ -42,7 +49,7 @@ def file(folder: Path, name: str, content: str | bytes) -> Path:
 # Which file
 
 
-@pytest.mark.parametrize("ending", sorted(FILE_ENDINGS))
+@pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("name", ["shard[1]", "sh?rd1", "shard*", "**", "{shard1}", "~", "https:__x"])
 def test_a_name_is_no_pattern(tmp_path: Path, name: str, ending: str) -> None:
     write(tmp_path / f"shard1{ending}", [{"text": "of another file"}])
@@ -52,14 +59,16 @@ def test_a_name_is_no_pattern(tmp_path: Path, name: str, ending: str) -> None:
     assert list(texts(data, "held_out")) == ["of this file"]
 
 
-@pytest.mark.parametrize("ending", sorted(FILE_ENDINGS))
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_a_missing_file_is_not_replaced_by_one_its_name_matches(tmp_path: Path, ending: str) -> None:
     write(tmp_path / f"shard1{ending}", ROWS[:3])
     with pytest.raises(UserError, match=r"shard\[1\].* does not exist"):
         load_file(tmp_path / f"shard[1]{ending}")
 
 
-@pytest.mark.parametrize("name", ["a" * 300 + ".csv", "a\0.csv", "a.tsv", "folder.csv"])
+@pytest.mark.parametrize(
+    "name", ["a" * 300 + ".csv", "a\0.csv", "a.tsv", "a.gz", "a.parquet.gz", "folder.csv"]
+)
 def test_what_is_no_data_file_is_a_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(UserError, match=r"does not exist|abench reads"):
@@ -85,7 +94,7 @@ def test_a_folder_here_is_not_read_in_place_of_the_hub_s(
 # What is in it
 
 
-@pytest.mark.parametrize("ending", sorted(FILE_ENDINGS))
+@pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("start", [0, 1, 699, 700, 1399, 1400, 2499, 2500, 9999])
 def test_reading_starts_at_any_row(tmp_path: Path, ending: str, start: int) -> None:
     path = write(tmp_path / f"rows{ending}", ROWS)
@@ -181,6 +190,9 @@ def test_texts_no_encoding_has_do_not_stop_the_tokenizer(tmp_path: Path) -> None
         ("a.csv", b"text\n\xff\xfe\n", "it is not UTF-8"),
         ("a.txt", b"\xff\xfea\0", "it is not UTF-8"),
         ("a.jsonl", b'{"text": "\xff"}', "it is not UTF-8"),
+        ("a.jsonl.gz", b'{"text": "a"}', "it is damaged or incomplete .*Not a gzipped file"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}')[:-9], "it is damaged or incomplete"),
+        ("a.csv.gz", gzip.compress(b"text\n\xff\n"), "it is not UTF-8"),
         ("a.parquet", b"PAR1", "Parquet file size is 4 bytes"),
         ("a.parquet", b"", "Parquet file size is 0 bytes"),
     ],

@@ -19,7 +19,8 @@ class DataSpec(Spec):
     """`tinyworld` generates it, `hub` streams a Hugging Face data set, `file` reads local files, `manuals`
     reads the documentation of the installed Python packages that abench requires."""
     dataset: Word | None = "monology/pile-uncopyrighted"
-    """Hub id (source hub) or path of a .jsonl, .json, .csv, .parquet or .txt file (source file)."""
+    """Hub id (source hub) or path of a .jsonl, .json, .csv, .txt (or one of these with .gz) or .parquet file
+    (source file)."""
     config: Word | None = None
     """Configuration of the hub data set."""
     revision: Word | None = None

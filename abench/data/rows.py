@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -16,6 +18,7 @@ Row = Mapping[str, Any]
 
 _LONGEST_FIELD = 2**31 - 1
 """Maximum characters of a CSV field: the largest limit that Python's reader accepts on every platform."""
+_COMPRESSED = ".gz"
 _PARQUET_ROWS = 1024
 """Rows of a parquet file decoded at once."""
 
@@ -53,6 +56,8 @@ def load_file(path: Path) -> FileRows:
 def read_file(path: Path, *, start: int = 0) -> Iterator[Row]:
     """Iterate over the rows of a .jsonl, .json, .csv, .parquet or .txt file (column `text`: its lines).
 
+    All but parquet files may be compressed (.jsonl.gz).
+
     The path is not a pattern; exactly this file is read. Values are those of the file: in a CSV all values
     are text, an empty field is an empty text, and nothing is parsed as a number, a date or a missing value.
     Lone surrogates, which no encoding can represent, become U+FFFD. The first `start` rows are skipped,
@@ -61,8 +66,8 @@ def read_file(path: Path, *, start: int = 0) -> Iterator[Row]:
     Raises UserError at once for another file extension and for a missing file, and during the iteration for
     a row that cannot be read, with its number (from 1, without the header of a CSV).
     """
-    if path.suffix not in _READERS:
-        raise UserError(f"{path}: abench reads {', '.join(sorted(_READERS))} files")
+    if _format(path) not in _READERS:
+        raise UserError(f"{path}: abench reads {', '.join(sorted(_READERS))} files, and .gz files of text")
     if not _is_file(path):
         raise UserError(f"the data file {path} does not exist")
     return _read(path, start)
@@ -102,7 +107,13 @@ def _kind(value: object) -> str:
 
 def _read(path: Path, start: int) -> Iterator[Row]:
     with _sentences(path):
-        yield from _READERS[path.suffix](path, start)
+        yield from _READERS[_format(path)](path, start)
+
+
+def _format(path: Path) -> str:
+    """The extension that states a file's format: `.jsonl` of `texts.jsonl.gz`."""
+    inner = Path(path.stem).suffix
+    return inner if path.suffix == _COMPRESSED and inner != ".parquet" else path.suffix
 
 
 @contextmanager
@@ -114,6 +125,10 @@ def _sentences(path: Path) -> Iterator[None]:
         raise UserError(f"the data file {path} cannot be read: {error}") from error
     except UnicodeError as error:
         raise UserError(f"the data file {path} cannot be read: it is not UTF-8 ({error})") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(
+            f"the data file {path} cannot be read: it is damaged or incomplete ({error})"
+        ) from error
     except (OSError, MemoryError, RecursionError) as error:
         raise UserError(f"the data file {path} cannot be read: {outside_cause(error)}") from error
 
@@ -123,6 +138,8 @@ class _BadRow(Exception):  # noqa: N818 - a clause of the sentence that `_senten
 
 
 def _text_stream(path: Path, newline: str | None = None) -> IO[str]:
+    if path.suffix == _COMPRESSED:
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline=newline)
     return path.open(encoding="utf-8-sig", newline=newline)
 
 
@@ -267,5 +284,5 @@ _READERS: Mapping[str, Callable[[Path, int], Iterator[Row]]] = {
     ".parquet": _parquet,
     ".txt": _lines,
 }
-FILE_ENDINGS = frozenset(_READERS)
+FILE_ENDINGS = frozenset({*_READERS, _COMPRESSED})
 """Extensions of the files that `read_file` and `load_file` read."""
