@@ -72,8 +72,7 @@ class _LineSteps:
 
     def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
         now = time.monotonic()
-        # The end is reported, too, unless the work was so quick that it needs no report.
-        if now - self._last < self._every and (done < self._total or self._last == self._started):
+        if now - self._last < self._every and done < self._total:
             return
         self._last = now
         if left is None:

@@ -132,7 +132,9 @@ class Seen(Silent):
     def steps(self, title: str, total: int, done: int = 0) -> Iterator[Any]:
         numbers: list[int] = []
         self.passes[title] = (total, numbers)
-        yield type("Steps", (), {"advance_to": lambda _, number, detail="": numbers.append(number)})()
+        yield type(
+            "Steps", (), {"advance_to": lambda _, number, detail="", left=None: numbers.append(number)}
+        )()
 
 
 @pytest.fixture(scope="module")

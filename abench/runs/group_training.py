@@ -15,6 +15,7 @@ from abench.data.activations import ActivationSource, ActivationStream
 from abench.errors import UserError
 from abench.lm.catalogue import recorded
 from abench.lm.models import LanguageModel
+from abench.passes import pass_of
 from abench.progress import Progress, Steps
 from abench.results.jobs import SAEJob
 from abench.results.recorded import text_place
@@ -129,12 +130,13 @@ class _Group:
     def _reading(self, size: int) -> Iterator[Callable[[int], None]]:
         """Show the progress of reading `size` activations, and measure its pace."""
         started, have = time.monotonic(), 0
-        with self._progress.steps(f"reading activations at {self._site}", size) as steps:
+        title = f"reading activations at {self._site}"
+        with pass_of(self._progress, title, size, "tokens") as steps:
 
             def see(done: int) -> None:
                 nonlocal have
                 have = done
-                steps.advance_to(done, f"{done / (time.monotonic() - started + 1e-9):,.0f} tokens/s")
+                steps.advance_to(done)
 
             yield see
         self._pace.has_read(have, time.monotonic() - started)
