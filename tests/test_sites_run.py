@@ -25,7 +25,7 @@ def run(abench: Abench, results: Path, tasks: str, *options: str) -> list[dict[s
     result = abench("run", *given)
     assert result.code == 0, result.err
     for site in (ATTENTION, MLP):
-        assert f"training 1 SAEs at {site}" in result.err
+        assert f"training 1 SAE at {site}" in result.err
         assert f"tiny, {site}" in result.out
     rows = json.loads(abench("status", *given, "--json").out)
     return [{"task": row["labels"]["task"], "site": row["labels"]["site"]} | row for row in rows]

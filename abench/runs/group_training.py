@@ -96,7 +96,8 @@ class _Group:
         start, batches = self._restore()
         if not self._trainers:
             return
-        title = f"training {len(self._trainers)} SAEs at {self._site}"
+        many = "SAE" if len(self._trainers) == 1 else "SAEs"
+        title = f"training {len(self._trainers)} {many} at {self._site}"
         if start:
             self._progress.say(f"{title}: resuming from step {start} of {self._spec.steps}")
         self._pace.start(start)
