@@ -38,16 +38,13 @@ class Substitution:
         """
         import torch
 
-        from abench import OfEach, site_name
+        from abench import OfEach
 
         self._lm, self._site, self._ctx = lm, ctx.site, ctx
         self.tokens = torch.split(held_out_rows(lm, ctx), ctx.evaluation.batch_size)
         """Batches of token rows, each [rows, context]."""
-        top = site_name(lm.n_layers - 1)
         batches = ctx.track(self.tokens, "core: reading the held-out text", "batches")
-        passes = [lm.residuals(batch, [ctx.site, top]) for batch in batches]
-        self._residuals = [each[ctx.site] for each in passes]
-        self._tops = [each[top] for each in passes]
+        self._residuals = [lm.residual(batch, ctx.site) for batch in batches]
         self.masks = self._replaced(outlier_norm)
         """Mask per batch, [rows, context], of the positions that are replaced and scored."""
         self._mean = self._mean_of_replaced()
@@ -130,21 +127,18 @@ class Substitution:
         return {name: total / count for name, total in totals.items()}
 
     def _batches(self) -> Iterator[Batch]:
-        from abench import site_name
-
-        top_site = site_name(self._lm.n_layers - 1)
         pieces = list(self._pieces())
-        for tokens, residual, top, mask in self._ctx.track(pieces, "core: predictions", "batches"):
+        for tokens, residual, mask in self._ctx.track(pieces, "core: predictions", "batches"):
             counted = mask[:, :-1]  # predictions made at replaced positions
-            logits = self._lm.logits_from(top, tokens, top_site)[:, :-1][counted].float()
+            logits = self._lm.logits_from(residual, tokens, self._site)[:, :-1][counted].float()
             targets = tokens.to(logits.device)[:, 1:][counted]
             yield Batch(tokens, residual, mask, counted, Clean(logits, targets))
 
     def _pieces(self) -> Iterator[tuple[Tensor, ...]]:
-        """Tokens, residuals at the site and at the top, and masks, of so few rows that their logits fit."""
+        """Tokens, residuals and masks of so few rows that their logits fit into memory."""
         import torch
 
-        for whole in zip(self.tokens, self._residuals, self._tops, self.masks, strict=True):
+        for whole in zip(self.tokens, self._residuals, self.masks, strict=True):
             rows = self._lm.rows_with_logits(whole[0].shape[1])
             yield from zip(*(torch.split(each, rows) for each in whole), strict=True)
 
