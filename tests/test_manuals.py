@@ -95,6 +95,13 @@ def test_the_key_lists_versions_and_changes_with_every_file(site: Path) -> None:
     )
 
 
+def test_long_documents_are_cut(site: Path) -> None:
+    install(site, "two", "2.1", {"two.rst": "About two. " * 9000})
+    (site / "two-2.0.dist-info").rename(site / "gone")
+    clear()
+    assert max(map(len, manuals.documents())) == 20_000
+
+
 def test_a_changed_or_missing_file_is_named(site: Path) -> None:
     (site / "two.rst").write_text("About something else. " * 100)
     with pytest.raises(UserError, match=r"two\.rst differs .* install two 2\.0 again"):

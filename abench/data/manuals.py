@@ -1,7 +1,7 @@
 """The manuals of the installed Python packages: text that every machine with abench has, without a network.
 
-A document is a package's description or the docstrings of one of its modules. Only the packages that abench
-requires, directly or indirectly, are read, so equal installations give equal text.
+A document is a package's description or the docstrings of one of its modules, up to 20,000 characters. Only
+the packages that abench requires, directly or indirectly, are read, so equal installations give equal text.
 """
 
 import ast
@@ -22,6 +22,9 @@ from abench.errors import UserError, outside_cause
 
 _SHORTEST_FILE = 1000
 """Bytes. Shorter modules have hardly any documentation; many are empty."""
+_LONGEST_DOCUMENT = 20_000
+"""Characters. The rest of a longer document is left out: some have hundreds of thousands, and would fill more
+than one of the buffers in which activations are shuffled."""
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -44,12 +47,13 @@ def documents(start: int = 0) -> Iterator[str]:
 
     Raises UserError for a file that is missing or that differs from the one that was installed.
     """
-    return map(_document, _sources()[start:])
+    return (_document(source)[:_LONGEST_DOCUMENT] for source in _sources()[start:])
 
 
 def identity() -> str:
     """The packages with their versions and a hash of their files' hashes: equal for equal documents."""
-    digest = hashlib.sha256("\n".join(f"{s.package} {s.file} {s.digest}" for s in _sources()).encode())
+    lines = [f"{_LONGEST_DOCUMENT} characters", *(f"{s.package} {s.file} {s.digest}" for s in _sources())]
+    digest = hashlib.sha256("\n".join(lines).encode())
     versions = ", ".join(f"{name} {package.version}" for name, package in _packages().items())
     return f"{versions}; {len(_sources()):,} documents, sha256 {digest.hexdigest()}"
 
