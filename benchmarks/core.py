@@ -101,11 +101,11 @@ def ours(lm: LanguageModel, saes: Sequence[Any], rows: Tensor) -> list[dict[str,
         return [dict(task.score(sae, prepared, lm, ctx)) for sae in saes]
 
 
-def build_saes(number: int, width: int) -> list[Any]:
+def build_saes(number: int, width: int, d_in: int = 128) -> list[Any]:
     """Untrained SAEs; every second one is signed."""
     return [
         get_variant(("topk", "abstopk")[seed % 2], {})
-        .build(SAEShape(128, width, 16), seed=seed)
+        .build(SAEShape(d_in, width, 16), seed=seed)
         .eval()
         .requires_grad_(False)
         for seed in range(number)
