@@ -110,7 +110,10 @@ def forward(bench: Bench, turns: int = 7) -> None:
         for name, t in times.items()
     ]
     print(
-        table([f"to block {bench.layer}, {tokens.numel()} tokens at once", "tokens/s", "over abench"], rows)
+        table(
+            [f"to block {bench.layer}, {tokens.numel()} tokens at once", "tokens/s", "speed over abench's"],
+            rows,
+        )
     )
 
 
@@ -143,7 +146,7 @@ def plan_of(bench: Bench, tokens: int) -> Plan:
     return make_plan(config, name, model, variants, tasks, commit=local_commit(model))
 
 
-def group(bench: Bench, tokens: int = 65_536) -> None:
+def group(bench: Bench, tokens: int = 40_960) -> None:
     """A group of six SAEs against the sum of its forward passes and its steps."""
     plan = plan_of(bench, tokens)
     spec = plan.saes[0].training
@@ -237,7 +240,13 @@ def sae_bench_core(bench: Bench, text: Tensor) -> None:
 
 def steering(bench: Bench, turns: int = 3) -> None:
     """Replies per second, plain and steered."""
-    prompts = [f"Write a short letter about {what}." for what in ("tea", "rain", "a train", "the sea") * 2]
+    wishes = [f"Write a long letter about {what}." for what in ("tea", "rain", "a train", "the sea") * 2]
+    prompts = [
+        bench.lm.tokenizer.apply_chat_template(
+            [{"role": "user", "content": wish}], tokenize=False, add_generation_prompt=True
+        )
+        for wish in wishes
+    ]
     sae = bench.saes(1)[0]
     direction = torch.ones(bench.lm.d_model)
 
