@@ -83,9 +83,9 @@ class ReadAhead:
         if self._ahead:
             activations, self.position = self._ahead.pop(0)
             return activations
-        activations_or_end = self._reader.read()
+        further = self._reader.read()
         self.position = self._reader.position
-        return activations_or_end
+        return further
 
 
 def _unwatched(_size: int) -> AbstractContextManager[Callable[[int], None]]:

@@ -113,8 +113,8 @@ def _sources() -> tuple[_Source, ...]:
 
 
 def _in_package(name: str, package: Distribution) -> Iterator[_Source]:
-    if _description(package):
-        yield _Source(name, "", _base64(_description(package).encode()))
+    if description := _description(package):
+        yield _Source(name, "", _base64(description.encode()))
     for file in package.files or ():
         text = file.suffix in (".py", ".md", ".rst")
         if (

@@ -25,7 +25,7 @@ _READS_SCALING = frozenset({"gpt-oss"})
 
 @dataclass(frozen=True)
 class GgufFacts:
-    """The facts of a GGUF file that its conversion needs beside transformers."""
+    """The facts of a GGUF file that its conversion needs in addition to what transformers reads."""
 
     architecture: str
     tokenizer: str

@@ -1,14 +1,15 @@
 """From a GGUF file to an ordinary Hugging Face folder in float32, through transformers."""
 
 import copy
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from abench.errors import UserError
+from abench.foreign import WithoutBars
 from abench.lm.gguf_files import GgufFacts, examine_gguf
 from abench.lm.gguf_tokenizers import write_tokenizer
 from abench.lm.model_folder import Sizes, check_loaded, examine, sentences, silenced, sizes_of
@@ -123,5 +124,6 @@ def _bars_on_terminals_only() -> Iterator[None]:
     if sys.stderr is not None and sys.stderr.isatty():
         yield
         return
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
+    # With stderr closed, Python has none, and the bar would fail.
+    with redirect_stderr(cast(TextIO, WithoutBars(sys.stderr or StringIO()))):
         yield

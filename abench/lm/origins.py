@@ -1,5 +1,6 @@
 """Where a model's weights come from: a folder, the hub, a GGUF file or a Python package."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,11 +120,12 @@ class HubModel:
         return None
 
 
-class _Converted:
+class _Converted(ABC):
     """Weights that abench converts into its cache. The commit is derived from what they are made of."""
 
+    @abstractmethod
     def commit_here(self) -> str:
-        raise NotImplementedError
+        """The commit, which needs no weights."""
 
     def folder(self) -> Path | None:
         folder = model_folder(self.commit_here())
@@ -138,8 +140,9 @@ class _Converted:
             ) from damage
         return self.commit_here()
 
+    @abstractmethod
     def _remedy(self) -> str:
-        raise NotImplementedError
+        """What to type to get the weights, as a clause."""
 
 
 @dataclass(frozen=True)
