@@ -32,6 +32,12 @@ settings.register_profile(
 settings.load_profile("abench")
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes stay out of the names of tests: gzip writes the time into them, and pytest-xdist
+    refuses to run workers that collected tests of different names."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Writes a Hugging Face folder of one of the six architectures, once a session."""
