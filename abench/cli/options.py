@@ -66,6 +66,19 @@ _DESCRIBE: dict[str, Command] = {
     "variants": click.option(
         "--variants", type=WORDS, help="SAE variants, e.g. abstopk,topk; see `abench list variants`."
     ),
+    "saes": click.option(
+        "--sae",
+        "saes",
+        type=WORDS,
+        help="SAEs to score as they are, in place of --variants or in addition to them: folders, files or "
+        "names on the hub, separated by commas; see `abench import`.",
+    ),
+    "sae_site": click.option(
+        "--site",
+        "sae_site",
+        help="The site that the SAEs of --sae read, e.g. blocks.6.hook_resid_post; overrides what their "
+        "files state.",
+    ),
     "k": click.option("--k", type=NUMBERS, help="Active latents per token, e.g. 8,16."),
     "layers": click.option(
         "--layers",

@@ -76,8 +76,10 @@ def describe_run(
     own = _read_run(source)
     given = {key: value for key, value in options.items() if value is not None}
     if source is None and given:
-        # The description of the default run does not apply to a different one.
-        values = {key: value for key, value in own.values.items() if key != "description"}
+        # The description of the default run does not apply to a different one; SAEs that are given have a
+        # model of their own and replace the variants.
+        dropped = {"description", *(("variants", "model") if given.get("saes") else ())}
+        values = {key: value for key, value in own.values.items() if key not in dropped}
         own = Document(own.where, values, own.lines)
     asked = [own]
     for key, value in given.items():

@@ -1,6 +1,6 @@
 """The plan of a run: groups of SAEs and cells, in a fixed order. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from abench.config import DataSpec, ModelConfig, RunConfig
 from abench.config.sources import Sources
 from abench.errors import UserError
-from abench.results.jobs import Cell, ModelRef, SAEJob, Scoring
+from abench.results.given import GivenSAE
+from abench.results.jobs import Cell, Job, ModelRef, SAEJob, Scoring
 from abench.runs.inputs import TEXT
 from abench.sites import SITE_KINDS, site_name
 from abench.task import Task
@@ -16,6 +17,15 @@ from abench.yamlfile import Document
 
 if TYPE_CHECKING:
     from abench.variants import Variant
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An SAE of a run that cannot be used; the others go on."""
+
+    name: str
+    reason: str
+
 
 MOST_SAES = 10_000
 """Maximum number of SAEs in one run. Each has several cells, and a plan holds all of them."""
@@ -26,7 +36,7 @@ class Group:
     """All SAEs of one model and site, which share the model's forward passes."""
 
     site: str
-    saes: tuple[SAEJob, ...]
+    saes: tuple[Job, ...]
     cells: tuple[Cell, ...]
 
 
@@ -38,9 +48,11 @@ class Plan:
     model: ModelRef
     data: DataSpec
     groups: tuple[Group, ...]
+    refused: tuple[Refused, ...] = ()
+    """SAEs that the run names and that cannot be used, with the reason."""
 
     @property
-    def saes(self) -> tuple[SAEJob, ...]:
+    def saes(self) -> tuple[Job, ...]:
         return tuple(sae for group in self.groups for sae in group.saes)
 
     @property
@@ -86,29 +98,38 @@ def make_plan(
     *,
     commit: str | None,
     inputs: Mapping[str, str] | None = None,
+    given: Callable[[ModelRef], Sequence[GivenSAE]] = lambda _: (),
 ) -> Plan:
     """The plan of a run, in a fixed order: sites, then variants, widths, k, seeds, then tasks and views.
 
-    `inputs` are the hashes of the local files that the run reads, by key path (`inputs_of`).
+    `inputs` are the hashes of the local files that the run reads, by key path (`inputs_of`). `given` returns
+    the SAEs to score that are not trained, which follow the trained ones of their site.
     """
     hashes = inputs or {}
     check_sizes(config, model)
     training = config.training.in_whole_buffers()
     ref = ModelRef(name, model, commit, config.dtype or model.dtype, config.context or model.context)
     data = config.data or model.data
+    by_site: dict[str, list[Job]] = {}
+    if config.variants:
+        by_site = {
+            site: [
+                SAEJob(ref, site, variants[v], k, width, seed, training, data, hashes.get(TEXT))
+                for v in config.variants
+                for width in sae_widths(config, model)
+                for k in config.k or model.k
+                for seed in config.seeds
+            ]
+            for site in _sites(config, model)
+        }
+    for sae in given(ref):
+        by_site.setdefault(sae.site, []).append(sae)
     by_task = [
         tuple(Scoring(task, view, config.evaluation, _inputs(hashes, key)) for view in task.views)
         for key, task in tasks.items()
     ]
     groups = []
-    for site in _sites(config, model):
-        saes = tuple(
-            SAEJob(ref, site, variants[v], k, width, seed, training, data, hashes.get(TEXT))
-            for v in config.variants
-            for width in sae_widths(config, model)
-            for k in config.k or model.k
-            for seed in config.seeds
-        )
+    for site, saes in by_site.items():
         cells = tuple(
             Cell(sae, scoring)
             for scorings in by_task
@@ -116,7 +137,7 @@ def make_plan(
             # For a non-negative SAE all views coincide, so only one is computed.
             for scoring in scorings[: None if sae.variant.signed else 1]
         )
-        groups.append(Group(site, saes, cells))
+        groups.append(Group(site, tuple(saes), cells))
     return Plan(config, ref, data, tuple(groups))
 
 

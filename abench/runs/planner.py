@@ -1,15 +1,16 @@
 """From the description of a run to its plan: only here names become models, variants and tasks."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from abench.config import ModelConfig, describe_run
+from abench.config import Described, ModelConfig, describe_run
 from abench.config.sources import Sources
 from abench.errors import UserError, did_you_mean, short
 from abench.lm.catalogue import fetched_commit, find_model, local_commit
 from abench.plugins import FoundTask, find_tasks, get_task
+from abench.runs.given_saes import Given, fitting, jobs_of, read_given
 from abench.runs.inputs import inputs_of, missing_inputs
 from abench.runs.plan import Plan, check_sizes, make_plan
 from abench.runs.plan_memory import check_memory
@@ -44,10 +45,18 @@ def plan_run(request: RunRequest, *, fetch: bool, say: Say) -> Plan:
     and files that do not exist.
     """
     described = describe_run(request.config, request.options, request.assignments, named=request.spelling)
+    given = Given()
+    if described.config.saes:
+        with described.sources.blamed("saes"):
+            given = read_given(described.config.saes)
+        described = _with_stated(described, given, request, say)
     config, sources = described.config, described.sources
     with sources.blamed("model"):
         name, model = find_model(config.model)
     check_sizes(config, model, sources)
+    if config.saes:
+        with sources.blamed("saes"):
+            given = fitting(given, config, model)
     found = find_tasks(request.tasks_dirs)
     names = _task_names(config.tasks or model.tasks, model, found, say)
     _check_names("variant_options", config.variant_options, variant_names(), sources)
@@ -67,7 +76,37 @@ def plan_run(request: RunRequest, *, fetch: bool, say: Say) -> Plan:
     data = config.data or model.data
     for sentence in missing_inputs(data, tasks):
         say(sentence)
-    return make_plan(config, name, model, variants, tasks, commit=commit, inputs=inputs_of(data, tasks))
+    plan = make_plan(
+        config,
+        name,
+        model,
+        variants,
+        tasks,
+        commit=commit,
+        inputs=inputs_of(data, tasks),
+        given=jobs_of(given, config),
+    )
+    return replace(plan, refused=given.refused)
+
+
+def _with_stated(described: Described, given: Given, request: RunRequest, say: Say) -> Described:
+    """The description with the model and the context that the SAEs state, unless the run sets its own."""
+    stated: dict[str, Any] = {}
+    if described.sources.asked_place(("model",)) is None:
+        with described.sources.blamed("saes"):
+            stated["model"] = given.model()
+    if described.config.context is None and not described.config.variants:
+        stated["context"] = given.context()
+        if len(given.contexts()) > 1:
+            sizes = " and ".join(map(str, given.contexts()))
+            say(
+                f"the SAEs state contexts of {sizes} tokens, so the model's is used; set another with --set "
+                "context=N"
+            )
+    if not any(stated.values()):
+        return described
+    options = {**request.options, **{key: value for key, value in stated.items() if value is not None}}
+    return describe_run(request.config, options, request.assignments, named=request.spelling)
 
 
 def _each_with(

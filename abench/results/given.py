@@ -1,0 +1,83 @@
+"""An SAE that abench did not train, among the SAEs of a run. No I/O of its own."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from abench.results.jobs import SCHEMA, Job, ModelRef, sae_label
+from abench.storage.keys import canonical_json, digest_of
+
+
+class SAESource(Protocol):
+    """Where an SAE comes from: its files, or an object in memory."""
+
+    @property
+    def identity(self) -> str:
+        """A hash of everything that determines codes and reconstructions, 64 hex digits."""
+
+    @property
+    def place(self) -> str | None:
+        """The path or name from which it can be read again; None for an object in memory."""
+
+    @property
+    def promised_l0(self) -> float | None:
+        """The mean number of active latents per token that its configuration states."""
+
+    def load(self, device: str) -> Any:
+        """The SAE (`abench.SAE`) on a device. Raises UserError."""
+
+
+@dataclass(frozen=True)
+class GivenSAE(Job):
+    """One SAE to score as it is. Its key depends on its weights and configuration, not on its place."""
+
+    model: ModelRef
+    site: str
+    name: str
+    """Its name in tables."""
+    k: int | None
+    """Active latents per token, if its configuration states them."""
+    width: int
+    has_negative_codes: bool
+    source: SAESource = field(compare=False)
+
+    trained: ClassVar[bool] = False
+
+    @property
+    def signed(self) -> bool:
+        return self.has_negative_codes
+
+    @cached_property
+    def label(self) -> str:
+        return sae_label(self.labels())
+
+    def labels(self) -> dict[str, Any]:
+        return {
+            "model": self.model.name,
+            "site": self.site,
+            "variant": self.name,
+            "k": self.k,
+            "width": self.width,
+            "seed": None,
+        }
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "model": self.model.spec(),
+            "site": self.site,
+            "given": {"identity": self.source.identity},
+        }
+
+    @cached_property
+    def canonical(self) -> str:
+        return canonical_json(self.spec())
+
+    @cached_property
+    def key(self) -> str:
+        return digest_of(self.canonical)
+
+    def open(self, folder: Path, device: str) -> Any:
+        del folder  # its files stay where they are
+        return self.source.load(device)
