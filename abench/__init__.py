@@ -42,7 +42,11 @@ if TYPE_CHECKING:
     from abench.lm.tokens import ordinary, right_padded, token_rows
     from abench.parts import Parts
     from abench.preconditions import Precondition
+    from abench.runs.evaluation import evaluate
     from abench.runs.inputs import InputFile
+    from abench.runs.library import plan, run
+    from abench.runs.loading import load_results
+    from abench.runs.scored import Scored
     from abench.sae import SAE
     from abench.selection import problems_of, usable_parts
     from abench.sites import site_name
@@ -90,6 +94,7 @@ _HOME = {
     "Precondition": "preconditions",
     "Reconstruction": "latents.reconstruction",
     "ScaleLatent": "steering.interventions",
+    "Scored": "runs.scored",
     "Scores": "task",
     "Skip": "task",
     "SplitSAE": "latents.views",
@@ -103,6 +108,7 @@ _HOME = {
     "Variant": "variants",
     "View": "task",
     "base_of": "latents.views",
+    "evaluate": "runs.evaluation",
     "firing_rates": "latents.pooling",
     "from_residual_units": "latents.decoding",
     "hush_libraries": "foreign",
@@ -113,9 +119,11 @@ _HOME = {
     "load_file": "data.rows",
     "load_hub_files": "data.loading",
     "load_hub_split": "data.loading",
+    "load_results": "runs.loading",
     "mean_difference": "steering.concepts",
     "ordinary": "lm.tokens",
     "output_gain": "latents.decoding",
+    "plan": "runs.library",
     "pool": "latents.pooling",
     "problems_of": "selection",
     "read_file": "data.rows",
@@ -124,6 +132,7 @@ _HOME = {
     "residual_codes": "latents.decoding",
     "right_padded": "lm.tokens",
     "rows_at_once": "latents.parts",
+    "run": "runs.library",
     "site_name": "sites",
     "sparse_codes": "latents.codes",
     "steered": "steering.interventions",
@@ -164,6 +173,7 @@ __all__ = [
     "Precondition",
     "Reconstruction",
     "ScaleLatent",
+    "Scored",
     "Scores",
     "Skip",
     "SplitSAE",
@@ -177,6 +187,7 @@ __all__ = [
     "Variant",
     "View",
     "base_of",
+    "evaluate",
     "firing_rates",
     "from_residual_units",
     "hush_libraries",
@@ -187,9 +198,11 @@ __all__ = [
     "load_file",
     "load_hub_files",
     "load_hub_split",
+    "load_results",
     "mean_difference",
     "ordinary",
     "output_gain",
+    "plan",
     "pool",
     "problems_of",
     "read_file",
@@ -198,6 +211,7 @@ __all__ = [
     "residual_codes",
     "right_padded",
     "rows_at_once",
+    "run",
     "site_name",
     "sparse_codes",
     "steered",

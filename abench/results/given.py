@@ -10,19 +10,19 @@ from abench.storage.keys import canonical_json, digest_of
 
 
 class SAESource(Protocol):
-    """Where an SAE comes from: its files, or an object in memory."""
+    """Where an SAE comes from and what is known of it: `abench.importing.ImportedSAE`."""
 
     @property
     def identity(self) -> str:
         """A hash of everything that determines codes and reconstructions, 64 hex digits."""
 
     @property
-    def place(self) -> str | None:
-        """The path or name from which it can be read again; None for an object in memory."""
+    def source(self) -> str:
+        """The path or name from which it can be read again."""
 
     @property
-    def promised_l0(self) -> float | None:
-        """The mean number of active latents per token that its configuration states."""
+    def signed(self) -> bool | None:
+        """Whether codes can be negative; None if that is unknown."""
 
     def load(self, device: str) -> Any:
         """The SAE (`abench.SAE`) on a device. Raises UserError."""

@@ -71,7 +71,7 @@ def _checked(job: GivenSAE, x: Tensor, device: str, say: Callable[[str], None]) 
         sae = job.source.load(device)
         with torch.no_grad():
             reason = _problem(sae, x)
-            found = findings(sae, job.source.promised_l0, x) if reason is None else ()
+            found = findings(sae, job.source, x) if reason is None else ()
     except UserError as error:
         reason = str(error)
     except Exception as error:  # an `encode` of any class may raise anything; it is that SAE's failure
@@ -85,7 +85,7 @@ def _checked(job: GivenSAE, x: Tensor, device: str, say: Callable[[str], None]) 
         spec=job.spec(),
         reason=reason,
         provenance=provenance(device, 0.0)
-        | {"model": recorded(job.model.config), "sae": job.source.place, "findings": list(found)},
+        | {"model": recorded(job.model.config), "sae": job.source.source, "findings": list(found)},
     )
 
 

@@ -12,6 +12,7 @@ from abench.lm.catalogue import fetched_commit, find_model, local_commit
 from abench.plugins import FoundTask, find_tasks, get_task
 from abench.runs.given_saes import Given, fitting, jobs_of, read_given
 from abench.runs.inputs import inputs_of, missing_inputs
+from abench.runs.opened_model import OpenedModel
 from abench.runs.plan import Plan, check_sizes, make_plan
 from abench.runs.plan_memory import check_memory
 from abench.variants import get_variant, variant_names
@@ -36,23 +37,31 @@ class RunRequest:
     """Key path -> its name for the user in messages, e.g. `--k`."""
 
 
-def plan_run(request: RunRequest, *, fetch: bool, say: Say) -> Plan:
+def plan_run(
+    request: RunRequest,
+    *,
+    fetch: bool,
+    say: Say,
+    opened: OpenedModel | None = None,
+    in_memory: Given | None = None,
+) -> Plan:
     """The plan of a run. Raises UserError if the description is invalid.
 
     With `fetch`, the model's weights are located first and downloaded from the hub if needed. Without it, the
     plan has no final keys if the weights are not on this machine. `say` receives a sentence for everything
     that has no effect: options of tasks and variants that are not in the run, tasks that cannot be imported,
-    and files that do not exist.
+    and files that do not exist. `opened` is a model that is open already, in place of the one that the
+    description names, and `in_memory` holds the SAEs that its `saes` names.
     """
     described = describe_run(request.config, request.options, request.assignments, named=request.spelling)
-    given = Given()
-    if described.config.saes:
+    given = in_memory or Given()
+    if described.config.saes and in_memory is None:
         with described.sources.blamed("saes"):
             given = read_given(described.config.saes)
         described = _with_stated(described, given, request, say)
     config, sources = described.config, described.sources
     with sources.blamed("model"):
-        name, model = find_model(config.model)
+        name, model = (opened.name, opened.config) if opened else find_model(config.model)
     check_sizes(config, model, sources)
     if config.saes:
         with sources.blamed("saes"):
@@ -72,7 +81,10 @@ def plan_run(request: RunRequest, *, fetch: bool, say: Say) -> Plan:
     _check_names("metrics", config.metrics or (), declared, sources)
     if fetch:
         check_memory(config, model)
-    commit = (fetched_commit if fetch else local_commit)(model, config.context)
+    if opened:
+        commit: str | None = opened.commit
+    else:
+        commit = (fetched_commit if fetch else local_commit)(model, config.context)
     data = config.data or model.data
     for sentence in missing_inputs(data, tasks):
         say(sentence)

@@ -37,17 +37,21 @@ class Written:
         return self.refusal or self.unwritten
 
 
-def write_plan_report(plan: Plan, store: Store) -> Written:
-    """Write the report of a plan's cells; cells without a result appear as missing.
+def records_of(plan: Plan, store: Store) -> list[dict[str, Any]]:
+    """The records of a plan's cells as reports read them; cells without a result appear as missing."""
+    shared: dict[str, Any] = {}
+    headlines = plan.config.metrics
+    return [_plain(store.get_brief(cell) or _missing(cell), cell, headlines, shared) for cell in plan.cells]
+
+
+def write_plan_report(plan: Plan, store: Store, folder: Path | None = None) -> Written:
+    """Write the report of a plan's cells, by default to its place in the results folder.
 
     The tables are returned as text even if the report could not be written. A report with values is not
     replaced by one without them. Raises UserError if the report's folder holds something else.
     """
-    shared: dict[str, Any] = {}
-    headlines = plan.config.metrics
-    records = [_plain(store.get_brief(cell) or _missing(cell), headlines, shared) for cell in plan.cells]
-    folder = store.report_folder(plan.config.name)
-    prepared = prepare_report(records, title=_title(plan))
+    folder = folder or store.report_folder(plan.config.name)
+    prepared = prepare_report(records_of(plan, store), title=_title(plan))
     # As wide as the terminal; without one, a width that fits most places.
     text = prepared.text(get_terminal_size((110, 24)).columns)
     files = {sae.key: store.curve_file(sae) for sae in plan.saes}
@@ -69,12 +73,16 @@ def _title(plan: Plan) -> str:
     return f"{name}: {description}" if description else name
 
 
-def _plain(record: Record, headlines: Sequence[str] | None, shared: dict[str, Any]) -> dict[str, Any]:
+def _plain(
+    record: Record, cell: Cell, headlines: Sequence[str] | None, shared: dict[str, Any]
+) -> dict[str, Any]:
     """The part of a record that reports read, with the user's `headlines` as its headline metrics.
+
+    The labels are the plan's, because a given SAE can have had another name when it was scored.
 
     Parts that many records have in common are stored once: texts are interned, package lists are in `shared`.
     """
-    plain = {name: getattr(record, name) for name in _READ}
+    plain = {name: getattr(record, name) for name in _READ} | {"labels": cell.labels()}
     plain |= {name: _interned(plain[name]) for name in ("labels", "scores", "provenance")}
     if packages := record.provenance.get("packages"):
         plain["provenance"]["packages"] = shared.setdefault(repr(packages), packages)

@@ -54,15 +54,18 @@ def run_plan(
     progress: Progress | None = None,
     device: str | None = "cpu",
     checkpoint_seconds: float = 30.0,
+    lm: LanguageModel | None = None,
 ) -> Outcome:
     """Compute every cell of the plan that the store does not hold. Running it again resumes it.
+
+    `lm` is the plan's model if it is open already.
 
     A failing SAE or task affects only its own cells. The run waits for work that another process is doing on
     the same store. A `device` of None means the GPU, or the CPU without a GPU. Raises UserError for a model
     that cannot be opened or text that ends too early, and its subclass StorageError if results cannot be
     written; results written before remain.
     """
-    runner = _Runner(plan, store, progress or Silent(), device, checkpoint_seconds)
+    runner = _Runner(plan, store, progress or Silent(), device, checkpoint_seconds, lm)
     return runner.run()
 
 
@@ -73,11 +76,19 @@ def is_settled(status: Status) -> bool:
 
 class _Runner:
     def __init__(
-        self, plan: Plan, store: Store, progress: Progress, device: str | None, checkpoint_seconds: float
+        self,
+        plan: Plan,
+        store: Store,
+        progress: Progress,
+        device: str | None,
+        checkpoint_seconds: float,
+        lm: LanguageModel | None,
     ) -> None:
         self._plan, self._store, self._progress = plan, store, progress
         self._asked_device, self._checkpoint_seconds = device, checkpoint_seconds
-        self._lm: LanguageModel | ActivationSource | None = None
+        self._lm: LanguageModel | ActivationSource | None = lm
+        if lm is not None:
+            self._check_sites(lm)
         self._tried: set[str] = set()
         """Keys on which this run has failed; they are not tried again."""
         self._reasons: dict[tuple[int, str, str], Once] = {}
