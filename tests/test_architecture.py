@@ -26,6 +26,7 @@ LAYERS = (
     ("judges", "steering"),
     ("training",),
     ("results",),
+    ("importing",),
     ("report",),
     ("runs",),
     ("conformance",),

@@ -1,0 +1,98 @@
+"""sae-lens objects from what a reader parsed. The classes are those that abench knows fast routines for."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from sae_lens import SAE
+from sae_lens.registry import SAE_CLASS_REGISTRY
+
+import abench.variants.saes  # noqa: F401 - registers abench's own architectures with sae-lens
+from abench.errors import UserError, did_you_mean
+from abench.importing.checks import check_weights
+from abench.importing.parsed import Parsed
+from abench.variants.normalisation import defined_at_zero
+
+
+def sae_class_of(parsed: Parsed) -> type[Any]:
+    """The class of a parsed SAE; raises UserError for an architecture that abench does not know or score."""
+    architecture, file = parsed.settings["architecture"], parsed.weights_file
+    if architecture not in SAE_CLASS_REGISTRY:
+        raise UserError(
+            f"{file}: unknown architecture '{architecture}'"
+            f"{did_you_mean(str(architecture), SAE_CLASS_REGISTRY)}; "
+            "import the package that registers it with sae-lens"
+        )
+    sae_class, config_class = SAE_CLASS_REGISTRY[architecture]
+    names = {each.name for each in fields(config_class)}
+    if "d_out" in names:
+        raise UserError(
+            f"{file} is a transcoder ({architecture}): it predicts another place of the model instead of "
+            "reconstructing what it reads, so abench's scores are not defined for it"
+        )
+    if "n_attn_layers" in names:
+        raise UserError(
+            f"{file} ({architecture}) encodes a token together with the tokens before it; abench scores SAEs "
+            "that encode each token by itself"
+        )
+    if parsed.settings.get("reshape_activations", "none") != "none":
+        raise UserError(
+            f"{file} reads the outputs of attention heads ({parsed.hook}), which is none of abench's sites; "
+            "an SAE at attn_out reads what they add to the residual stream"
+        )
+    known: type[Any] = sae_class
+    return known
+
+
+def empty_sae(parsed: Parsed) -> SAE[Any]:
+    """The SAE without weights, which takes no memory; raises UserError for an impossible configuration."""
+    sae_class = sae_class_of(parsed)
+    _, config_class = SAE_CLASS_REGISTRY[parsed.settings["architecture"]]
+    settings = {**parsed.settings, "dtype": "float32", "device": "meta"}
+    for size in ("d_in", "d_sae"):
+        if not isinstance(settings.get(size), int) or settings[size] < 1:
+            raise UserError(
+                f"{parsed.weights_file}: the configuration does not state {size}, a whole number from 1"
+            )
+    try:
+        config = config_class.from_dict(settings)
+        # A warning about transformer-lens's options for the model, which is loaded without transformer-lens.
+        config.metadata.model_from_pretrained_kwargs = None
+        sae: SAE[Any] = sae_class(config)
+    except (TypeError, ValueError, AssertionError, KeyError) as error:
+        raise UserError(
+            f"{parsed.weights_file}: its configuration is not that of a {sae_class.__name__}: {error}"
+        ) from error
+    return sae
+
+
+def check(parsed: Parsed) -> None:
+    """Raise UserError unless the tensors are those that the class expects, and finite."""
+    expected = {name: tuple(tensor.shape) for name, tensor in empty_sae(parsed).state_dict().items()}
+    check_weights(parsed.weights_file, parsed.state, expected)
+    k = parsed.settings.get("k")
+    width = parsed.settings["d_sae"]
+    if k is not None and not 0 < k <= width:
+        raise UserError(f"{parsed.weights_file}: k must be between 1 and the {width} latents, but it is {k}")
+
+
+def build(parsed: Parsed, device: str) -> SAE[Any]:
+    """The SAE in float32 on a device, with frozen weights; finite on tokens of norm 0."""
+    sae = empty_sae(parsed)
+    sae.cfg.device = device
+    tensors = {
+        name: tensor.detach().to(device, torch.float32).contiguous() for name, tensor in parsed.state.items()
+    }
+    sae.load_state_dict(_own(tensors, parsed.weights), assign=True)
+    sae = sae.to(device=device).requires_grad_(False)
+    if parsed.scale is not None:
+        sae.fold_activation_norm_scaling_factor(parsed.scale)
+    ready: SAE[Any] = defined_at_zero(sae)
+    return ready
+
+
+def _own(tensors: dict[str, Any], read: Mapping[str, Any]) -> dict[str, Any]:
+    """Tensors that share no memory with the file, so that a file that is overwritten changes no SAE."""
+    taken = {tensor.untyped_storage().data_ptr() for tensor in read.values()}
+    return {n: t.clone() if t.untyped_storage().data_ptr() in taken else t for n, t in tensors.items()}
