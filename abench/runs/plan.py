@@ -135,7 +135,7 @@ def make_plan(
             for scorings in by_task
             for sae in saes
             # For a non-negative SAE all views coincide, so only one is computed.
-            for scoring in scorings[: None if sae.variant.signed else 1]
+            for scoring in scorings[: None if sae.signed else 1]
         )
         groups.append(Group(site, tuple(saes), cells))
     return Plan(config, ref, data, tuple(groups))
