@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sae_lens
 import torch
 from sae_lens.registry import SAE_CLASS_REGISTRY
@@ -67,3 +68,8 @@ def assert_same(ours: Any, theirs_codes: Tensor, theirs_output: Tensor, x: Tenso
         torch.testing.assert_close(codes, theirs_codes, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(ours.decode(codes), theirs_output, atol=1e-5, rtol=1e-5)
     assert (codes != 0).any()
+
+
+def library(name: str) -> Any:
+    """A module of another library that trains SAEs; the test is skipped where it is not installed."""
+    return pytest.importorskip(name, reason="`nox -s tests` installs the other libraries (noxfile.py)")

@@ -12,6 +12,7 @@ import abench.variants.saes  # noqa: F401 - registers abench's own architectures
 from abench.errors import UserError, did_you_mean
 from abench.importing.checks import check_weights
 from abench.importing.parsed import Parsed
+from abench.importing.refusals import transcoder
 from abench.variants.normalisation import defined_at_zero
 
 
@@ -27,10 +28,7 @@ def sae_class_of(parsed: Parsed) -> type[Any]:
     sae_class, config_class = SAE_CLASS_REGISTRY[architecture]
     names = {each.name for each in fields(config_class)}
     if "d_out" in names:
-        raise UserError(
-            f"{file} is a transcoder ({architecture}): it predicts another place of the model instead of "
-            "reconstructing what it reads, so abench's scores are not defined for it"
-        )
+        raise transcoder(file, architecture)
     if "n_attn_layers" in names:
         raise UserError(
             f"{file} ({architecture}) encodes a token together with the tokens before it; abench scores SAEs "
@@ -70,7 +68,7 @@ def empty_sae(parsed: Parsed) -> SAE[Any]:
 def check(parsed: Parsed) -> None:
     """Raise UserError unless the tensors are those that the class expects, and finite."""
     expected = {name: tuple(tensor.shape) for name, tensor in empty_sae(parsed).state_dict().items()}
-    check_weights(parsed.weights_file, parsed.state, expected)
+    check_weights(parsed.weights_file, parsed.state, expected, parsed.names)
     k = parsed.settings.get("k")
     width = parsed.settings["d_sae"]
     if k is not None and not 0 < k <= width:

@@ -11,8 +11,16 @@ from abench.errors import UserError, did_you_mean
 Shape = tuple[int, ...]
 
 
-def check_weights(file: Path | str, weights: Mapping[str, Tensor], expected: Mapping[str, Shape]) -> None:
-    """Raise UserError unless weights have the expected names and shapes and are finite."""
+def check_weights(
+    file: Path | str,
+    weights: Mapping[str, Tensor],
+    expected: Mapping[str, Shape],
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Raise UserError unless weights have the expected names and shapes and are finite.
+
+    `names` are the names that the file gives them, for the messages.
+    """
     for name in expected:
         if name not in weights:
             raise UserError(f"{file} has no tensor '{name}'{did_you_mean(name, weights)}")
@@ -22,10 +30,11 @@ def check_weights(file: Path | str, weights: Mapping[str, Tensor], expected: Map
                 f"{file} has a tensor '{name}', which an SAE of its configuration's class does not have; "
                 f"it has {', '.join(sorted(expected))}"
             )
-    for name, shape in expected.items():
-        _check_shape(file, name, tuple(weights[name].shape), shape)
+    # Matrices first: their shapes say more about what is wrong.
+    for name, shape in sorted(expected.items(), key=lambda each: -len(each[1])):
+        _check_shape(file, _called(name, names), tuple(weights[name].shape), shape)
     for name, tensor in weights.items():
-        _check_finite(file, name, tensor)
+        _check_finite(file, _called(name, names), tensor)
 
 
 def _check_shape(file: Path | str, name: str, shape: Shape, expected: Shape) -> None:
@@ -51,6 +60,11 @@ def _check_finite(file: Path | str, name: str, tensor: Tensor) -> None:
         f"{file}: {wrong:,} of {tensor.numel():,} values of {name} are NaN or infinite; such an SAE cannot "
         "be scored"
     )
+
+
+def _called(name: str, names: Mapping[str, str] | None) -> str:
+    theirs = (names or {}).get(name, name)
+    return name if theirs == name else f"{theirs} (read as {name})"
 
 
 def _shown(shape: Shape) -> str:

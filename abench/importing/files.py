@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +67,9 @@ def _from_torch(file: Path) -> Any:
             f"{file} holds more than tensors, and reading it could run code ({_first_line(error)}): open it "
             "where you trust it and save only its state dict"
         ) from None
-    except OSError as error:
+    except PermissionError as error:
         raise UserError(f"{file} cannot be read: {outside_cause(error)}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         # torch's reader raises all of these for files that are cut off or are something else.
         raise UserError(
             f"{file} is damaged or incomplete ({_first_line(error)}); save or download it again"

@@ -12,7 +12,7 @@ from abench.importing import formats
 from abench.importing.parsed import Format, Parsed
 
 _MOST_SHOWN = 6
-_DEPTH = 3
+_DEPTH = 4
 """Levels of folders that are searched for SAEs when a folder itself is none."""
 
 

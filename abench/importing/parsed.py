@@ -23,6 +23,8 @@ class Parsed:
     """sae-lens's configuration, with `architecture`."""
     state: "Mapping[str, Tensor]"
     """The tensors under the names and in the orientation that the architecture's class expects."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Name in `state` -> name in the file, for messages; only where they differ from sae-lens's."""
     hook: str | None = None
     """The place in the model, in the file's own terms."""
     layer: int | None = None

@@ -14,6 +14,7 @@ from torch import Tensor
 from abench.errors import UserError, did_you_mean
 from abench.importing.files import read_json, read_weights
 from abench.importing.parsed import Format, Parsed
+from abench.importing.settings import whole
 from abench.importing.training_classes import for_inference
 
 _RESULTS_MARK = "sae.json"
@@ -69,10 +70,10 @@ def from_settings(
         settings=settings,
         state=state,
         hook=metadata.get("hook_name") or metadata.get("hook_point"),
-        layer=_whole(metadata.get("hook_layer", metadata.get("hook_point_layer"))),
+        layer=whole(metadata.get("hook_layer", metadata.get("hook_point_layer"))),
         model=metadata.get("model_name"),
-        k=_whole(settings.get("k") or _trained_k(settings)),
-        context=_whole(metadata.get("context_size")),
+        k=whole(settings.get("k") or _trained_k(settings)),
+        context=whole(metadata.get("context_size")),
         prepends_bos=metadata.get("prepend_bos"),
         notes=notes + _model_notes(metadata),
     )
@@ -82,14 +83,6 @@ def _trained_k(settings: Mapping[str, Any]) -> Any:
     """The k that an SAE with a threshold was trained with."""
     details = settings.get("metadata", {}).get("training_architecture_details")
     return details.get("k") if isinstance(details, dict) else None
-
-
-def _whole(value: Any) -> int | None:
-    return (
-        int(value)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-        else None
-    )
 
 
 def _model_notes(metadata: Mapping[str, Any]) -> tuple[str, ...]:
