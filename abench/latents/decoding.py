@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from abench.latents.views import SplitSAE
+from abench.latents.views import SplitSAE, base_of
 from abench.sae import SAE
 from abench.variants.normalisation import input_normalisation
 
@@ -32,8 +32,11 @@ def output_gain(sae: SAE, x: Tensor) -> Tensor | None:
     """The factor [..., 1] that sae-lens applies to decoded codes of activations [..., d_in]; None for 1.
 
     An SAE that standardises or rescales each token undoes this when it decodes. The factor is 0 for a token
-    without spread.
+    without spread. Of an SAE of an unknown class it is measured.
     """
+    if (measured := getattr(base_of(sae), "output_gain", None)) is not None:
+        gain: Tensor | None = measured(x)
+        return gain
     kind = input_normalisation(sae)
     if kind == "layer_norm":
         return x.std(dim=-1, keepdim=True)
