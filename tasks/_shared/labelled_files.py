@@ -18,6 +18,7 @@ from abench import FILE_ENDINGS, Skip, UserError, read_file
 from . import sae_probes
 
 Part = Literal["train", "test"]
+_PARTS: tuple[Part, Part] = ("train", "test")
 Column = Literal["text", "label", "attribute", "split"]
 Columns = Mapping[Column, str]
 """What a column holds -> its name in the file, where the two differ."""
@@ -28,6 +29,7 @@ Halves: TypeAlias = "tuple[Mapping[Any, Texts], Mapping[Any, Texts]]"
 FEWEST = 20
 """Minimum number of texts per class in each part; with fewer, an accuracy would be noise."""
 _LONGEST_LABEL = 200
+_OF_SAE_PROBES: Columns = {"text": "prompt", "label": "target"}
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def _check(name: str, part: Part, counts: Mapping[str, int], fewest: int) -> Non
 def _examples(name: str, columns: Columns) -> Iterator[Example]:
     of_package = name.startswith(sae_probes.PREFIX)
     rows = sae_probes.rows(name) if of_package else read_file(Path(name))
-    reader = _Reader(name, sae_probes.COLUMNS if of_package else columns)
+    reader = _Reader(name, _OF_SAE_PROBES if of_package else columns)
     for number, row in enumerate(rows, 1):
         yield reader.example(row, number)
 
@@ -230,8 +232,9 @@ class _Reader:
 
     def _part(self, row: Mapping[str, Any], number: int) -> Part:
         value = self._value(row, "split", number)
-        if value == "train" or value == "test":
-            return value
+        for part in _PARTS:
+            if value == part:
+                return part
         raise self._wrong(number, "split", value, "it must be train or test")
 
     def _wrong(self, number: int, column: Column, value: object, why: str) -> UserError:

@@ -16,7 +16,6 @@ from abench import UserError
 
 PREFIX = "sae-probes/"
 """What the names of these data sets begin with: `sae-probes/5_hist_fig_ismale`."""
-COLUMNS: Mapping[str, str] = {"text": "prompt", "label": "target"}
 _ENDING = ".csv.zst"
 
 
