@@ -11,7 +11,7 @@ LAYERS = (
     ("errors", "version", "_torchvision"),
     ("foreign", "names", "sites", "streams"),
     ("sanitize",),
-    ("progress", "yamlfile"),
+    ("discovery", "progress", "yamlfile"),
     ("config",),
     ("storage",),
     ("amounts", "kept", "parts", "passes", "preconditions", "sae"),

@@ -91,7 +91,7 @@ class SAEJob:
             "training_version": TRAINING_VERSIONS[self.training.precision],
             "model": self.model.spec(),
             "site": self.site,
-            "variant": {"name": self.variant.name, **self.variant.model_dump(mode="json")},
+            "variant": self.variant.recorded(),
             "k": self.k,
             "width": self.width,
             "seed": self.seed,

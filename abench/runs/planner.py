@@ -13,7 +13,8 @@ from abench.plugins import FoundTask, find_tasks, get_task
 from abench.runs.inputs import inputs_of, missing_inputs
 from abench.runs.plan import Plan, check_sizes, make_plan
 from abench.runs.plan_memory import check_memory
-from abench.variants import get_variant, variant_names
+from abench.variants import get_variant
+from abench.variants.registry import variants_for
 
 Named = TypeVar("Named")
 Say = Callable[[str], None]
@@ -29,8 +30,8 @@ class RunRequest:
     """Key path -> value; overrides the configuration. None counts as not given."""
     assignments: tuple[str, ...] = ()
     """`key=value` texts; override the options."""
-    tasks_dirs: tuple[Path, ...] = ()
-    """Folders with additional task files."""
+    plugins: tuple[Path, ...] = ()
+    """Folders with files that define further tasks, variants, judges and models."""
     spelling: Mapping[str, str] = field(default_factory=dict)
     """Key path -> its name for the user in messages, e.g. `--k`."""
 
@@ -48,16 +49,20 @@ def plan_run(request: RunRequest, *, fetch: bool, say: Say) -> Plan:
     with sources.blamed("model"):
         name, model = find_model(config.model)
     check_sizes(config, model, sources)
-    found = find_tasks(request.tasks_dirs)
+    found = find_tasks(request.plugins)
     names = _task_names(config.tasks or model.tasks, model, found, say)
-    _check_names("variant_options", config.variant_options, variant_names(), sources)
+    variants_found = variants_for((*config.variants, *config.variant_options), request.plugins)
+    _check_names("variant_options", config.variant_options, variants_found, sources)
     _check_names("task_options", config.task_options, found, sources)
 
     def task_of(name: str, options: Mapping[str, Any]) -> Any:
         return get_task(name, options, found)
 
+    def variant_of(name: str, options: Mapping[str, Any]) -> Any:
+        return get_variant(name, options, variants_found)
+
     tasks = _each_with("task", names, config.task_options, sources, task_of, say)
-    variants = _each_with("variant", config.variants, config.variant_options, sources, get_variant, say)
+    variants = _each_with("variant", config.variants, config.variant_options, sources, variant_of, say)
 
     declared = [metric.name for task in tasks.values() for metric in task.metrics]
     _check_names("metrics", config.metrics or (), declared, sources)
@@ -103,9 +108,9 @@ def _task_names(
     if requested != ("all",):
         return requested
     for each in found.values():
-        if each.task is None:
+        if each.value is None:
             say(f"task '{each.name}' ({each.source}) is skipped: it {each.refusal}")
-    tasks = {n: each.task for n, each in found.items() if each.task is not None}
+    tasks = {n: each.value for n, each in found.items() if each.value is not None}
     return tuple(n for n, task in tasks.items() if model.kind in task.kinds and task.in_all)
 
 
