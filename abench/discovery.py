@@ -1,7 +1,7 @@
 """Finding plug-ins of any kind: classes in installed packages (entry points), then in folders of files.
 
-Each module is imported separately. A module that cannot be imported and a class with an invalid declaration are
-reported and do not affect others.
+Each module is imported separately. A module that cannot be imported and a class with an invalid declaration
+are reported and do not affect others.
 """
 
 import hashlib
@@ -76,7 +76,11 @@ class Kind(Generic[T]):
 
 
 def find(
-    kind: Kind[T], folders: Sequence[Path] = (), *, first: Iterable[Found[T]] = (), fixed: Collection[str] = ()
+    kind: Kind[T],
+    folders: Sequence[Path] = (),
+    *,
+    first: Iterable[Found[T]] = (),
+    fixed: Collection[str] = (),
 ) -> dict[str, Found[T]]:
     """All plug-ins of a kind by name: those in `first`, installed ones, then those in `folders`.
 
@@ -139,7 +143,7 @@ def entries(group: str) -> list[EntryPoint]:
 
 
 def python_files(folder: Path) -> list[Path]:
-    """The files of a folder that may define plug-ins, sorted: not helpers (`_…`) and not tests of other files.
+    """The files of a folder that may define plug-ins, sorted: no helpers (`_…`) and no tests of other files.
 
     Raises UserError if the folder does not exist.
     """

@@ -1,7 +1,7 @@
 """Finding tasks: packages named by the entry-point group `abench.tasks`, then folders of files.
 
-A task is a module or a package in one of these packages; names that begin with `_` are helpers. How plug-ins of
-any kind are found is in `abench.discovery`.
+A task is a module or a package in one of these packages; names that begin with `_` are helpers.
+`abench.discovery` finds plug-ins of any kind.
 """
 
 from collections.abc import Mapping, Sequence

@@ -9,7 +9,7 @@ import pytest
 
 LAYERS = (
     ("errors", "version", "_torchvision"),
-    ("foreign", "names", "sites", "streams"),
+    ("foreign", "names", "settings", "sites", "streams"),
     ("sanitize",),
     ("discovery", "progress", "yamlfile"),
     ("config",),

@@ -12,7 +12,7 @@ from typing import Any
 from abench.report.cells import lacking_cell, place_of, planned_seeds, share_cell
 from abench.report.frame import Record
 from abench.report.paper_numbers import paper_numbers
-from abench.report.style import Styles, variant_order, variant_style
+from abench.report.style import Styles, row_title, variant_order, variant_style
 from abench.report.tables import Column, Section, Table, TableCell, TableRow
 from abench.report.validity import is_valid
 
@@ -78,7 +78,7 @@ def _rows(
     for k, number, width in sorted(saes):
         same = saes[k, number, width]
         outcomes = [(cell, cell["details"]["steering"]["sae"]["chosen"]) for cell in same]
-        title = variant_style(order[number], styles).title
+        title = row_title(order[number], styles)
         of = planned[place_of(same[0])]
         yield _row(k, order[number], title, width, len(same), outcomes, original, of)
     yield from _printed(model, site, styles)

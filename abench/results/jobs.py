@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from abench.config import DataSpec, EvaluationSpec, ModelConfig, TrainingSpec
 from abench.results.recorded import RecordedData
+from abench.settings import variant_name
 from abench.storage.keys import canonical_of_parts, canonical_value, digest_of
 from abench.task import Task, View
 
@@ -48,8 +49,12 @@ class ModelRef:
 
 
 def sae_label(labels: Mapping[str, Any]) -> str:
-    """An SAE's name among those of its model and site, made from its labels."""
-    return f"{labels['variant']}_k{labels['k']}_w{labels['width']}_s{labels['seed']}"
+    """The beginning of the names of an SAE's files, made from its labels.
+
+    It has no settings, so that an SAE has one place however many settings of its variant a run has; the key
+    that follows tells them apart.
+    """
+    return f"{variant_name(labels['variant'])}_k{labels['k']}_w{labels['width']}_s{labels['seed']}"
 
 
 @dataclass(frozen=True)
@@ -66,16 +71,20 @@ class SAEJob:
     data: DataSpec
     text: str | None = None
     """Identity of the text if it is on this machine (`abench.results.recorded.RecordedData`)."""
+    shown_as: str | None = None
+    """The variant with the settings that tell it apart in this run (`abench.settings`); None: its name."""
 
     @cached_property
     def label(self) -> str:
-        return sae_label(self.labels())
+        """An SAE's name among those of its model and site."""
+        settings = {key: self.labels()[key] for key in ("k", "width", "seed")}
+        return "{}_k{k}_w{width}_s{seed}".format(self.labels()["variant"], **settings)
 
     def labels(self) -> dict[str, Any]:
         return {
             "model": self.model.name,
             "site": self.site,
-            "variant": self.variant.name,
+            "variant": self.shown_as or self.variant.name,
             "k": self.k,
             "width": self.width,
             "seed": self.seed,

@@ -1,7 +1,7 @@
 """The report of a plan, from the results folder alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from shutil import get_terminal_size
 from sys import intern
@@ -10,6 +10,7 @@ from typing import Any
 from abench.report import prepare_report, write_prepared
 from abench.report.curves import read_curve
 from abench.report.losses import ValuesLostError
+from abench.report.style import titled
 from abench.results.jobs import Cell
 from abench.results.store import Record, Store
 from abench.runs.plan import Plan
@@ -45,9 +46,9 @@ def write_plan_report(plan: Plan, store: Store) -> Written:
     """
     shared: dict[str, Any] = {}
     headlines = plan.config.metrics
-    records = [_plain(store.get_brief(cell) or _missing(cell), headlines, shared) for cell in plan.cells]
+    records = [_plain(_shown(cell, store.get_brief(cell)), headlines, shared) for cell in plan.cells]
     folder = store.report_folder(plan.config.name)
-    prepared = prepare_report(records, title=_title(plan))
+    prepared = prepare_report(records, title=_title(plan), styles=titled(_titles(plan)))
     # As wide as the terminal; without one, a width that fits most places.
     text = prepared.text(get_terminal_size((110, 24)).columns)
     files = {sae.key: store.curve_file(sae) for sae in plan.saes}
@@ -62,6 +63,15 @@ def write_plan_report(plan: Plan, store: Store) -> Written:
         unwritten = f"the report was not written: {refused}"
         return Written(folder, text, unwritten=unwritten, read_only=refused.read_only)
     return Written(report.folder, text, report.kept)
+
+
+def _shown(cell: Cell, record: Record | None) -> Record:
+    """The record of a cell under its name in this run, which may tell apart settings; maybe a missing one."""
+    return _missing(cell) if record is None else replace(record, labels=cell.labels())
+
+
+def _titles(plan: Plan) -> dict[str, str]:
+    return {sae.variant.name: sae.variant.title for sae in plan.saes}
 
 
 def _title(plan: Plan) -> str:

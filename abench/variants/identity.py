@@ -1,4 +1,4 @@
-"""What identifies the code of a variant in keys, so that results of other code are never taken for its own."""
+"""What identifies the code of a variant in keys, so that changed code never reuses former results."""
 
 import hashlib
 import sys
@@ -43,7 +43,7 @@ def _digest(module: str, variant: type[Any]) -> str:
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None or not Path(file).is_file():
         raise UserError(
-            f"the code of the variant '{variant.name}' cannot be read, because it was not loaded from a file: "
+            f"the code of the variant '{variant.name}' cannot be read because it was not loaded from a file: "
             'declare `version: ClassVar[str | None] = "1"` in it, and raise it whenever the code changes'
         )
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()

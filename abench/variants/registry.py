@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from abench.config.complaints import option_complaint
+from abench.config.sweeps import settings
 from abench.discovery import Found, Kind, chosen, find
 from abench.errors import OptionError
 from abench.names import name_problem
+from abench.settings import with_settings
 from abench.variants.absjumprelu import AbsJumpReLU
 from abench.variants.absmatryoshka import AbsMatryoshka
 from abench.variants.abstopk import AbsTopK
@@ -31,8 +33,8 @@ FoundVariant = Found[type[Variant]]
 
 VARIANTS: Kind[type[Variant]] = Kind("variant", "abench.variants", Variant, variant_problems)
 HOW_TO_ADD = (
-    ". To add one of your own, write it with `abench new variant NAME` and give its folder with --plugins, or "
-    "install a package with the entry point abench.variants"
+    ". To add one of your own, write it with `abench new variant NAME` and give its folder with --plugins, "
+    "or install a package with the entry point abench.variants"
 )
 
 _PAPER: tuple[type[Variant], ...] = (ReLU, Gated, JumpReLU, TopK, BatchTopK, AbsTopK, BatchAbsTopK)
@@ -82,6 +84,20 @@ def variants_for(names: Sequence[str], folders: Sequence[Path] = ()) -> dict[str
     """The variants among which these names are looked up; plug-ins are imported only if needed."""
     known = known_variants()
     return known if not folders and all(name in known for name in names) else find_variants(folders)
+
+
+def variant_settings(
+    name: str, options: Mapping[str, Any], found: Mapping[str, FoundVariant]
+) -> dict[str, Variant]:
+    """The variant with each combination of its options' values (`abench.config.sweeps`), by label.
+
+    The label is the name alone if every option has one value. Raises UserError as `get_variant` does.
+    """
+    variant_class = chosen(VARIANTS, name, found, advice=HOW_TO_ADD)
+    return {
+        with_settings(name, differing): get_variant(name, whole, found)
+        for differing, whole in settings(variant_class, options)
+    }
 
 
 def get_variant(
