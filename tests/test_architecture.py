@@ -9,9 +9,9 @@ import pytest
 
 LAYERS = (
     ("errors", "version", "_torchvision"),
-    ("foreign", "names", "sites", "streams"),
+    ("foreign", "names", "settings", "sites", "streams"),
     ("sanitize",),
-    ("progress", "yamlfile"),
+    ("discovery", "progress", "yamlfile"),
     ("config",),
     ("storage",),
     ("amounts", "kept", "parts", "passes", "preconditions", "sae"),

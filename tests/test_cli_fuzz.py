@@ -132,8 +132,8 @@ def run_keys() -> list[str]:
     tasks = [
         f"task_options.{n}.{o}"
         for n, each in find_tasks().items()
-        if each.task
-        for o in each.task.model_fields
+        if each.value
+        for o in each.value.model_fields
     ]
     variants = [
         f"variant_options.{n}.{o}" for n in variant_names() for o in type(get_variant(n)).model_fields

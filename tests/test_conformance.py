@@ -219,7 +219,7 @@ class _WrongOptions(_Slow):
 
 
 def test_a_task_is_checked_with_the_options_that_it_names_for_that(bench: Bench) -> None:
-    found = [FoundTask(task.name, "here", task=task) for task in (_Slow, _WrongOptions)]
+    found = [FoundTask(task.name, "here", task) for task in (_Slow, _WrongOptions)]
     slow, wrong = check_found(found, {"language": bench})
     assert slow.problems == []
     (problem,) = wrong.problems

@@ -117,7 +117,7 @@ def _tasks(_results: Path) -> Diagnosis:
     from abench.plugins import find_tasks
 
     found = find_tasks()
-    broken = [f"{each.name} ({each.source}): {each.summary}" for each in found.values() if each.task is None]
+    broken = [f"{each.name} ({each.source}): {each.summary}" for each in found.values() if each.value is None]
     return Diagnosis("tasks", not broken, "; ".join(broken) or ", ".join(found))
 
 

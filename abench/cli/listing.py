@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from abench.cli.options import WORDS, json_option
+from abench.cli.options import WORDS, json_option, plugins_option
 from abench.cli.text import columns, echo_json
 
 if TYPE_CHECKING:
+    from abench.discovery import Found
     from abench.plugins import FoundTask
+    from abench.variants.registry import FoundVariant
+
+T = TypeVar("T")
 
 EXIT_SOME_FAILED = 3
 
@@ -47,39 +51,48 @@ def models(as_json: bool) -> None:
 
 @list_group.command()
 @json_option
-def variants(as_json: bool) -> None:
-    """List the SAE variants with their regularisers and options.
+@plugins_option
+@click.option("--only", type=WORDS, default=(), help="List only these variants, e.g. topk,abstopk.")
+def variants(as_json: bool, plugins: tuple[Path, ...], only: tuple[str, ...]) -> int:
+    """List the SAE variants with their regularisers and options, and those that could not be imported.
 
     The activation function of a variant is the proximal operator of its regulariser.
     """
-    from abench.variants import get_variant, variant_names
+    from abench.variants import find_variants
 
-    rows = []
-    for name in variant_names():
-        variant = get_variant(name)
-        rows.append(
-            {
-                "name": name,
-                "title": variant.title,
-                "signed": "yes" if variant.signed else "no",
-                "regulariser": variant.regulariser,
-                "options": _joined(type(variant).model_fields),
-            }
-        )
-    _show(rows, as_json)
+    chosen = _chosen("variant", find_variants(plugins), only)
+    _show([_variant_row(each) for each in chosen], as_json)
+    return 0
+
+
+def _variant_row(each: "FoundVariant") -> dict[str, Any]:
+    variant = each.value
+    return {
+        "name": each.name,
+        "title": variant.title if variant else "broken",
+        "signed": ("yes" if variant.signed else "no") if variant else "",
+        "regulariser": variant.regulariser if variant else each.summary,
+        "options": _joined(variant.model_fields) if variant else "",
+        "source": each.source,
+    }
+
+
+def _chosen(kind: str, found: "Mapping[str, Found[T]]", only: Sequence[str]) -> "list[Found[T]]":
+    """The rows to show. Raises UserError for a name in `only` that does not exist."""
+    from abench.errors import UserError, did_you_mean
+
+    for name in only:
+        if name not in found:
+            raise UserError(f"there is no {kind} '{name}'{did_you_mean(name, found)}")
+    return [each for name, each in found.items() if not only or name in only]
 
 
 @list_group.command()
 @json_option
-@click.option(
-    "--tasks-dir",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="A folder with more task files. Can be repeated.",
-)
+@plugins_option
 @click.option("--check", is_flag=True, help="Run each task and check the rules that every task must satisfy.")
 @click.option("--only", type=WORDS, default=(), help="List or check only these tasks, e.g. core,scr.")
-def tasks(as_json: bool, tasks_dir: tuple[Path, ...], check: bool, only: tuple[str, ...]) -> int:
+def tasks(as_json: bool, plugins: tuple[Path, ...], check: bool, only: tuple[str, ...]) -> int:
     """List the available tasks, and those that could not be imported.
 
     --check runs each task on small SAEs on the bundled model (about three minutes for all tasks). No score
@@ -89,21 +102,16 @@ def tasks(as_json: bool, tasks_dir: tuple[Path, ...], check: bool, only: tuple[s
 
     Exit status with --check: 0 all tasks satisfy the rules, 3 a task breaks a rule or cannot be imported.
     """
-    from abench.errors import UserError, did_you_mean
     from abench.plugins import find_tasks
 
-    found = find_tasks(tasks_dir)
-    for name in only:
-        if name not in found:
-            raise UserError(f"there is no task '{name}'{did_you_mean(name, found)}")
-    chosen = [each for name, each in found.items() if not only or name in only]
+    chosen = _chosen("task", find_tasks(plugins), only)
     if check:
         return _check(chosen, as_json)
     rows = [
         {
             "name": each.name,
-            "version": each.task.version if each.task else "broken",
-            "headline": _joined(m.name for m in each.task.metrics if m.headline) if each.task else "",
+            "version": each.value.version if each.value else "broken",
+            "headline": _joined(m.name for m in each.value.metrics if m.headline) if each.value else "",
             "source": each.source,
             "summary": each.summary,
         }

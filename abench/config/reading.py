@@ -14,6 +14,8 @@ from abench.config.model import ModelConfig
 from abench.config.run import RunConfig
 from abench.config.shipped import config_names, shipped
 from abench.config.sources import Sources
+from abench.config.specs import TrainingSpec
+from abench.config.sweeps import settings
 from abench.errors import UserError, did_you_mean, short
 from abench.yamlfile import Document
 
@@ -53,16 +55,25 @@ class Described:
     """The configuration of a run, and where each of its values comes from."""
 
     config: RunConfig
+    """With the first value of every training option that has several."""
     sources: Sources
+    trainings: tuple[tuple[dict[str, Any], TrainingSpec], ...]
+    """(The training options that differ, with their values; the whole training) pairs, one per combination of
+    values; a single pair, in which nothing differs, if every option has one value."""
 
 
 def load_run(source: str | None, options: Mapping[str, Any], assignments: Iterable[str] = ()) -> RunConfig:
     """The run described by a file (or the name of a shipped run), options and `key=value` assignments.
 
     `options` maps key paths such as `training.tokens` to values; values of None are ignored.
-    Raises UserError, which names the file and line or the option, for every value that is not valid.
+    Raises UserError, which names the file and line or the option, for every value that is not valid, and for
+    a training option with several values, which one configuration cannot hold (`describe_run`).
     """
-    return describe_run(source, options, assignments).config
+    described = describe_run(source, options, assignments)
+    if len(described.trainings) > 1:
+        several = ", ".join(described.trainings[0][0])
+        raise UserError(f"training has several values of {several}; one configuration holds one training")
+    return described.config
 
 
 def describe_run(
@@ -94,7 +105,20 @@ def describe_run(
         asked.append(_assigned(where, key.strip(), yamlfile.parse(value, where), asked))
     below = _preset_of(Sources(asked))
     sources = Sources([*below, *asked], asked=asked)
-    return Described(check(RunConfig, sources.values, sources=sources), sources)
+    differing, configs = _of_each_training(sources)
+    trainings = tuple(zip(differing, (config.training for config in configs), strict=True))
+    return Described(configs[0], sources, trainings)
+
+
+def _of_each_training(sources: Sources) -> tuple[list[dict[str, Any]], list[RunConfig]]:
+    """The combinations of the training options' values: what differs, and the run with each of them."""
+    values, training = sources.values, sources.values.get("training")
+    if not isinstance(training, Mapping):
+        return [{}], [check(RunConfig, values, sources=sources)]
+    with sources.blamed("training"):
+        found = settings(TrainingSpec, training)
+    runs = [check(RunConfig, values | {"training": whole}, sources=sources) for _, whole in found]
+    return [differing for differing, _ in found], runs
 
 
 def _read_run(source: str | None) -> Document:

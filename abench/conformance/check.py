@@ -58,15 +58,15 @@ def check_found(found: Sequence[FoundTask], benches: dict[str, Bench] | None = N
     """
     benches = {} if benches is None else benches
     for each in found:
-        if each.task is None:
+        if each.value is None:
             yield CheckResult(
                 each.name, (Finding("declaration" if each.problems else "import", each.summary),)
             )
             continue
-        kind = each.task.kinds[0]
+        kind = each.value.kinds[0]
         if kind not in benches:
             benches[kind] = Bench(kind)
-        yield _with_check_options(each.task, benches[kind])
+        yield _with_check_options(each.value, benches[kind])
 
 
 def _with_check_options(task: type[Task], bench: Bench) -> CheckResult:

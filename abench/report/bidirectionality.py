@@ -8,7 +8,7 @@ from abench.report.cells import place_of, planned_seeds, share_cell
 from abench.report.frame import Record
 from abench.report.paper_numbers import paper_numbers
 from abench.report.saes import absent_last
-from abench.report.style import Styles, variant_order, variant_style
+from abench.report.style import Styles, row_title, variant_order, variant_style
 from abench.report.tables import Column, Section, Table, TableCell, TableRow
 from abench.report.validity import is_valid
 
@@ -81,7 +81,7 @@ def _rows(
         counted = TableCell(judged, None, len(same), len(same), f"{judged:,}")
         shares = ([_poles(c)["shares"][kind] for c in same if is_valid(c, (kind,))] for kind in KINDS)
         values = (*(share_cell(each, of) for each in shares), counted)
-        yield TableRow(k, variant, variant_style(variant, styles).title, width, "native", len(same), values)
+        yield TableRow(k, variant, row_title(variant, styles), width, "native", len(same), values)
     yield from _printed(model, site, styles)
 
 

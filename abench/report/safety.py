@@ -13,7 +13,7 @@ from abench.report.cells import lacking_cell, place_of, planned_seeds, share_cel
 from abench.report.frame import Record
 from abench.report.paper_numbers import paper_numbers
 from abench.report.saes import absent_last, sae_name
-from abench.report.style import Styles, variant_order, variant_style
+from abench.report.style import Styles, row_title, variant_order, variant_style
 from abench.report.tables import Column, Section, Table, TableCell, TableRow
 from abench.report.validity import is_valid
 
@@ -79,7 +79,7 @@ def _rows(
     for k, number, width in sorted(saes, key=lambda place: (absent_last(place[0]), *place[1:])):
         same = saes[k, number, width]
         outcomes = [(cell, cell["details"]["steering"]["sae"]["chosen"]) for cell in same]
-        title = variant_style(order[number], styles).title
+        title = row_title(order[number], styles)
         of = planned[place_of(same[0])]
         yield _row(k, order[number], title, width, len(same), outcomes, original, of)
     yield from _printed(model, site, styles)

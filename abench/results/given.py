@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from abench.results.jobs import SCHEMA, Job, ModelRef, sae_label
+from abench.results.jobs import SCHEMA, Job, ModelRef
 from abench.storage.keys import canonical_json, digest_of
 
 
@@ -48,9 +48,9 @@ class GivenSAE(Job):
     def signed(self) -> bool:
         return self.has_negative_codes
 
-    @cached_property
+    @property
     def label(self) -> str:
-        return sae_label(self.labels())
+        return self.name
 
     def labels(self) -> dict[str, Any]:
         return {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from abench.config import DataSpec, EvaluationSpec, ModelConfig, TrainingSpec
 from abench.results.recorded import RecordedData
+from abench.settings import variant_name
 from abench.storage.keys import canonical_of_parts, canonical_value, digest_of
 from abench.task import Task, View
 
@@ -50,14 +51,15 @@ class ModelRef:
 
 
 def sae_label(labels: Mapping[str, Any]) -> str:
-    """An SAE's name among those of its model and site, made from its labels.
+    """The beginning of the names of an SAE's files, made from its labels.
 
-    An SAE that abench did not train has no seed. It is named without the name that its user gave it, so that
-    its results are found under another name as well.
+    It has no settings, so that an SAE has one place however many settings of its variant a run has; the key
+    that follows tells them apart. An SAE that abench did not train has no seed, and is named without the name
+    that its user gave it, so that its results are found under another name as well.
     """
     if labels["seed"] is None:
         return f"given_w{labels['width']}"
-    return f"{labels['variant']}_k{labels['k']}_w{labels['width']}_s{labels['seed']}"
+    return f"{variant_name(labels['variant'])}_k{labels['k']}_w{labels['width']}_s{labels['seed']}"
 
 
 class Job(ABC):
@@ -117,6 +119,8 @@ class SAEJob(Job):
     data: DataSpec
     text: str | None = None
     """Identity of the text if it is on this machine (`abench.results.recorded.RecordedData`)."""
+    shown_as: str | None = None
+    """The variant with the settings that tell it apart in this run (`abench.settings`); None: its name."""
 
     trained: ClassVar[bool] = True
 
@@ -126,13 +130,15 @@ class SAEJob(Job):
 
     @cached_property
     def label(self) -> str:
-        return sae_label(self.labels())
+        """An SAE's name among those of its model and site."""
+        settings = {key: self.labels()[key] for key in ("k", "width", "seed")}
+        return "{}_k{k}_w{width}_s{seed}".format(self.labels()["variant"], **settings)
 
     def labels(self) -> dict[str, Any]:
         return {
             "model": self.model.name,
             "site": self.site,
-            "variant": self.variant.name,
+            "variant": self.shown_as or self.variant.name,
             "k": self.k,
             "width": self.width,
             "seed": self.seed,
@@ -148,7 +154,7 @@ class SAEJob(Job):
             "training_version": TRAINING_VERSIONS[self.training.precision],
             "model": self.model.spec(),
             "site": self.site,
-            "variant": {"name": self.variant.name, **self.variant.model_dump(mode="json")},
+            "variant": self.variant.recorded(),
             "k": self.k,
             "width": self.width,
             "seed": self.seed,

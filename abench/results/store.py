@@ -96,7 +96,7 @@ class Store:
         """MODEL/SITE/LABEL of an SAE, the path below `saes` and `cells`; validated once, then cached."""
         place = self._places.get(job.key)
         if place is None:
-            parts = map(path_part, (job.model.name, job.site, job.label))
+            parts = map(path_part, (job.model.name, job.site, sae_label(job.labels())))
             place = self._places[job.key] = "/".join(parts)
         return place
 

@@ -32,7 +32,7 @@ def evaluate(
     results: str | Path | None = None,
     signed: bool | None = None,
     device: str | None = None,
-    tasks_dirs: Sequence[str | Path] = (),
+    plugins: Sequence[str | Path] = (),
     **configuration: Any,
 ) -> Scored:
     """Score SAEs on any of the tasks; several are compared in one pass.
@@ -63,7 +63,7 @@ def evaluate(
     }
     request = RunRequest(
         options={key: value for key, value in options.items() if value is not None},
-        tasks_dirs=tuple(map(Path, tasks_dirs)),
+        plugins=tuple(map(Path, plugins)),
     )
     progress = for_stderr()
     first = plan_run(request, fetch=False, say=progress.say, opened=lm, in_memory=given)

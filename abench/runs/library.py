@@ -13,13 +13,13 @@ from abench.runs.scored import Scored
 
 
 def plan(
-    config: str | Path | None = None, *, tasks_dirs: Sequence[str | Path] = (), **configuration: Any
+    config: str | Path | None = None, *, plugins: Sequence[str | Path] = (), **configuration: Any
 ) -> Plan:
     """The SAEs and cells that `abench.run` with the same arguments computes; nothing is downloaded.
 
     Raises UserError for a description that is not valid.
     """
-    return _plan(config, tasks_dirs, configuration, fetch=False)
+    return _plan(config, plugins, configuration, fetch=False)
 
 
 def run(
@@ -27,7 +27,7 @@ def run(
     *,
     results: str | Path = "results",
     device: str | None = None,
-    tasks_dirs: Sequence[str | Path] = (),
+    plugins: Sequence[str | Path] = (),
     **configuration: Any,
 ) -> Scored:
     """Train SAEs, score them, and return the scores; `abench run` as a function.
@@ -38,14 +38,14 @@ def run(
     is not valid. Cells that fail do not raise: the result's `failed` names them.
     """
     progress = for_stderr()
-    planned = _plan(config, tasks_dirs, configuration, fetch=True)
+    planned = _plan(config, plugins, configuration, fetch=True)
     store = Store.open(Path(results), create=True)
     return Scored(planned, store, run_plan(planned, store, progress=progress, device=device))
 
 
 def _plan(
     config: str | Path | None,
-    tasks_dirs: Sequence[str | Path],
+    plugins: Sequence[str | Path],
     configuration: Mapping[str, Any],
     *,
     fetch: bool,
@@ -53,6 +53,6 @@ def _plan(
     request = RunRequest(
         config=None if config is None else str(config),
         options=dict(configuration),
-        tasks_dirs=tuple(map(Path, tasks_dirs)),
+        plugins=tuple(map(Path, plugins)),
     )
     return plan_run(request, fetch=fetch, say=for_stderr().say)

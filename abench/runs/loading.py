@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def load_results(folder: str | Path) -> "pd.DataFrame":
     """One row per cell and metric in a results folder, from all runs, with hyperparameters in columns.
 
-    The columns of `abench.report.tidy`, then those of the specs, named by their path: `training.learning_rate`,
-    `variant.bandwidth`, `evaluation.limit`, `task.options.train_texts`. What a cell's spec lacks is absent.
+    The columns of `abench.report.tidy`, then those of the specs, named by their path, such as
+    `training.learning_rate`, `variant.bandwidth`, `evaluation.limit` and `task.options.train_texts`. What a
+    cell's spec lacks is absent.
     Raises UserError if the folder is not a results folder or holds no scores.
     """
     import pandas as pd

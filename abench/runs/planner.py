@@ -1,11 +1,12 @@
 """From the description of a run to its plan: only here names become models, variants and tasks."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from abench.config import Described, ModelConfig, describe_run
+from abench.config import Described, ModelConfig, TrainingSpec, describe_run
 from abench.config.sources import Sources
 from abench.errors import UserError, did_you_mean, short
 from abench.lm.catalogue import fetched_commit, find_model, local_commit
@@ -15,7 +16,9 @@ from abench.runs.inputs import inputs_of, missing_inputs
 from abench.runs.opened_model import OpenedModel
 from abench.runs.plan import Plan, check_sizes, make_plan
 from abench.runs.plan_memory import check_memory
-from abench.variants import get_variant, variant_names
+from abench.storage.keys import canonical_json
+from abench.variants import Variant
+from abench.variants.registry import variant_settings, variants_for
 
 Named = TypeVar("Named")
 Say = Callable[[str], None]
@@ -31,8 +34,8 @@ class RunRequest:
     """Key path -> value; overrides the configuration. None counts as not given."""
     assignments: tuple[str, ...] = ()
     """`key=value` texts; override the options."""
-    tasks_dirs: tuple[Path, ...] = ()
-    """Folders with additional task files."""
+    plugins: tuple[Path, ...] = ()
+    """Folders with files that define further tasks, variants, judges and models."""
     spelling: Mapping[str, str] = field(default_factory=dict)
     """Key path -> its name for the user in messages, e.g. `--k`."""
 
@@ -66,21 +69,27 @@ def plan_run(
     if config.saes:
         with sources.blamed("saes"):
             given = fitting(given, config, model)
-    found = find_tasks(request.tasks_dirs)
+    found = find_tasks(request.plugins)
     names = _task_names(config.tasks or model.tasks, model, found, say)
-    _check_names("variant_options", config.variant_options, variant_names(), sources)
+    variants_found = variants_for((*config.variants, *config.variant_options), request.plugins)
+    _check_names("variant_options", config.variant_options, variants_found, sources)
     _check_names("task_options", config.task_options, found, sources)
 
-    def task_of(name: str, options: Mapping[str, Any]) -> Any:
-        return get_task(name, options, found)
+    def task_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: get_task(name, options, found)}
+
+    def variants_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        return variant_settings(name, options, variants_found)
 
     tasks = _each_with("task", names, config.task_options, sources, task_of, say)
-    variants = _each_with("variant", config.variants, config.variant_options, sources, get_variant, say)
+    variants = _each_with("variant", config.variants, config.variant_options, sources, variants_of, say)
 
     declared = [metric.name for task in tasks.values() for metric in task.metrics]
     _check_names("metrics", config.metrics or (), declared, sources)
+    trainings = _named_apart(described.trainings, variants.values())
     if fetch:
-        check_memory(config, model)
+        streams = Counter(canonical_json(training.of_the_stream()) for _, training in trainings)
+        check_memory(config, model, len(variants) * max(streams.values()))
     if opened:
         commit: str | None = opened.commit
     else:
@@ -96,6 +105,7 @@ def plan_run(
         tasks,
         commit=commit,
         inputs=inputs_of(data, tasks),
+        trainings=trainings,
         given=jobs_of(given, config),
     )
     return replace(plan, refused=given.refused)
@@ -121,24 +131,36 @@ def _with_stated(described: Described, given: Given, request: RunRequest, say: S
     return describe_run(request.config, options, request.assignments, named=request.spelling)
 
 
+def _named_apart(
+    trainings: Sequence[tuple[dict[str, Any], TrainingSpec]], variants: Iterable[Variant]
+) -> list[tuple[dict[str, Any], TrainingSpec]]:
+    """The trainings; what differs is named with `training.` if a variant has an option of the same name."""
+    options = {option for variant in variants for option in type(variant).model_fields}
+    return [
+        ({f"training.{k}" if k in options else k: value for k, value in differing.items()}, training)
+        for differing, training in trainings
+    ]
+
+
 def _each_with(
     kind: str,
     names: Iterable[str],
     options: Mapping[str, Mapping[str, Any]],
     sources: Sources,
-    get: Callable[[str, Mapping[str, Any]], Named],
+    get: Callable[[str, Mapping[str, Any]], Mapping[str, Named]],
     say: Say,
 ) -> dict[str, Named]:
-    """The run's tasks or variants with their options, by name.
+    """The run's tasks or variants with their options, by label: `get` returns those that a name stands for.
 
     Options of other tasks or variants are checked, too. If the run itself (not its preset) sets them, this is
     reported, because they have no effect.
     """
-    chosen = {}
+    chosen: dict[str, Named] = {}
+    names = tuple(names)
     for name in names:
         with sources.blamed(*((f"{kind}_options", name) if options.get(name) else (f"{kind}s",))):
-            chosen[name] = get(name, options.get(name, {}))
-    for name in (each for each in options if each not in chosen):
+            chosen |= get(name, options.get(name, {}))
+    for name in (each for each in options if each not in names):
         with sources.blamed(f"{kind}_options", name):
             get(name, options[name])
         place = sources.asked_place((f"{kind}_options", name))
@@ -154,9 +176,9 @@ def _task_names(
     if requested != ("all",):
         return requested
     for each in found.values():
-        if each.task is None:
+        if each.value is None:
             say(f"task '{each.name}' ({each.source}) is skipped: it {each.refusal}")
-    tasks = {n: each.task for n, each in found.items() if each.task is not None}
+    tasks = {n: each.value for n, each in found.items() if each.value is not None}
     return tuple(n for n, task in tasks.items() if model.kind in task.kinds and task.in_all)
 
 

@@ -1,7 +1,7 @@
 """The report of a plan, from the results folder alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from shutil import get_terminal_size
 from sys import intern
@@ -10,7 +10,8 @@ from typing import Any
 from abench.report import prepare_report, write_prepared
 from abench.report.curves import read_curve
 from abench.report.losses import ValuesLostError
-from abench.results.jobs import Cell
+from abench.report.style import titled
+from abench.results.jobs import Cell, SAEJob
 from abench.results.store import Record, Store
 from abench.runs.plan import Plan
 from abench.storage.faults import storage_error
@@ -41,7 +42,7 @@ def records_of(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """The records of a plan's cells as reports read them; cells without a result appear as missing."""
     shared: dict[str, Any] = {}
     headlines = plan.config.metrics
-    return [_plain(store.get_brief(cell) or _missing(cell), cell, headlines, shared) for cell in plan.cells]
+    return [_plain(_shown(cell, store.get_brief(cell)), headlines, shared) for cell in plan.cells]
 
 
 def write_plan_report(plan: Plan, store: Store, folder: Path | None = None) -> Written:
@@ -51,7 +52,7 @@ def write_plan_report(plan: Plan, store: Store, folder: Path | None = None) -> W
     replaced by one without them. Raises UserError if the report's folder holds something else.
     """
     folder = folder or store.report_folder(plan.config.name)
-    prepared = prepare_report(records_of(plan, store), title=_title(plan))
+    prepared = prepare_report(records_of(plan, store), title=_title(plan), styles=titled(_titles(plan)))
     # As wide as the terminal; without one, a width that fits most places.
     text = prepared.text(get_terminal_size((110, 24)).columns)
     files = {sae.key: store.curve_file(sae) for sae in plan.saes}
@@ -68,21 +69,29 @@ def write_plan_report(plan: Plan, store: Store, folder: Path | None = None) -> W
     return Written(report.folder, text, report.kept)
 
 
+def _shown(cell: Cell, record: Record | None) -> Record:
+    """The record of a cell under the names of this run, or a missing one.
+
+    An SAE's name may tell apart settings, and that of an SAE that abench did not train may have changed.
+    """
+    return _missing(cell) if record is None else replace(record, labels=cell.labels())
+
+
+def _titles(plan: Plan) -> dict[str, str]:
+    return {sae.variant.name: sae.variant.title for sae in plan.saes if isinstance(sae, SAEJob)}
+
+
 def _title(plan: Plan) -> str:
     name, description = plan.config.name, plan.config.description
     return f"{name}: {description}" if description else name
 
 
-def _plain(
-    record: Record, cell: Cell, headlines: Sequence[str] | None, shared: dict[str, Any]
-) -> dict[str, Any]:
+def _plain(record: Record, headlines: Sequence[str] | None, shared: dict[str, Any]) -> dict[str, Any]:
     """The part of a record that reports read, with the user's `headlines` as its headline metrics.
-
-    The labels are the plan's, because a given SAE can have had another name when it was scored.
 
     Parts that many records have in common are stored once: texts are interned, package lists are in `shared`.
     """
-    plain = {name: getattr(record, name) for name in _READ} | {"labels": cell.labels()}
+    plain = {name: getattr(record, name) for name in _READ}
     plain |= {name: _interned(plain[name]) for name in ("labels", "scores", "provenance")}
     if packages := record.provenance.get("packages"):
         plain["provenance"]["packages"] = shared.setdefault(repr(packages), packages)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 from abench.config.spec import Spec
+from abench.variants.identity import code_identity
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,21 @@ class Variant(Spec, ABC):
     """R(z), as one line of mathematics."""
     penalty: ClassVar[str | None] = None
     """Name of the sae-lens loss coefficient that controls sparsity; None if the operator enforces k."""
+    version: ClassVar[str | None] = None
+    """For a variant that does not come with abench: raise it whenever its code gives other SAEs. Without it,
+    keys contain a hash of the code, and any change of the code trains its SAEs again."""
 
     # Unit rows, as in the paper's code. With sae-lens's 0.1, latents start at a hundredth of their final
     # size: after 800 steps at 256 latents, 45-65 % of them were dead, compared to 0-2 % with unit rows.
     decoder_init_norm: float = Field(default=1.0, gt=0, le=1e6)
     """Initial norm of every decoder row; the encoder starts as the decoder's transpose."""
+
+    def recorded(self) -> dict[str, Any]:
+        """Name, options and, unless the variant comes with abench, its version or code: part of every key.
+
+        Raises UserError if there is no version and the code is in no file.
+        """
+        return {"name": self.name, **self.model_dump(mode="json"), **code_identity(type(self))}
 
     @abstractmethod
     def training_config(self, shape: SAEShape) -> TrainingSAEConfig:
