@@ -68,11 +68,19 @@ def _found(path: Path) -> Iterator[tuple[Format, Path]]:
             yield format, weights
 
 
+def _holds(folder: Path) -> bool:
+    """Whether a folder has an SAE in it, or several."""
+    try:
+        return any(_found(folder))
+    except UserError:
+        return True
+
+
 def _nothing(path: Path) -> str:
     known = "; ".join(f"{format.name}: {' and '.join(format.files)}" for format in all_formats())
     if path.is_file():
         return f"{path} is not the weights of an SAE in a known format ({known})"
-    inside = [str(folder.relative_to(path)) for folder in _folders(path, _DEPTH) if any(_found(folder))]
+    inside = [str(folder.relative_to(path)) for folder in _folders(path, _DEPTH) if _holds(folder)]
     if inside:
         more = f" and {len(inside) - _MOST_SHOWN} more" if len(inside) > _MOST_SHOWN else ""
         return (
