@@ -6,14 +6,15 @@ Importing this package is fast: torch and sae-lens are imported when an SAE is r
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from abench.importing.imported import ImportedSAE
+from abench.importing.imported import ImportedSAE, Promise
 
 if TYPE_CHECKING:
     from abench.importing.reading import read_sae
+    from abench.importing.trust import findings
 
-__all__ = ["ImportedSAE", "read_sae"]
+__all__ = ["ImportedSAE", "Promise", "findings", "read_sae"]
 
-_LATER = {"read_sae": "reading"}
+_LATER = {"findings": "trust", "read_sae": "reading"}
 """Name -> module, for names whose modules import torch and sae-lens."""
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ from abench.importing.refusals import transcoder
 from abench.variants.normalisation import defined_at_zero
 
 
-def sae_class_of(parsed: Parsed) -> type[Any]:
-    """The class of a parsed SAE; raises UserError for an architecture that abench does not know or score."""
-    architecture, file = parsed.settings["architecture"], parsed.weights_file
+def sae_class_of(settings: Mapping[str, Any], file: Path | str) -> type[Any]:
+    """The class for sae-lens's settings; raises UserError for one that abench does not know or score."""
+    architecture = settings["architecture"]
     if architecture not in SAE_CLASS_REGISTRY:
         raise UserError(
             f"{file}: unknown architecture '{architecture}'"
@@ -34,9 +35,9 @@ def sae_class_of(parsed: Parsed) -> type[Any]:
             f"{file} ({architecture}) encodes a token together with the tokens before it; abench scores SAEs "
             "that encode each token by itself"
         )
-    if parsed.settings.get("reshape_activations", "none") != "none":
+    if settings.get("reshape_activations", "none") != "none":
         raise UserError(
-            f"{file} reads the outputs of attention heads ({parsed.hook}), which is none of abench's sites; "
+            f"{file} reads the outputs of attention heads (hook_z), which is none of abench's sites; "
             "an SAE at attn_out reads what they add to the residual stream"
         )
     known: type[Any] = sae_class
@@ -45,7 +46,7 @@ def sae_class_of(parsed: Parsed) -> type[Any]:
 
 def empty_sae(parsed: Parsed) -> SAE[Any]:
     """The SAE without weights, which takes no memory; raises UserError for an impossible configuration."""
-    sae_class = sae_class_of(parsed)
+    sae_class = sae_class_of(parsed.settings, parsed.weights_file)
     _, config_class = SAE_CLASS_REGISTRY[parsed.settings["architecture"]]
     settings = {**parsed.settings, "dtype": "float32", "device": "meta"}
     for size in ("d_in", "d_sae"):

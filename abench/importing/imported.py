@@ -7,6 +7,21 @@ from abench.sae import SAE
 
 
 @dataclass(frozen=True)
+class Promise:
+    """What an SAE's configuration states about what it does."""
+
+    k: int | None = None
+    """Active latents per token."""
+    l0: float | None = None
+    """The L0 that was recorded."""
+
+    @property
+    def active(self) -> float | None:
+        """The promised number of active latents; what was measured counts more than what was intended."""
+        return self.k if self.l0 is None else self.l0
+
+
+@dataclass(frozen=True)
 class ImportedSAE:
     """An SAE of another library or results folder. What its files do not state is None."""
 
@@ -42,6 +57,11 @@ class ImportedSAE:
     """Sentences about what was understood of its files in other than the obvious way."""
     loader: Callable[[str], SAE] = field(repr=False, compare=False, kw_only=True)
     """What `load` calls with the device."""
+
+    @property
+    def promised(self) -> Promise:
+        """What `abench.importing.findings` compares with what is measured."""
+        return Promise(self.k, self.l0)
 
     def load(self, device: str = "cpu") -> SAE:
         """The SAE in float32 on a device, with frozen weights.

@@ -3,12 +3,14 @@
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 
 from abench.errors import UserError, outside_cause, short
 from abench.importing import formats
+from abench.importing.near import near_names
 from abench.importing.parsed import Format, Parsed
 
 _MOST_SHOWN = 6
@@ -41,7 +43,37 @@ def locate(source: str) -> Located:
         there = False  # too long for a path
     if there:
         return at_path(path, name=path.resolve().name)
-    raise UserError(f"there is no file or folder {short(source)}")
+    if is_path(source) or source.endswith((".pt", ".safetensors")):
+        raise UserError(f"there is no file or folder {short(source)}")
+    return _on_the_hub(source)
+
+
+def is_path(source: str) -> bool:
+    """Whether a name can only be a file or folder of this machine."""
+    return source.startswith((".", "/", "~")) or source.endswith("/") or "\\" in source
+
+
+def _on_the_hub(source: str) -> Located:
+    from abench.importing.formats.saelens import FORMAT
+    from abench.importing.hub import parse_release, releases, repository_folder
+
+    first, _, rest = source.partition("/")
+    if first in releases():
+        return Located(source.replace("/", "_"), FORMAT, partial(parse_release, first, rest))
+    if not rest:
+        raise UserError(
+            f"{short(source)} is neither a file or folder, nor owner/name on the hub, nor a release of "
+            f"sae-lens{near_names(source, releases())}"
+        )
+    patterns = sorted({pattern for format in all_formats() for pattern in format.files})
+    try:
+        folder = repository_folder(source, patterns)
+    except UserError as error:
+        near = get_close_matches(first, releases(), n=1, cutoff=0.8)
+        if not near:
+            raise
+        raise UserError(f"{error}; or did you mean the release '{near[0]}' of sae-lens?") from error
+    return at_path(folder, name=source.replace("/", "_"))
 
 
 def at_path(path: Path, *, name: str) -> Located:
@@ -68,11 +100,19 @@ def _found(path: Path) -> Iterator[tuple[Format, Path]]:
             yield format, weights
 
 
+def _holds(folder: Path) -> bool:
+    """Whether a folder has an SAE in it, or several."""
+    try:
+        return any(_found(folder))
+    except UserError:
+        return True
+
+
 def _nothing(path: Path) -> str:
     known = "; ".join(f"{format.name}: {' and '.join(format.files)}" for format in all_formats())
     if path.is_file():
         return f"{path} is not the weights of an SAE in a known format ({known})"
-    inside = [str(folder.relative_to(path)) for folder in _folders(path, _DEPTH) if any(_found(folder))]
+    inside = [str(folder.relative_to(path)) for folder in _folders(path, _DEPTH) if _holds(folder)]
     if inside:
         more = f" and {len(inside) - _MOST_SHOWN} more" if len(inside) > _MOST_SHOWN else ""
         return (
