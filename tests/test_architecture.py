@@ -27,6 +27,7 @@ LAYERS = (
     ("training",),
     ("results",),
     ("report",),
+    ("exporting",),
     ("runs",),
     ("conformance",),
     ("cli",),

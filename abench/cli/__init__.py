@@ -7,6 +7,7 @@ from itertools import pairwise
 import click
 
 from abench.cli.doctor import doctor
+from abench.cli.export import export
 from abench.cli.fetch import fetch
 from abench.cli.listing import list_group
 from abench.cli.new import new
@@ -35,7 +36,7 @@ def cli() -> None:
     """
 
 
-for command in (run, status, report, list_group, fetch, show, explain, new, doctor, tinyworld):
+for command in (run, status, report, list_group, fetch, show, explain, export, new, doctor, tinyworld):
     cli.add_command(command)
 
 
