@@ -28,6 +28,7 @@ LAYERS = (
     ("results",),
     ("importing",),
     ("report",),
+    ("exporting",),
     ("runs",),
     ("conformance",),
     ("cli",),

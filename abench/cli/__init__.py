@@ -7,6 +7,7 @@ from itertools import pairwise
 import click
 
 from abench.cli.doctor import doctor
+from abench.cli.export import export
 from abench.cli.fetch import fetch
 from abench.cli.importing import import_command
 from abench.cli.listing import list_group
@@ -37,7 +38,7 @@ def cli() -> None:
 
 
 for command in (
-    *(run, status, report, list_group, fetch, import_command, show, explain),
+    *(run, status, report, list_group, fetch, import_command, show, explain, export),
     *(new, doctor, tinyworld),
 ):
     cli.add_command(command)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from .labelled_files import Column
+from .only_if_set import OnlyIfSet
 
 
-class LabelledData(BaseModel):
-    """Options for files of labelled texts. Those that are not set are in no key."""
+class LabelledData(OnlyIfSet):
+    """Options for files of labelled texts."""
 
     only_if_set: ClassVar[tuple[str, ...]] = ("columns",)
 
     columns: Mapping[Column, str] = Field(default_factory=dict)
     """The names of the columns in files: `{text: sentence, label: topic}`; default: text, label, attribute
     (the second attribute, for scr) and split (train or test)."""
-
-    @model_serializer(mode="wrap")
-    def _without_unset(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        dumped: dict[str, Any] = whole(self)
-        return {name: value for name, value in dumped.items() if value or name not in self.only_if_set}
