@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from command import SMALL, Abench
 from own_variants import RIDGE, ridge
+from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 
 from abench.errors import UserError
 from abench.plugins import find_tasks
@@ -202,3 +203,44 @@ def test_a_package_provides_variants_and_its_files_are_part_of_keys(site: Path) 
 
 def test_the_example_has_no_decorator_that_would_outlive_its_folder() -> None:
     assert "@register" not in RIDGE
+
+
+@pytest.mark.slow
+def test_a_new_variant_runs_as_it_is_and_passes_its_test(
+    abench: Abench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    written = abench("new", "variant", "my_prox", "--dir", folder)
+    assert written.code == 0 and f"abench run --plugins {folder} --variants my_prox,abstopk" in written.out
+    assert abench("new", "variant", "my_prox", "--dir", folder).code == 2
+    assert "is taken by a variant that comes with abench" in abench("new", "variant", "topk").err
+    assert abench("new", "variant", "variant", "--dir", folder).code == 2
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    tested = subprocess.run(
+        [*command, "--rootdir", str(folder), str(folder)], capture_output=True, text=True, check=False
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "2 passed" in tested.stdout
+    for known in (SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY):
+        monkeypatch.setitem(known, "my_prox_sae", None)  # restored, that is removed, after the test
+        known.pop("my_prox_sae")
+    options = ("--plugins", folder, "--results", tmp_path / "results", "--k", "4", *SMALL)
+    run = abench("run", "--variants", "my_prox,abstopk", *options, "--tokens", "10240")
+    assert run.code == 0, run.err
+    assert "MyProx" in run.out
+
+
+@pytest.mark.slow
+def test_the_generated_test_fails_for_an_operator_that_does_not_minimise(
+    abench: Abench, tmp_path: Path
+) -> None:
+    abench("new", "variant", "my_prox", "--dir", tmp_path)
+    file = tmp_path / "my_prox.py"
+    right = "abs_top_k(u, k) / (1 + ridge)"
+    assert right in file.read_text(encoding="utf-8")
+    file.write_text(file.read_text(encoding="utf-8").replace(right, "abs_top_k(u, k)"), encoding="utf-8")
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "operator"]
+    tested = subprocess.run(
+        [*command, "--rootdir", str(tmp_path), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert tested.returncode == 1 and "1 failed" in tested.stdout

@@ -1,6 +1,6 @@
 """`abench list models|variants|tasks|configs`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +10,7 @@ from abench.cli.options import WORDS, json_option, plugins_option
 from abench.cli.text import columns, echo_json
 
 if TYPE_CHECKING:
+    from abench.conformance.check import CheckResult
     from abench.discovery import Found
     from abench.plugins import FoundTask
     from abench.variants.registry import FoundVariant
@@ -52,15 +53,29 @@ def models(as_json: bool) -> None:
 @list_group.command()
 @json_option
 @plugins_option
-@click.option("--only", type=WORDS, default=(), help="List only these variants, e.g. topk,abstopk.")
-def variants(as_json: bool, plugins: tuple[Path, ...], only: tuple[str, ...]) -> int:
+@click.option(
+    "--check", is_flag=True, help="Train each variant and check the rules that every variant must satisfy."
+)
+@click.option("--only", type=WORDS, default=(), help="List or check only these variants, e.g. topk,abstopk.")
+def variants(as_json: bool, plugins: tuple[Path, ...], check: bool, only: tuple[str, ...]) -> int:
     """List the SAE variants with their regularisers and options, and those that could not be imported.
 
     The activation function of a variant is the proximal operator of its regulariser.
+
+    --check trains a small SAE of each variant (about a minute for all variants). The SAE must be the same
+    function after saving and loading, flips of sign and the order of latents must not change it, its L0 must
+    be k, and the gradients of its training must be the derivatives of its loss.
+
+    Exit status with --check: 0 all variants satisfy the rules, 3 a variant breaks a rule or cannot be
+    imported.
     """
     from abench.variants import find_variants
 
     chosen = _chosen("variant", find_variants(plugins), only)
+    if check:
+        from abench.conformance.variants import check_variants
+
+        return _show_check(check_variants(chosen), as_json)
     _show([_variant_row(each) for each in chosen], as_json)
     return 0
 
@@ -124,14 +139,19 @@ def tasks(as_json: bool, plugins: tuple[Path, ...], check: bool, only: tuple[str
 def _check(found: "Sequence[FoundTask]", as_json: bool) -> int:
     from abench.conformance.check import check_found
 
+    return _show_check(check_found(found), as_json)
+
+
+def _show_check(verdicts: "Iterable[CheckResult]", as_json: bool) -> int:
+    """Show the verdicts as they come; returns the exit status."""
     rows, good = [], True
-    for verdict in check_found(found):
+    for verdict in verdicts:
         good = good and not verdict.problems
         state = "breaks a rule" if verdict.problems else "not run" if verdict.not_checked else "ok"
-        rows.append({"name": verdict.task, "state": state, "problems": verdict.problems})
+        rows.append({"name": verdict.name, "state": state, "problems": verdict.problems})
         reason = verdict.not_checked or f"{len(verdict.findings)} rules"
         if not as_json:
-            click.echo("\n  ".join([f"{verdict.task}: {state} ({reason})", *verdict.problems]))
+            click.echo("\n  ".join([f"{verdict.name}: {state} ({reason})", *verdict.problems]))
     if as_json:
         echo_json(rows)
     return 0 if good else EXIT_SOME_FAILED
