@@ -10,6 +10,7 @@ from abench.cli.options import WORDS, json_option, plugins_option
 from abench.cli.text import columns, echo_json
 
 if TYPE_CHECKING:
+    from abench.config.plugin_models import FoundModel
     from abench.conformance.check import CheckResult
     from abench.discovery import Found
     from abench.plugins import FoundTask
@@ -27,27 +28,34 @@ def list_group() -> None:
 
 @list_group.command()
 @json_option
-def models(as_json: bool) -> None:
-    """List the models that abench knows by name. Local folders, GGUF files and hub ids work as well."""
-    from abench.config import config_names, model_config
+@plugins_option
+def models(as_json: bool, plugins: tuple[Path, ...]) -> None:
+    """List the models that abench knows by name. Local folders, GGUF files and hub ids work as well.
 
-    rows = []
-    for name in config_names("models"):
-        config = model_config(name)
-        rows.append(
-            {
-                "name": name,
-                "aliases": _joined(config.aliases),
-                "weights": config.source,
-                "layers": _joined(config.layers),
-                "k": _joined(config.k),
-                "width": config.width_factor * config.d_model,
-                "preset": config.preset,
-                "gated": "yes" if config.gated else "no",
-                "title": config.title,
-            }
-        )
-    _show(rows, as_json)
+    A file that does not describe a model is a row with the reason.
+    """
+    from abench.config.plugin_models import find_models
+
+    _show([_model_row(each) for each in find_models(plugins).values()], as_json)
+
+
+def _model_row(each: "FoundModel") -> dict[str, Any]:
+    config = each.value
+    row = dict.fromkeys(("name", "aliases", "weights", "layers", "k", "width", "preset", "gated"), "")
+    if config is None:
+        return {**row, "name": each.name, "weights": "broken", "title": each.summary, "source": each.source}
+    return {
+        "name": each.name,
+        "aliases": _joined(config.aliases),
+        "weights": config.source,
+        "layers": _joined(config.layers),
+        "k": _joined(config.k),
+        "width": config.width_factor * config.d_model,
+        "preset": config.preset,
+        "gated": "yes" if config.gated else "no",
+        "title": config.title,
+        "source": each.source,
+    }
 
 
 @list_group.command()

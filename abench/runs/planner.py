@@ -46,10 +46,16 @@ def plan_run(request: RunRequest, *, fetch: bool, say: Say) -> Plan:
     that has no effect: options of tasks and variants that are not in the run, tasks that cannot be imported,
     and files that do not exist.
     """
-    described = describe_run(request.config, request.options, request.assignments, named=request.spelling)
+    described = describe_run(
+        request.config,
+        request.options,
+        request.assignments,
+        named=request.spelling,
+        plugins=request.plugins,
+    )
     config, sources = described.config, described.sources
     with sources.blamed("model"):
-        name, model = find_model(config.model)
+        name, model = find_model(config.model, request.plugins)
     check_sizes(config, model, sources)
     found = find_tasks(request.plugins)
     names = _task_names(config.tasks or model.tasks, model, found, say)
