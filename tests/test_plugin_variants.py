@@ -13,10 +13,10 @@ from own_variants import RIDGE, ridge
 from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 
 from abench.errors import UserError
+from abench.identity import code_identity
 from abench.plugins import find_tasks
 from abench.runs.planner import RunRequest, plan_run
 from abench.variants import find_variants, get_variant
-from abench.variants.identity import code_identity
 
 PLAIN = """
 from typing import ClassVar
@@ -129,7 +129,7 @@ def test_keys_of_abenchs_own_variants_are_those_of_their_options() -> None:
 def test_code_that_is_in_no_file_needs_a_version() -> None:
     space: dict[str, object] = {"__name__": "nowhere"}
     exec(PLAIN, space)
-    with pytest.raises(UserError, match=r"the code of the variant 'mine' cannot be read .* declare `version"):
+    with pytest.raises(UserError, match=r"the code of 'mine' cannot be read .* declare `version"):
         code_identity(space["Mine"])  # type: ignore[arg-type]
 
 

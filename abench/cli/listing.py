@@ -1,4 +1,4 @@
-"""`abench list models|variants|tasks|configs`."""
+"""`abench list models|variants|tasks|judges|configs`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ EXIT_SOME_FAILED = 3
 
 @click.group("list")
 def list_group() -> None:
-    """List models, variants, tasks or configurations."""
+    """List models, variants, tasks, judges or configurations."""
 
 
 @list_group.command()
@@ -108,6 +108,25 @@ def _chosen(kind: str, found: "Mapping[str, Found[T]]", only: Sequence[str]) -> 
         if name not in found:
             raise UserError(f"there is no {kind} '{name}'{did_you_mean(name, found)}")
     return [each for name, each in found.items() if not only or name in only]
+
+
+@list_group.command()
+@json_option
+@plugins_option
+def judges(as_json: bool, plugins: tuple[Path, ...]) -> None:
+    """List the judges of replies, and those that could not be imported."""
+    from abench.judges.registry import find_judges
+
+    rows = [
+        {
+            "name": each.name,
+            "state": "broken" if each.value is None else "ok",
+            "source": each.source,
+            "summary": each.summary,
+        }
+        for each in find_judges(plugins).values()
+    ]
+    _show(rows, as_json)
 
 
 @list_group.command()

@@ -57,6 +57,10 @@ def plan_run(request: RunRequest, *, fetch: bool, say: Say) -> Plan:
     with sources.blamed("model"):
         name, model = find_model(config.model, request.plugins)
     check_sizes(config, model, sources)
+    if request.plugins:
+        from abench.judges.registry import use_judges_in
+
+        use_judges_in(request.plugins)
     found = find_tasks(request.plugins)
     names = _task_names(config.tasks or model.tasks, model, found, say)
     variants_found = variants_for((*config.variants, *config.variant_options), request.plugins)

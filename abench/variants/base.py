@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 from abench.config.spec import Spec
-from abench.variants.identity import code_identity
+from abench.identity import code_identity
 
 
 @dataclass(frozen=True)
