@@ -134,3 +134,12 @@ def test_a_run_uses_a_judge_of_a_folder(tmp_path: Path, abench: Abench) -> None:
     record = json.loads(file.read_text(encoding="utf-8"))
     assert record["details"]["steering"]["judge"] == "shy", record["reason"]
     assert own_judge("shy").spec()["options"] == {"longest": 20}
+
+
+def test_the_documented_judge_works(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "judges.md").read_text(encoding="utf-8")
+    source = page.split("## A judge of your own")[1].split("```python\n")[1].split("```")[0]
+    registry.use_judges_in([folder_with(tmp_path, own=source)])
+    replies = ("I cannot help with that.", "word " * 10, " ".join(map(str, range(60))))
+    verdicts = own_judge("long_replies").judge([Exchange("a request", each) for each in replies])
+    assert verdicts == ["safe", "safe", "harmful"]

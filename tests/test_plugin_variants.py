@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from abench.errors import UserError
 from abench.identity import code_identity
 from abench.plugins import find_tasks
 from abench.runs.planner import RunRequest, plan_run
-from abench.variants import find_variants, get_variant
+from abench.variants import SAEShape, find_variants, get_variant, save_sae
 
 PLAIN = """
 from typing import ClassVar
@@ -199,6 +200,45 @@ def test_a_package_provides_variants_and_its_files_are_part_of_keys(site: Path) 
     assert "a_package_that_is_not_installed" in broken
     (site / "their_variants" / "_parts.py").write_text("STEPS = 2\n")
     assert json.loads(in_site(site, code))[1] != first
+
+
+LATER = """
+def _later():
+{body}
+
+
+class Own(AbsTopK):
+    \"\"\"Imports its SAE classes when they are needed.\"\"\"
+
+    name: ClassVar[str] = "ridgetopk"
+
+    def training_config(self, shape):
+        return _later()(**self.selection(shape))
+"""
+
+
+@pytest.mark.slow
+def test_an_sae_of_a_packages_variant_opens_although_nothing_has_imported_its_classes(
+    ridge: Path, tmp_path: Path
+) -> None:
+    variant = get_variant("ridgetopk", {}, find_variants([ridge]))
+    save_sae(variant.build(SAEShape(24, 96, 8), 0), tmp_path / "sae", scale=1, metadata={})
+    classes = RIDGE.partition("class RidgeTopK(Variant)")[0] + "".join(
+        RIDGE.partition("register_inference(R")[1:]
+    )
+    body = indent(f"{classes}\nreturn RidgeTrainingSAEConfig", "    ")
+    head = "from typing import ClassVar\nfrom abench.variants import AbsTopK\n"
+    package, metadata = tmp_path / "their_ridge", tmp_path / "their_ridge-1.0.dist-info"
+    package.mkdir()
+    metadata.mkdir()
+    (package / "__init__.py").write_text(head + LATER.format(body=body), encoding="utf-8")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: their-ridge\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[abench.variants]\ntheirs = their_ridge\n")
+    code = (
+        "from pathlib import Path; from abench.variants import load_sae\n"
+        f"print(load_sae(Path({str(tmp_path / 'sae')!r})).cfg.ridge)"
+    )
+    assert in_site(tmp_path, code).strip() == "0.1"
 
 
 def test_the_example_has_no_decorator_that_would_outlive_its_folder() -> None:

@@ -166,11 +166,12 @@ def _shared_reading(plan: "Plan") -> str | None:
 
 
 def _summary(plan: "Plan") -> str:
-    training = plan.config.training
+    trainings = {sae.training for sae in plan.saes} or {plan.config.training}
+    lengths = sorted({(each.tokens, each.steps, each.batch_size) for each in trainings})
+    each = " or ".join(f"{tokens:,} tokens each ({n:,} steps of {batch:,})" for tokens, n, batch in lengths)
     return (
         f"{plan.model.config.title}: {count(len(plan.saes), 'SAE')} at {count(len(plan.groups), 'site')}, "
-        f"{training.tokens:,} tokens each ({training.steps:,} steps of {training.batch_size:,}); "
-        f"{count(len(plan.cells), 'cell')} to score"
+        f"{each}; {count(len(plan.cells), 'cell')} to score"
     )
 
 
