@@ -147,11 +147,16 @@ def python_files(folder: Path) -> list[Path]:
 
     Raises UserError if the folder does not exist.
     """
-    if not folder.is_dir():
-        raise UserError(f"--plugins {folder} is not a folder")
-    files = sorted(folder.glob("[!_]*.py"))
+    files = sorted(existing_folder(folder).glob("[!_]*.py"))
     tests = {"conftest.py", *(f"test_{file.name}" for file in files)}
     return [file for file in files if file.name not in tests]
+
+
+def existing_folder(folder: Path) -> Path:
+    """The folder. Raises UserError if it does not exist."""
+    if not folder.is_dir():
+        raise UserError(f"--plugins {folder} is not a folder")
+    return folder
 
 
 def imported(load: Callable[[], T]) -> T | str:

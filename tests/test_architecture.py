@@ -12,6 +12,7 @@ LAYERS = (
     ("foreign", "names", "settings", "sites", "streams"),
     ("sanitize",),
     ("discovery", "progress", "yamlfile"),
+    ("identity",),
     ("config",),
     ("storage",),
     ("amounts", "kept", "parts", "passes", "preconditions", "sae"),

@@ -5,17 +5,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pandas as pd
 import pytest
 from command import SMALL, Abench
 from own_variants import RIDGE, ridge
+from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 
 from abench.errors import UserError
+from abench.identity import code_identity
 from abench.plugins import find_tasks
 from abench.runs.planner import RunRequest, plan_run
-from abench.variants import find_variants, get_variant
-from abench.variants.identity import code_identity
+from abench.variants import SAEShape, find_variants, get_variant, save_sae
 
 PLAIN = """
 from typing import ClassVar
@@ -128,7 +130,7 @@ def test_keys_of_abenchs_own_variants_are_those_of_their_options() -> None:
 def test_code_that_is_in_no_file_needs_a_version() -> None:
     space: dict[str, object] = {"__name__": "nowhere"}
     exec(PLAIN, space)
-    with pytest.raises(UserError, match=r"the code of the variant 'mine' cannot be read .* declare `version"):
+    with pytest.raises(UserError, match=r"the code of 'mine' cannot be read .* declare `version"):
         code_identity(space["Mine"])  # type: ignore[arg-type]
 
 
@@ -200,5 +202,85 @@ def test_a_package_provides_variants_and_its_files_are_part_of_keys(site: Path) 
     assert json.loads(in_site(site, code))[1] != first
 
 
+LATER = """
+def _later():
+{body}
+
+
+class Own(AbsTopK):
+    \"\"\"Imports its SAE classes when they are needed.\"\"\"
+
+    name: ClassVar[str] = "ridgetopk"
+
+    def training_config(self, shape):
+        return _later()(**self.selection(shape))
+"""
+
+
+@pytest.mark.slow
+def test_an_sae_of_a_packages_variant_opens_although_nothing_has_imported_its_classes(
+    ridge: Path, tmp_path: Path
+) -> None:
+    variant = get_variant("ridgetopk", {}, find_variants([ridge]))
+    save_sae(variant.build(SAEShape(24, 96, 8), 0), tmp_path / "sae", scale=1, metadata={})
+    classes = RIDGE.partition("class RidgeTopK(Variant)")[0] + "".join(
+        RIDGE.partition("register_inference(R")[1:]
+    )
+    body = indent(f"{classes}\nreturn RidgeTrainingSAEConfig", "    ")
+    head = "from typing import ClassVar\nfrom abench.variants import AbsTopK\n"
+    package, metadata = tmp_path / "their_ridge", tmp_path / "their_ridge-1.0.dist-info"
+    package.mkdir()
+    metadata.mkdir()
+    (package / "__init__.py").write_text(head + LATER.format(body=body), encoding="utf-8")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: their-ridge\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[abench.variants]\ntheirs = their_ridge\n")
+    code = (
+        "from pathlib import Path; from abench.variants import load_sae\n"
+        f"print(load_sae(Path({str(tmp_path / 'sae')!r})).cfg.ridge)"
+    )
+    assert in_site(tmp_path, code).strip() == "0.1"
+
+
 def test_the_example_has_no_decorator_that_would_outlive_its_folder() -> None:
     assert "@register" not in RIDGE
+
+
+@pytest.mark.slow
+def test_a_new_variant_runs_as_it_is_and_passes_its_test(
+    abench: Abench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    written = abench("new", "variant", "my_prox", "--dir", folder)
+    assert written.code == 0 and f"abench run --plugins {folder} --variants my_prox,abstopk" in written.out
+    assert abench("new", "variant", "my_prox", "--dir", folder).code == 2
+    assert "is taken by a variant that comes with abench" in abench("new", "variant", "topk").err
+    assert abench("new", "variant", "variant", "--dir", folder).code == 2
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    tested = subprocess.run(
+        [*command, "--rootdir", str(folder), str(folder)], capture_output=True, text=True, check=False
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "2 passed" in tested.stdout
+    for known in (SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY):
+        monkeypatch.setitem(known, "my_prox_sae", None)  # restored, that is removed, after the test
+        known.pop("my_prox_sae")
+    options = ("--plugins", folder, "--results", tmp_path / "results", "--k", "4", *SMALL)
+    run = abench("run", "--variants", "my_prox,abstopk", *options, "--tokens", "10240")
+    assert run.code == 0, run.err
+    assert "MyProx" in run.out
+
+
+@pytest.mark.slow
+def test_the_generated_test_fails_for_an_operator_that_does_not_minimise(
+    abench: Abench, tmp_path: Path
+) -> None:
+    abench("new", "variant", "my_prox", "--dir", tmp_path)
+    file = tmp_path / "my_prox.py"
+    right = "abs_top_k(u, k) / (1 + ridge)"
+    assert right in file.read_text(encoding="utf-8")
+    file.write_text(file.read_text(encoding="utf-8").replace(right, "abs_top_k(u, k)"), encoding="utf-8")
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "operator"]
+    tested = subprocess.run(
+        [*command, "--rootdir", str(tmp_path), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert tested.returncode == 1 and "1 failed" in tested.stdout

@@ -162,7 +162,7 @@ def test_settings_stand_side_by_side_and_use_each_others_results(
     one = ("--set", "variant_options.ridgetopk.ridge=0.1", "--name", "one")
     again = abench("run", "--variants", "ridgetopk", *one, *common)
     assert again.code == 0 and "0 cells computed, 1 from the results folder" in again.out
-    assert "settings" not in again.out
+    assert "  settings  " not in again.out
     key = frame.loc[frame["variant"] == "ridgetopk[ridge=0.1]", "key"].iloc[0]
     shown = abench("show", key, "--results", tmp_path)
     assert shown.code == 0 and Path(shown.out.split("SAE  ")[1].strip()).is_dir()

@@ -167,17 +167,17 @@ def _shared_reading(plan: "Plan") -> str | None:
 
 
 def _summary(plan: "Plan") -> str:
-    training, trained = plan.config.training, sum(sae.trained for sae in plan.saes)
-    parts = []
-    if trained:
-        parts.append(
-            f"{training.tokens:,} tokens each ({training.steps:,} steps of {training.batch_size:,})"
-            if trained == len(plan.saes)
-            else f"{trained} of them to train on {training.tokens:,} tokens each"
-        )
-    parts.append(f"{count(len(plan.cells), 'cell')} to score")
+    from abench.results.jobs import SAEJob
+
+    trained = [sae for sae in plan.saes if isinstance(sae, SAEJob)]
+    trainings = {sae.training for sae in trained}
+    lengths = sorted({(each.tokens, each.steps, each.batch_size) for each in trainings})
+    each = " or ".join(f"{tokens:,} tokens each ({n:,} steps of {batch:,})" for tokens, n, batch in lengths)
     saes = f"{count(len(plan.saes), 'SAE')} at {count(len(plan.groups), 'site')}"
-    return f"{plan.model.config.title}: {saes}{', ' if trained else '; '}{'; '.join(parts)}"
+    if trained and len(trained) < len(plan.saes):
+        saes += f", {len(trained)} of them to train"
+    parts = [f"{saes}, {each}" if trained else saes, f"{count(len(plan.cells), 'cell')} to score"]
+    return f"{plan.model.config.title}: {'; '.join(parts)}"
 
 
 def _counts(outcome: "Outcome") -> str:

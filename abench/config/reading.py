@@ -11,6 +11,7 @@ from typing import Any
 from abench import yamlfile
 from abench.config.checking import check
 from abench.config.model import ModelConfig
+from abench.config.plugin_models import added_model
 from abench.config.run import RunConfig
 from abench.config.shipped import config_names, shipped
 from abench.config.sources import Sources
@@ -82,8 +83,12 @@ def describe_run(
     assignments: Iterable[str] = (),
     *,
     named: Mapping[str, str] | None = None,
+    plugins: Sequence[Path] = (),
 ) -> Described:
-    """As `load_run`, with the origin of each value. `named` maps key paths to option names for messages."""
+    """As `load_run`, with the origin of each value. `named` maps key paths to option names for messages.
+
+    The model may be one that a YAML file in a folder of `plugins` describes.
+    """
     own = _read_run(source)
     given = {key: value for key, value in options.items() if value is not None}
     if source is None and given:
@@ -103,7 +108,7 @@ def describe_run(
             )
         where = f"--set {short(key.strip())[1:-1]}"
         asked.append(_assigned(where, key.strip(), yamlfile.parse(value, where), asked))
-    below = _preset_of(Sources(asked))
+    below = _preset_of(Sources(asked), plugins)
     sources = Sources([*below, *asked], asked=asked)
     differing, configs = _of_each_training(sources)
     trainings = tuple(zip(differing, (config.training for config in configs), strict=True))
@@ -150,7 +155,7 @@ def _assigned(where: str, key: str, value: Any, below: Sequence[Document]) -> Do
     return Document(where, value, says=tuple(steps))
 
 
-def _preset_of(sources: Sources) -> list[Document]:
+def _preset_of(sources: Sources, plugins: Sequence[Path]) -> list[Document]:
     """The training preset of the run, or else of its model; none for a model not known by name."""
     merged = sources.values
     if merged.get("preset") is not None:
@@ -158,4 +163,8 @@ def _preset_of(sources: Sources) -> list[Document]:
             return [shipped("presets", str(merged["preset"]))]
     model = merged.get("model", RunConfig.model_fields["model"].default)
     known = model if isinstance(model, str) and is_model_file(model) else model_named(str(model))
-    return [] if known is None else [shipped("presets", model_config(known).preset)]
+    if known is not None:
+        return [shipped("presets", model_config(known).preset)]
+    with sources.blamed("model"):
+        added = added_model(str(model), plugins)
+    return [] if added is None else [shipped("presets", added[1].preset)]

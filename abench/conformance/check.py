@@ -39,12 +39,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The results of checking one task."""
+    """The results of checking one task or variant."""
 
-    task: str
+    name: str
     findings: tuple[Finding, ...]
     not_checked: str | None = None
-    """Why the task's scores could not be checked: the reason of its skip; None if they were checked."""
+    """Why a task's scores could not be checked: the reason of its skip; None if they were checked."""
 
     @property
     def problems(self) -> list[str]:

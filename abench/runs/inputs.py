@@ -10,6 +10,7 @@ from abench.config import DataSpec
 from abench.data import manuals
 from abench.data.rows import FILE_ENDINGS
 from abench.errors import UserError
+from abench.identity import NamesPlugin
 from abench.storage.content import content_hash
 
 TEXT = "data.dataset"
@@ -42,15 +43,27 @@ def input_hashes(options: BaseModel) -> dict[str, str]:
     return {option: content_hash(path) for option, path in _places(options) if _exists(path)}
 
 
+def plugin_identities(options: BaseModel) -> dict[str, str]:
+    """Option -> what identifies the code of the plug-in that it names; without options that name none."""
+    found = {}
+    for option, field in type(options).model_fields.items():
+        for marker in (each for each in field.metadata if isinstance(each, NamesPlugin)):
+            if (identity := marker.identity(getattr(options, option))) is not None:
+                found[option] = identity
+    return found
+
+
 def inputs_of(data: DataSpec, tasks: Mapping[str, BaseModel]) -> dict[str, str]:
     """Key path -> content hash, for the local files of a run: its text and its tasks' options.
+
+    Options that name a plug-in are among them, with what identifies its code.
 
     Manuals are identified by the versions of the packages, with a hash.
     """
     found = {
         f"task_options.{name}.{option}": digest
         for name, task in tasks.items()
-        for option, digest in input_hashes(task).items()
+        for option, digest in (input_hashes(task) | plugin_identities(task)).items()
     }
     if data.source == "manuals":
         found[TEXT] = manuals.identity()

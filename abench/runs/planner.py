@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from abench.config import Described, ModelConfig, TrainingSpec, describe_run
 from abench.config.sources import Sources
@@ -13,12 +13,14 @@ from abench.lm.catalogue import fetched_commit, find_model, local_commit
 from abench.plugins import FoundTask, find_tasks, get_task
 from abench.runs.given_saes import Given, fitting, jobs_of, read_given
 from abench.runs.inputs import inputs_of, missing_inputs
-from abench.runs.opened_model import OpenedModel
 from abench.runs.plan import Plan, check_sizes, make_plan
 from abench.runs.plan_memory import check_memory
 from abench.storage.keys import canonical_json
 from abench.variants import Variant
 from abench.variants.registry import variant_settings, variants_for
+
+if TYPE_CHECKING:
+    from abench.runs.opened_model import OpenedModel
 
 Named = TypeVar("Named")
 Say = Callable[[str], None]
@@ -45,7 +47,7 @@ def plan_run(
     *,
     fetch: bool,
     say: Say,
-    opened: OpenedModel | None = None,
+    opened: "OpenedModel | None" = None,
     in_memory: Given | None = None,
 ) -> Plan:
     """The plan of a run. Raises UserError if the description is invalid.
@@ -56,19 +58,18 @@ def plan_run(
     and files that do not exist. `opened` is a model that is open already, in place of the one that the
     description names, and `in_memory` holds the SAEs that its `saes` names.
     """
-    described = describe_run(request.config, request.options, request.assignments, named=request.spelling)
-    given = in_memory or Given()
-    if described.config.saes and in_memory is None:
-        with described.sources.blamed("saes"):
-            given = read_given(described.config.saes)
-        described = _with_stated(described, given, request, say)
+    described, given = _with_saes(request, in_memory, say)
     config, sources = described.config, described.sources
     with sources.blamed("model"):
-        name, model = (opened.name, opened.config) if opened else find_model(config.model)
+        name, model = (opened.name, opened.config) if opened else find_model(config.model, request.plugins)
     check_sizes(config, model, sources)
     if config.saes:
         with sources.blamed("saes"):
             given = fitting(given, config, model)
+    if request.plugins:
+        from abench.judges.registry import use_judges_in
+
+        use_judges_in(request.plugins)
     found = find_tasks(request.plugins)
     names = _task_names(config.tasks or model.tasks, model, found, say)
     variants_found = variants_for((*config.variants, *config.variant_options), request.plugins)
@@ -111,8 +112,25 @@ def plan_run(
     return replace(plan, refused=given.refused)
 
 
-def _with_stated(described: Described, given: Given, request: RunRequest, say: Say) -> Described:
-    """The description with the model and the context that the SAEs state, unless the run sets its own."""
+def _with_saes(request: RunRequest, in_memory: Given | None, say: Say) -> tuple[Described, Given]:
+    """The description and the SAEs that it names; the description takes from them what it leaves open."""
+    described = _described(request, request.options)
+    if not described.config.saes or in_memory is not None:
+        return described, in_memory or Given()
+    with described.sources.blamed("saes"):
+        given = read_given(described.config.saes)
+    stated = _stated(described, given, say)
+    return (_described(request, {**request.options, **stated}) if stated else described), given
+
+
+def _described(request: RunRequest, options: Mapping[str, Any]) -> Described:
+    return describe_run(
+        request.config, options, request.assignments, named=request.spelling, plugins=request.plugins
+    )
+
+
+def _stated(described: Described, given: Given, say: Say) -> dict[str, Any]:
+    """The model and the context that the SAEs state, unless the run sets its own."""
     stated: dict[str, Any] = {}
     if described.sources.asked_place(("model",)) is None:
         with described.sources.blamed("saes"):
@@ -125,10 +143,7 @@ def _with_stated(described: Described, given: Given, request: RunRequest, say: S
                 f"the SAEs state contexts of {sizes} tokens, so the model's is used; set another with --set "
                 "context=N"
             )
-    if not any(stated.values()):
-        return described
-    options = {**request.options, **{key: value for key, value in stated.items() if value is not None}}
-    return describe_run(request.config, options, request.assignments, named=request.spelling)
+    return {key: value for key, value in stated.items() if value is not None}
 
 
 def _named_apart(

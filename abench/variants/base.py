@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ConfigDict, Field
 
 if TYPE_CHECKING:
-    from sae_lens import TrainingSAE, TrainingSAEConfig
+    from sae_lens import SAE, TrainingSAE, TrainingSAEConfig
     from torch import Tensor
 
 from abench.config.spec import Spec
-from abench.variants.identity import code_identity
+from abench.identity import code_identity
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,12 @@ class Variant(Spec, ABC):
     """R(z), as one line of mathematics."""
     penalty: ClassVar[str | None] = None
     """Name of the sae-lens loss coefficient that controls sparsity; None if the operator enforces k."""
+    flippable: ClassVar[bool] = True
+    """Whether flipping a signed latent in encoder and decoder leaves the function unchanged; False for a
+    control whose latents are selected by value."""
+    estimated_gradients: ClassVar[tuple[str, ...]] = ()
+    """Parameters whose gradient is by design not the derivative of the loss: straight-through estimators,
+    stopped gradients."""
     version: ClassVar[str | None] = None
     """For a variant that does not come with abench: raise it whenever its code gives other SAEs. Without it,
     keys contain a hash of the code, and any change of the code trains its SAEs again."""
@@ -100,6 +106,14 @@ class Variant(Spec, ABC):
                 "training.normalisation"
             )
         return sae.to(shape.device)
+
+    def flip(self, sae: SAE[Any], latents: Tensor) -> None:
+        """Flip the sign of latents [n] of an inference SAE in place, without changing its function.
+
+        Override it if the SAE has parameters for one sign of a latent.
+        """
+        for weights, axis in ((sae.W_enc, 1), (sae.b_enc, 0), (sae.W_dec, 0)):
+            weights.index_copy_(axis, latents, -weights.index_select(axis, latents))
 
     def calibrate(self, sae: TrainingSAE[Any], activations: Tensor, k: int) -> None:
         """Set what inference needs in addition to the weights (a threshold), from activations [tokens, d_in].

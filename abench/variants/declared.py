@@ -6,7 +6,10 @@ from typing import Any
 from abench.declaration import is_printable, option_problems
 from abench.names import NAME_LENGTH, name_problem
 
-_CLASS_VARIABLES = ("name", "title", "signed", "regulariser", "penalty", "version")
+_CLASS_VARIABLES = (
+    *("name", "title", "signed", "regulariser", "penalty", "version"),
+    *("flippable", "estimated_gradients"),
+)
 _IN_KEYS = ("code",)
 """Entries of keys next to the options, whose names options cannot have."""
 _LONGEST_TEXT = 300
@@ -38,8 +41,12 @@ def _problems(variant: Any) -> Iterator[str]:
         text = getattr(variant, name, None)
         if not isinstance(text, str) or not 0 < len(text) <= _LONGEST_TEXT or not is_printable(text):
             yield f"its {name} must be one line of text, not {text!r:.80}"
-    if not isinstance(variant.signed, bool):
-        yield f"signed must be True or False, not {variant.signed!r:.80}"
+    for name in ("signed", "flippable"):
+        if not isinstance(value := getattr(variant, name), bool):
+            yield f"{name} must be True or False, not {value!r:.80}"
+    estimated = variant.estimated_gradients
+    if not isinstance(estimated, tuple) or not all(isinstance(name, str) for name in estimated):
+        yield f"estimated_gradients must be a tuple of names of parameters, not {estimated!r:.80}"
     if not (variant.penalty is None or isinstance(variant.penalty, str)):
         yield f"penalty must be the name of a loss coefficient or None, not {variant.penalty!r:.80}"
     version = variant.version

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 import abench.variants.saes  # noqa: F401 - registers abench's own architectures with sae-lens
 from abench.errors import UserError, did_you_mean
 from abench.variants.normalisation import defined_at_zero
+from abench.variants.registry import import_architectures
 from abench.version import __version__
 
 
@@ -71,7 +72,10 @@ def _check_config(path: Path) -> None:
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path} is not an SAE's configuration: {error}") from None
     if architecture not in SAE_CLASS_REGISTRY:
+        import_architectures()
+    if architecture not in SAE_CLASS_REGISTRY:
         raise UserError(
             f"{path}: unknown architecture '{architecture}'{did_you_mean(architecture, SAE_CLASS_REGISTRY)}; "
-            "import the package that registers it with sae-lens"
+            "import the package that registers it with sae-lens, or give the folder of its variant with "
+            "--plugins"
         )

@@ -1,6 +1,7 @@
 """Variants by name: those of abench, of installed packages, of folders, and registered ones."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,14 +9,14 @@ from pydantic import ValidationError
 
 from abench.config.complaints import option_complaint
 from abench.config.sweeps import settings
-from abench.discovery import Found, Kind, chosen, find
+from abench.discovery import Found, Kind, chosen, find, imported
 from abench.errors import OptionError
 from abench.names import name_problem
 from abench.settings import with_settings
 from abench.variants.absjumprelu import AbsJumpReLU
 from abench.variants.absmatryoshka import AbsMatryoshka
 from abench.variants.abstopk import AbsTopK
-from abench.variants.base import Variant
+from abench.variants.base import SAEShape, Variant
 from abench.variants.batchabstopk import BatchAbsTopK
 from abench.variants.batchtopk import BatchTopK
 from abench.variants.declared import variant_problems
@@ -42,6 +43,14 @@ _BEYOND: tuple[type[Variant], ...] = (AbsJumpReLU, MultiStep, Matryoshka, AbsMat
 _variants: dict[str, type[Variant]] = {variant.name: variant for variant in (*_PAPER, *_BEYOND)}
 _OWN = frozenset(_variants)
 """Names of the variants that come with abench, which no other variant can have."""
+
+
+def _configured(variant: type[Variant]) -> object:
+    return variant().training_config(SAEShape(d_in=8, width=16, k=2))
+
+
+_seen: dict[type[Variant], None] = {}
+"""The variants that were found in this process, in the order of finding."""
 
 
 def register(variant_class: V) -> V:
@@ -77,7 +86,21 @@ def find_variants(folders: Sequence[Path] = ()) -> dict[str, FoundVariant]:
     UserError for a folder that does not exist. Imports the modules of the packages and the files in the
     folders; what they import may be slow.
     """
-    return find(VARIANTS, folders, first=known_variants().values(), fixed=_OWN)
+    found = find(VARIANTS, folders, first=known_variants().values(), fixed=_OWN)
+    _seen.update((each.value, None) for each in found.values() if each.value is not None)
+    return found
+
+
+def import_architectures() -> None:
+    """Import the SAE classes of the variants that do not come with abench, so that sae-lens knows them.
+
+    These are the variants of packages, and of the folders in which this process has looked for variants. A
+    variant may import its classes only when it is asked for its configuration, as abench's own do.
+    """
+    find_variants()
+    for each in [variant for variant in _seen if variant.name not in _OWN]:
+        # A variant that fails here has no SAE class to load either, which is then reported.
+        imported(partial(_configured, each))
 
 
 def variants_for(names: Sequence[str], folders: Sequence[Path] = ()) -> dict[str, FoundVariant]:
