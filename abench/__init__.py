@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from abench.errors import UserError
     from abench.foreign import hush_libraries
     from abench.kept import Kept
+    from abench.latents.anyones import as_sae
     from abench.latents.codes import PoleCodes, PoleRates, sparse_codes
-    from abench.latents.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
+    from abench.latents.contexts import top_contexts
     from abench.latents.decoding import (
         from_residual_units,
         in_residual_units,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         output_gain,
         residual_codes,
     )
+    from abench.latents.excerpts import Excerpt, LatentContexts, TopContexts
     from abench.latents.few_latents import latent_codes
     from abench.latents.of_each import OfEach
     from abench.latents.parts import rows_at_once
@@ -71,14 +73,14 @@ _HOME = {
     "Context": "task",
     "DataSpec": "config",
     "EvaluationSpec": "config",
-    "Excerpt": "latents.contexts",
+    "Excerpt": "latents.excerpts",
     "FILE_ENDINGS": "data.rows",
     "FileRows": "data.rows",
     "InputFile": "runs.inputs",
     "Intervention": "steering.interventions",
     "Kept": "kept",
     "LanguageModel": "lm.models",
-    "LatentContexts": "latents.contexts",
+    "LatentContexts": "latents.excerpts",
     "LatentDifferences": "steering.concepts",
     "Metric": "task",
     "ModelKind": "task",
@@ -97,11 +99,12 @@ _HOME = {
     "SyntheticSample": "data.synthetic",
     "Task": "task",
     "TokenRows": "data.token_rows",
-    "TopContexts": "latents.contexts",
+    "TopContexts": "latents.excerpts",
     "TrainedSAE": "training.library",
     "UserError": "errors",
     "Variant": "variants",
     "View": "task",
+    "as_sae": "latents.anyones",
     "base_of": "latents.views",
     "firing_rates": "latents.pooling",
     "from_residual_units": "latents.decoding",
@@ -176,6 +179,7 @@ __all__ = [
     "UserError",
     "Variant",
     "View",
+    "as_sae",
     "base_of",
     "firing_rates",
     "from_residual_units",
