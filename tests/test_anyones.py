@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from anyones import Bare
 from signed import random_sae
 from steering_saes import HOW, seen
 from torch import Tensor, nn
 
 from abench import SplitSAE, UserError
+from abench.conformance.rewritten import Bare
 from abench.latents.anyones import AnyonesSAE, as_sae
 from abench.latents.decoding import latent_directions, output_gain, residual_codes
 from abench.latents.signedness import has_negative_codes

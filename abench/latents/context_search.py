@@ -28,7 +28,7 @@ def pre_activations(sae: Any, x: Tensor, latents: Sequence[int]) -> Tensor:
     For a gated SAE, those of the gate.
     """
     sae_in: Tensor = sae.process_sae_in(x.to(sae.dtype))
-    bias = sae.b_enc if hasattr(sae, "b_enc") else sae.b_gate
+    bias = sae.b_gate if getattr(sae, "b_enc", None) is None else sae.b_enc
     pre: Tensor = sae_in @ sae.W_enc[:, list(latents)] + bias[list(latents)]
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
         pre = pre * sae.W_dec[list(latents)].norm(dim=-1)
