@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from abench.data.loading import load_hub_files, load_hub_split, read_hub
     from abench.data.rows import FILE_ENDINGS, FileRows, load_file, read_file, text_in
     from abench.data.synthetic import SyntheticModel, SyntheticSample
+    from abench.data.text_rows import activations_of
     from abench.data.token_rows import TokenRows
     from abench.errors import UserError
     from abench.foreign import hush_libraries
@@ -104,6 +105,7 @@ _HOME = {
     "UserError": "errors",
     "Variant": "variants",
     "View": "task",
+    "activations_of": "data.text_rows",
     "as_sae": "latents.anyones",
     "base_of": "latents.views",
     "firing_rates": "latents.pooling",
@@ -179,6 +181,7 @@ __all__ = [
     "UserError",
     "Variant",
     "View",
+    "activations_of",
     "as_sae",
     "base_of",
     "firing_rates",

@@ -1,6 +1,7 @@
 """Rows of tokens from a list of texts, packed as in training."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -8,11 +9,12 @@ from torch import Tensor
 from abench.config import DataSpec
 from abench.data.token_rows import TokenRows
 from abench.errors import UserError
-from abench.lm.models import LanguageModel
-from abench.lm.tokens import ordinary
+from abench.lm.models import LanguageModel, model_of
+from abench.lm.tokens import ordinary, tokens_at_once
 
 _TEXTS_AT_ONCE = 512
 _ROWS_AT_ONCE = 1024
+_USUAL_CONTEXT = 128
 
 
 def text_rows(lm: LanguageModel, texts: Sequence[str], context: int) -> Tensor:
@@ -30,6 +32,25 @@ def text_rows(lm: LanguageModel, texts: Sequence[str], context: int) -> Tensor:
     if not len(rows):
         raise UserError(f"none of the {len(texts)} texts has tokens: give texts to read")
     return rows
+
+
+@torch.no_grad()
+def activations_of(
+    lm: LanguageModel | str | Path, texts: Sequence[str], site: str, *, context: int = _USUAL_CONTEXT
+) -> Tensor:
+    """The activations at a site of all tokens of the texts, [tokens, d_model], float32, on the CPU, in order.
+
+    Texts are read as in training (`text_rows`), without special tokens. `lm` may also be what
+    `LanguageModel.load` accepts. To train on them, shuffle them first. Raises UserError as `text_rows` does,
+    and for a site that the model lacks.
+    """
+    lm = model_of(lm)
+    rows = text_rows(lm, texts, min(context, lm.max_context or context))
+    parts = []
+    for part in torch.split(rows, max(1, tokens_at_once(lm) // rows.shape[1])):
+        mask = ordinary(part, lm).to(lm.device)
+        parts.append(lm.residual(part, site)[mask].float().cpu())
+    return torch.cat(parts).clone()
 
 
 class _PackedTexts(TokenRows):
