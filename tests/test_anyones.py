@@ -1,5 +1,6 @@
 """An object with `encode`, `decode` and `W_dec` becomes an SAE, or a sentence says why it cannot."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -66,6 +67,16 @@ def test_as_a_key_it_is_its_object() -> None:
     results = {as_sae(one): 1}
     assert results[one] == results[as_sae(one)] == 1  # type: ignore[index]
     assert other not in results
+
+    @dataclass
+    class Unhashable(Plain):
+        k: int = 3
+
+        def __post_init__(self) -> None:
+            super().__init__()
+
+    mine = Unhashable()
+    assert {as_sae(mine): 1}[as_sae(mine)] == 1
 
 
 @pytest.mark.parametrize("how", [how for how in HOW if "split" not in how])

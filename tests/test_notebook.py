@@ -49,10 +49,10 @@ def test_the_page_runs_and_shows_what_it_says() -> None:
         for block in blocks:
             exec(block, place)
     assert printed.getvalue().count("Excerpt(+") == 3
-    for block in blocks:
-        for expression, shown in re.findall(r"^([\w.()]+)  # (\[?[A-Z]\w+\(.*)$", block, re.MULTILINE):
-            pattern = re.escape(shown).replace("…", ".+")
-            assert re.fullmatch(pattern, repr(eval(expression, place))), expression
+    shown = re.findall(r"^([^\s#][^#\n]*?)  # (\[?[A-Z]\w+\(.*)$", "".join(blocks), re.MULTILINE)
+    assert len(shown) == 5
+    for expression, text in shown:
+        assert re.fullmatch(re.escape(text).replace("…", ".+"), repr(eval(expression, place))), expression
 
 
 # Texts
