@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from abench.data.loading import load_hub_files, load_hub_split, read_hub
     from abench.data.rows import FILE_ENDINGS, FileRows, load_file, read_file, text_in
     from abench.data.synthetic import SyntheticModel, SyntheticSample
+    from abench.data.text_rows import activations_of
     from abench.data.token_rows import TokenRows
     from abench.errors import UserError
     from abench.foreign import hush_libraries
     from abench.kept import Kept
+    from abench.latents.anyones import as_sae
     from abench.latents.codes import PoleCodes, PoleRates, sparse_codes
-    from abench.latents.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
+    from abench.latents.contexts import top_contexts
     from abench.latents.decoding import (
         from_residual_units,
         in_residual_units,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         output_gain,
         residual_codes,
     )
+    from abench.latents.excerpts import Excerpt, LatentContexts, TopContexts
     from abench.latents.few_latents import latent_codes
     from abench.latents.of_each import OfEach
     from abench.latents.parts import rows_at_once
@@ -75,14 +78,14 @@ _HOME = {
     "Context": "task",
     "DataSpec": "config",
     "EvaluationSpec": "config",
-    "Excerpt": "latents.contexts",
+    "Excerpt": "latents.excerpts",
     "FILE_ENDINGS": "data.rows",
     "FileRows": "data.rows",
     "InputFile": "runs.inputs",
     "Intervention": "steering.interventions",
     "Kept": "kept",
     "LanguageModel": "lm.models",
-    "LatentContexts": "latents.contexts",
+    "LatentContexts": "latents.excerpts",
     "LatentDifferences": "steering.concepts",
     "Metric": "task",
     "ModelKind": "task",
@@ -102,11 +105,13 @@ _HOME = {
     "SyntheticSample": "data.synthetic",
     "Task": "task",
     "TokenRows": "data.token_rows",
-    "TopContexts": "latents.contexts",
+    "TopContexts": "latents.excerpts",
     "TrainedSAE": "training.library",
     "UserError": "errors",
     "Variant": "variants",
     "View": "task",
+    "activations_of": "data.text_rows",
+    "as_sae": "latents.anyones",
     "base_of": "latents.views",
     "evaluate": "runs.evaluation",
     "firing_rates": "latents.pooling",
@@ -186,6 +191,8 @@ __all__ = [
     "UserError",
     "Variant",
     "View",
+    "activations_of",
+    "as_sae",
     "base_of",
     "evaluate",
     "firing_rates",

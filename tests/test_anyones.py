@@ -1,15 +1,16 @@
 """An object with `encode`, `decode` and `W_dec` becomes an SAE, or a sentence says why it cannot."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from anyones import Bare
 from signed import random_sae
 from steering_saes import HOW, seen
 from torch import Tensor, nn
 
 from abench import SplitSAE, UserError
+from abench.conformance.rewritten import Bare
 from abench.latents.anyones import AnyonesSAE, as_sae
 from abench.latents.decoding import latent_directions, output_gain, residual_codes
 from abench.latents.signedness import has_negative_codes
@@ -66,6 +67,16 @@ def test_as_a_key_it_is_its_object() -> None:
     results = {as_sae(one): 1}
     assert results[one] == results[as_sae(one)] == 1  # type: ignore[index]
     assert other not in results
+
+    @dataclass
+    class Unhashable(Plain):
+        k: int = 3
+
+        def __post_init__(self) -> None:
+            super().__init__()
+
+    mine = Unhashable()
+    assert {as_sae(mine): 1}[as_sae(mine)] == 1
 
 
 @pytest.mark.parametrize("how", [how for how in HOW if "split" not in how])

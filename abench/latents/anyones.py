@@ -4,6 +4,7 @@ Nothing else is required of the object. What abench needs beyond that is found o
 and how a code moves the reconstruction (`abench.latents.decoder_of`).
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,7 +115,7 @@ class AnyonesSAE:
 
     def __hash__(self) -> int:
         # Equal objects must have equal hashes, and this is equal to its object.
-        return hash(self.wrapped) if type(self.wrapped).__hash__ else id(self.wrapped)
+        return hash(self.wrapped) if isinstance(self.wrapped, Hashable) else id(self.wrapped)
 
     def __repr__(self) -> str:
         kind = type(self.wrapped).__qualname__

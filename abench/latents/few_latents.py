@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from abench.errors import UserError
+from abench.latents.anyones import usable
 from abench.latents.decoding import in_residual_units
 from abench.latents.encoders import GatedRule, JumpRule, RectifiedRule, TopRule, TwoJumpsRule, rule_of
 from abench.latents.views import SplitSAE
@@ -35,6 +36,7 @@ def latent_codes(sae: Any, x: Tensor, latent: int) -> Tensor:
     can also decide whether a latent at its threshold is active; an SAE of an unknown class is encoded in
     full. Hook points inside the SAE are not called. Raises UserError if the SAE has no such latent.
     """
+    sae = usable(sae)
     check_latents(sae, [latent])
     return residual_codes_of(sae, x, [latent])[:, 0]
 

@@ -20,7 +20,7 @@ from abench.version import __version__
 
 def save_sae(
     sae: TrainingSAE[Any],
-    folder: Path,
+    folder: Path | str,
     *,
     scale: float,
     metadata: Mapping[str, Any],
@@ -42,15 +42,16 @@ def save_sae(
     copy.cfg.normalize_activations = "layer_norm" if layer_norm else "none"
     for key, value in {"abench_version": __version__, **metadata}.items():
         copy.cfg.metadata[key] = value
-    copy.to("cpu").save_inference_model(folder)
+    copy.to("cpu").save_inference_model(Path(folder))
 
 
-def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
+def load_sae(folder: Path | str, device: str = "cpu") -> SAE[Any]:
     """The inference SAE in a folder, on a device, with frozen weights.
 
     Unlike in sae-lens, an SAE that rescales tokens (`constant_norm_rescale`) is finite on tokens of norm 0.
     Raises UserError if the folder is not a complete sae-lens SAE or its architecture is not registered.
     """
+    folder = Path(folder)
     for name in (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME):
         if not (folder / name).is_file():
             raise UserError(f"no SAE in {folder}: {name} is missing")
