@@ -13,7 +13,7 @@ from abench.lm.devices import usable_device
 from abench.progress import for_stderr
 from abench.results.given import GivenSAE
 from abench.results.store import Store
-from abench.runs.given_check import held_out_activations
+from abench.runs.given_check import HeldOut
 from abench.runs.given_saes import Given
 from abench.runs.in_memory import by_name, given_in_memory
 from abench.runs.opened_model import OpenedModel, opened
@@ -69,13 +69,10 @@ def evaluate(
     first = plan_run(request, fetch=False, say=progress.say, opened=lm, in_memory=given)
     given = _with_signs(given, first, lm, where)
     plan = plan_run(request, fetch=False, say=progress.say, opened=lm, in_memory=given)
-    temporary = None
-    if results is None:
-        temporary = tempfile.TemporaryDirectory(prefix="abench-")
-        results = temporary.name
-    store = Store.open(Path(results), create=True)
+    folder = tempfile.mkdtemp(prefix="abench-") if results is None else results
+    store = Store.open(Path(folder), create=True)
     outcome = run_plan(plan, store, progress=progress, device=where, lm=lm.lm)
-    return Scored(plan, store, outcome, temporary)
+    return Scored(plan, store, outcome, temporary=results is None)
 
 
 def _with_signs(given: Given, plan: Plan, model: OpenedModel, device: str) -> Given:
@@ -84,7 +81,7 @@ def _with_signs(given: Given, plan: Plan, model: OpenedModel, device: str) -> Gi
     for group in plan.groups:
         unknown = [job for job in group.saes if isinstance(job, GivenSAE) and job.source.signed is None]
         if unknown:
-            x = held_out_activations(model.lm, group.site, plan.data, plan.model.context)
+            x = HeldOut(model.lm, group.site, plan.data, plan.model.context).x
             found |= {job.source.identity: _is_signed(job, x, device) for job in unknown}
     known = (replace(sae, signed=found.get(sae.identity, sae.signed)) for sae in given.saes)
     return Given(tuple(known), given.refused)

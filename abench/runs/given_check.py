@@ -1,6 +1,7 @@
 """Checks of SAEs that abench did not train, on held-out text, before they are scored."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -39,39 +40,51 @@ def check_given(
     What its configuration promises but the text does not show is reported, and stored in the record's
     provenance as `findings`. All jobs have the same model and site. Raises StorageError.
     """
-    x = held_out_activations(lm, jobs[0].site, data, jobs[0].model.context)
+    held_out = HeldOut(lm, jobs[0].site, data, jobs[0].model.context)
     for job in jobs:
         with store.claim(job.key) as lease:
             known = None if lease is None else store.get_sae(job)
             if lease is None or (known is not None and known.status == "done"):
                 continue
-            record = _checked(job, x, device, progress.say)
+            record = _checked(job, held_out, device, progress.say)
             store.put_sae(job, record, None, lease)
 
 
-def held_out_activations(
-    lm: LanguageModel | ActivationSource, site: str, data: DataSpec, context: int
-) -> Tensor:
-    """The first activations of held-out text at a site, [about 2,048, d_model] (float32).
+class HeldOut:
+    """The first activations of held-out text at a site, about 2,048 of them, [tokens, d_model] (float32)."""
 
-    Raises UserError if there is no held-out text.
-    """
-    if not isinstance(lm, LanguageModel):
-        raise UserError(f"{lm.name} is a synthetic model: an SAE that was trained elsewhere cannot read it")
-    tokens = TokenRows(lm, data, "held_out", context).batch(max(1, CHECKED_TOKENS // context))
-    if not len(tokens):
-        raise UserError("there is no held-out text to check SAEs on")
-    return lm.residual(tokens, site)[ordinary(tokens, lm)].float()
+    def __init__(self, lm: LanguageModel | ActivationSource, site: str, data: DataSpec, context: int) -> None:
+        """Raises UserError if there is no held-out text."""
+        if not isinstance(lm, LanguageModel):
+            raise UserError(f"{lm.name} is a synthetic model: only SAEs that abench trains can read it")
+        self._lm, self._site = lm, site
+        self._tokens = TokenRows(lm, data, "held_out", context).batch(max(1, CHECKED_TOKENS // context))
+        if not len(self._tokens):
+            raise UserError("there is no held-out text to check SAEs on")
+
+    @cached_property
+    def x(self) -> Tensor:
+        """The activations of text that begins as the model's text does: with BOS, if it has one."""
+        return self._read(self._tokens)
+
+    @cached_property
+    def without_bos(self) -> Tensor | None:
+        """The same text without BOS; None if the model has none."""
+        return None if self._lm.bos_id is None else self._read(self._tokens[:, 1:])
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        return self._lm.residual(tokens, self._site)[ordinary(tokens, self._lm)].float()
 
 
-def _checked(job: GivenSAE, x: Tensor, device: str, say: Callable[[str], None]) -> SAERecord:
+def _checked(job: GivenSAE, held_out: HeldOut, device: str, say: Callable[[str], None]) -> SAERecord:
     found: tuple[str, ...] = ()
     reason: str | None = None
     try:
         sae = job.source.load(device)
         with torch.no_grad():
-            reason = _problem(sae, x)
-            found = findings(sae, job.source, x) if reason is None else ()
+            reason = _problem(sae, held_out.x)
+            if reason is None:
+                found = findings(sae, job.source.promised, held_out.x, other_bos=held_out.without_bos)
     except UserError as error:
         reason = str(error)
     except Exception as error:  # an `encode` of any class may raise anything; it is that SAE's failure

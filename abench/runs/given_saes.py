@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from abench.config import ModelConfig, RunConfig
+from abench.config import ModelConfig, RunConfig, config_names, model_config
 from abench.errors import UserError
 from abench.importing import ImportedSAE, read_sae
 from abench.results.given import GivenSAE
@@ -24,7 +24,7 @@ class Given:
         """The model that the SAEs state; raises UserError unless all that state one agree."""
         stated = sorted({sae.model for sae in self.saes if sae.model is not None})
         if len(stated) == 1:
-            return stated[0]
+            return _by_weights().get(stated[0], stated[0])
         found = f"they state {' and '.join(stated)}" if stated else "their files do not state it"
         raise UserError(f"the model of the SAEs is needed ({found}): give it with --model")
 
@@ -36,6 +36,11 @@ class Given:
     def contexts(self) -> list[int]:
         """All context sizes that SAEs state."""
         return sorted({sae.context for sae in self.saes if sae.context is not None})
+
+
+def _by_weights() -> dict[str, str]:
+    """Where the weights of the models that come with abench are from -> the model's name."""
+    return {model_config(name).source: name for name in config_names("models")}
 
 
 def read_given(names: Sequence[str]) -> Given:

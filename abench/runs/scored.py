@@ -1,8 +1,9 @@
 """The scores of a plan, as Python users see them."""
 
+import shutil
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from abench.errors import UserError
@@ -25,8 +26,12 @@ class Scored:
     plan: Plan
     store: Store
     outcome: Outcome
-    temporary: TemporaryDirectory[str] | None = None
-    """The results folder, if it is deleted together with this object."""
+    temporary: bool = False
+    """Whether the results folder is deleted together with this object."""
+
+    def __post_init__(self) -> None:
+        if self.temporary:
+            weakref.finalize(self, shutil.rmtree, self.store.root, ignore_errors=True)
 
     @property
     def failed(self) -> dict[str, str]:
