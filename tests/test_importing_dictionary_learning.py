@@ -164,7 +164,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         r"a tensor 'extra', which an SAE of its",
     ),
-    "k": (state(), {"k": 97}, r"k must be between 1 and the 96 latents, but it is 97"),
+    "k": (state(), {"k": 97}, r"k must be a whole number between 1 and the 96 latents, but it is 97"),
 }
 
 

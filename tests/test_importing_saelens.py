@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sae_lens
@@ -18,13 +20,21 @@ from foreign_saes import (
     saved,
     scorable_architectures,
 )
-from sae_lens.registry import SAE_CLASS_REGISTRY
+from sae_lens import SAETrainer
+from sae_lens.config import SAETrainerConfig
+from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.training.activation_scaler import ActivationScaler
 from safetensors.torch import load_file, save_file
 
 from abench.errors import UserError
 from abench.importing import read_sae
 from abench.latents.encoders import rule_of
+
+WITH_K = [*(name for name in SAE_TRAINING_CLASS_REGISTRY if "topk" in name), "multistep", "absmatryoshka"]
+TRAINING_OPTIONS: dict[str, dict[str, Any]] = {name: {"k": K} for name in WITH_K}
+TRAINING_OPTIONS["matching_pursuit"] = {"decoder_init_norm": 1.0}
+for nested in ("matryoshka_batchtopk", "absmatryoshka"):
+    TRAINING_OPTIONS[nested]["matryoshka_widths"] = [WIDTH // 2, WIDTH]
 
 
 @pytest.mark.parametrize("architecture", scorable_architectures())
@@ -59,32 +69,65 @@ def test_a_class_with_fast_routines_keeps_them(tmp_path: Path) -> None:
     assert rule_of(ours) is not None
 
 
-def test_a_checkpoint_of_training_becomes_the_inference_class(tmp_path: Path) -> None:
-    config = sae_lens.BatchTopKTrainingSAEConfig(d_in=D_IN, d_sae=WIDTH, k=K)
-    torch.manual_seed(0)
-    training = sae_lens.BatchTopKTrainingSAE(config)
-    training.topk_threshold += 0.02
-    training.save_model(tmp_path / "checkpoint")
-    training.save_inference_model(tmp_path / "final")
-    theirs, x = sae_lens.SAE.load_from_disk(tmp_path / "final"), activations()
-    imported = read_sae(tmp_path / "checkpoint")
-    with torch.no_grad():
-        codes = theirs.encode(x)
-        assert_same(imported.load(), codes, theirs.decode(codes), x)
-    assert (imported.sae_class, imported.k) == ("JumpReLUSAE", K)
+NORMALISATIONS = ["none", "expected_average_only_in", "covariance_whitening"]
 
 
-def test_the_scale_of_a_checkpoint_is_folded(tmp_path: Path) -> None:
-    theirs = saelens_sae("topk", normalize_activations="expected_average_only_in")
-    saved(theirs, tmp_path)
-    without = read_sae(tmp_path)
-    assert "do not state the factor" in " ".join(without.notes)
-    ActivationScaler(scaling_factor=2.5).save(str(tmp_path / "activation_scaler.json"))
-    imported, x = read_sae(tmp_path), activations()
+@pytest.mark.parametrize("kind", NORMALISATIONS)
+@pytest.mark.parametrize("architecture", SAE_TRAINING_CLASS_REGISTRY)
+def test_what_sae_lens_trained(architecture: str, kind: str, tmp_path: Path) -> None:
+    if architecture == "matching_pursuit" and kind == "covariance_whitening":
+        kind = "none"  # sae-lens cannot fold whitening into tied weights
+    trained_by_sae_lens(architecture, kind, tmp_path)
+    final, x = sae_lens.SAE.load_from_disk(tmp_path / "final"), activations()
+    imported = read_sae(tmp_path / "final")
     with torch.no_grad():
-        codes = theirs.encode(x * 2.5)
-        assert_same(imported.load(), codes, theirs.decode(codes) / 2.5, x)
-    assert imported.identity != without.identity
+        codes = final.encode(x)
+        assert_same(imported.load(), codes, final.decode(codes), x)
+    # Of the checkpoint sae-lens itself makes the final SAE by folding, then saving it for inference.
+    (checkpoint,) = (path for path in tmp_path.iterdir() if path.name.isdecimal())
+    training, scaler = sae_lens.TrainingSAE.load_from_disk(checkpoint), ActivationScaler()
+    scaler.load(checkpoint / "activation_scaler.json")
+    if scaler.whitening is not None:
+        whitening = scaler.whitening
+        training.fold_activation_whitening(whitening.mean, whitening.matrix, whitening.inverse_matrix)
+    elif scaler.scaling_factor is not None:
+        training.fold_activation_norm_scaling_factor(scaler.scaling_factor)
+    training.save_inference_model(tmp_path / "folded")
+    folded, imported = sae_lens.SAE.load_from_disk(tmp_path / "folded"), read_sae(checkpoint)
+    ours = imported.load()
+    with torch.no_grad():
+        expected, output = folded.decode(folded.encode(x)), ours.decode(ours.encode(x))
+    torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-4)
+    assert (kind == "none") == (not imported.notes)
+    assert imported.k == TRAINING_OPTIONS.get(architecture, {}).get("k")
+
+
+def trained_by_sae_lens(architecture: str, kind: str, folder: Path) -> None:
+    """Writes `final` and one checkpoint with sae-lens's own trainer."""
+    sae_class, config_class = SAE_TRAINING_CLASS_REGISTRY[architecture]
+    config = config_class(
+        d_in=D_IN, d_sae=WIDTH, normalize_activations=kind, **TRAINING_OPTIONS.get(architecture, {})
+    )
+    settings = SAETrainerConfig(
+        total_training_samples=512,
+        train_batch_size_samples=64,
+        n_checkpoints=1,
+        checkpoint_path=str(folder),
+        n_batches_for_norm_estimate=4,
+        lr=1e-2,
+        lr_end=1e-2,
+    )
+    batches = (activations(64, seed=step) * 3 for step in count())
+    with torch.enable_grad():
+        torch.manual_seed(0)
+        SAETrainer(settings, sae_class(config), batches).fit().save_inference_model(folder / "final")
+
+
+def test_a_scale_that_the_files_do_not_state_is_reported(tmp_path: Path) -> None:
+    imported = read_sae(
+        saved(saelens_sae("topk", normalize_activations="expected_average_only_in"), tmp_path)
+    )
+    assert "scaled to an average norm of √d_in, and its files do not state how" in imported.notes[0]
 
 
 def test_a_configuration_of_sae_lens_5(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"), parse_constant=str)
     except OSError as error:
-        raise UserError(f"{file} cannot be read: {outside_cause(error)}") from error
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not valid JSON: {outside_cause(error) or error}") from error
     if not isinstance(value, dict):
@@ -53,7 +53,7 @@ def _from_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(file)
     except OSError as error:
-        raise UserError(f"{file} cannot be read: {outside_cause(error)}") from error
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
         raise UserError(f"{file} is damaged or incomplete ({error}); save or download it again") from None
     return tensors
@@ -68,7 +68,7 @@ def _from_torch(file: Path) -> Any:
             "where you trust it and save only its state dict"
         ) from None
     except PermissionError as error:
-        raise UserError(f"{file} cannot be read: {outside_cause(error)}") from error
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         # torch's reader raises all of these for files that are cut off or are something else.
         raise UserError(

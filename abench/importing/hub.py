@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from glob import escape
+from operator import methodcaller
 from pathlib import Path, PurePosixPath
 
 from sae_lens.loading.pretrained_sae_loaders import (
@@ -56,7 +57,8 @@ def parse_release(release: str, sae_id: str) -> Parsed:
     scale = lookup.norm_scaling_factor.get(sae_id)
     if config.get("normalize_activations") == "expected_average_only_in" and scale is not None:
         note = f"sae-lens's directory states the factor {scale:.4g} of its input, which abench folds in."
-        parsed = replace(parsed, scale=scale, config={**config, "scale": scale}, notes=(note,))
+        fold = methodcaller("fold_activation_norm_scaling_factor", scale)
+        parsed = replace(parsed, fold=fold, config={**config, "scale": scale}, notes=(note,))
     # The directory states 0 where no L0 was recorded.
     return replace(parsed, l0=lookup.expected_l0.get(sae_id) or None)
 

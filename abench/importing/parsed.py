@@ -36,8 +36,8 @@ class Parsed:
     l0: float | None = None
     context: int | None = None
     prepends_bos: bool | None = None
-    scale: float | None = None
-    """A factor that activations were multiplied by in training and that is not folded into the weights."""
+    fold: Callable[[Any], None] | None = None
+    """Folds what was done to activations in training into the weights of the SAE that is built."""
     name: str | None = None
     """A better name than the folder's."""
     notes: tuple[str, ...] = ()

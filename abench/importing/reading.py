@@ -26,8 +26,7 @@ def read_sae(name_or_path: str | Path) -> ImportedSAE:
     source = str(name_or_path)
     located = locate(source)
     parsed = located.parse()
-    building.check(parsed)
-    empty = building.empty_sae(parsed)
+    empty = building.checked(parsed)
     place = place_of(parsed.hook, parsed.layer, reads_input=parsed.reads_input)
     settings = parsed.settings
     identity = identity_of(located.format, parsed)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,24 @@ import torch
 from sae_lens.constants import ACTIVATION_SCALER_CFG_FILENAME, SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
 from sae_lens.loading.pretrained_sae_loaders import handle_config_defaulting
 from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
+from sae_lens.training.activation_scaler import ActivationScaler
+from safetensors import SafetensorError
 from torch import Tensor
 
-from abench.errors import UserError, did_you_mean
+from abench.errors import UserError
+from abench.importing.building import check_architecture
 from abench.importing.files import read_json, read_weights
 from abench.importing.parsed import Format, Parsed
 from abench.importing.settings import whole
-from abench.importing.training_classes import for_inference
+from abench.importing.training_classes import for_inference, is_of_training
 
 _RESULTS_MARK = "sae.json"
 """abench's own SAEs are sae-lens folders with this record; another format reads them."""
-_SCALED = "expected_average_only_in"
+_OF_ALL_ACTIVATIONS = {
+    "expected_average_only_in": "scaled to an average norm of √d_in",
+    "covariance_whitening": "whitened",
+}
+"""Normalisation by statistics of all activations, which is folded into the weights when training ends."""
 
 
 def find(path: Path) -> Path | None:
@@ -34,7 +42,7 @@ def parse(weights_file: Path) -> Parsed:
     folder = weights_file.parent
     config = read_json(folder / SAE_CFG_FILENAME)
     parsed = from_settings(config, read_weights(weights_file), weights_file)
-    return _with_scale(parsed, folder / ACTIVATION_SCALER_CFG_FILENAME)
+    return _with_scaler(parsed, folder / ACTIVATION_SCALER_CFG_FILENAME)
 
 
 def from_settings(
@@ -42,26 +50,21 @@ def from_settings(
 ) -> Parsed:
     """The SAE with this configuration and these tensors of sae-lens."""
     architecture = config.get("architecture", "standard")
-    if architecture not in {*SAE_CLASS_REGISTRY, *SAE_TRAINING_CLASS_REGISTRY}:
-        raise UserError(
-            f"{weights_file}: unknown architecture '{architecture}'"
-            f"{did_you_mean(str(architecture), SAE_CLASS_REGISTRY)}; "
-            "import the package that registers it with sae-lens"
-        )
-    settings, state = dict(config), dict(weights)
+    check_architecture(architecture, {*SAE_CLASS_REGISTRY, *SAE_TRAINING_CLASS_REGISTRY}, weights_file)
+    settings, state = dict(config), _without_old_scale(dict(weights), weights_file)
     if architecture in SAE_CLASS_REGISTRY:
         # Configurations before sae-lens 6 have other names; handle_config_defaulting translates them.
         settings = handle_config_defaulting(settings)
-    else:
-        settings, state = for_inference(settings, state, weights_file)
-    state = _without_old_scale(state, weights_file)
+    if is_of_training(settings, state, weights_file):
+        settings, state = for_inference(config, state, weights_file)
     metadata = {**config, **settings.get("metadata", {})}
     notes: tuple[str, ...] = ()
-    if settings.get("normalize_activations") == _SCALED:
+    unfolded = _OF_ALL_ACTIVATIONS.get(str(settings.get("normalize_activations")))
+    if unfolded is not None:
         settings["normalize_activations"] = "none"
         notes = (
-            "It was trained on activations scaled to an average norm of √d_in, and its files do not state "
-            "the factor; as in sae-lens, it gets unscaled activations.",
+            f"It was trained on activations that were {unfolded}, and its files do not state how; as in "
+            "sae-lens, it gets the activations as they are.",
         )
     return Parsed(
         config=config,
@@ -107,15 +110,29 @@ def _without_old_scale(state: dict[str, Tensor], weights_file: Path | str) -> di
     return state
 
 
-def _with_scale(parsed: Parsed, file: Path) -> Parsed:
-    """The same SAE with the factor that a checkpoint's activation scaler states."""
-    factor = read_json(file).get("scaling_factor") if file.is_file() else None
-    if not isinstance(factor, int | float) or parsed.config.get("normalize_activations") != _SCALED:
+def _with_scaler(parsed: Parsed, file: Path) -> Parsed:
+    """The same SAE with what a checkpoint's activation scaler states, which sae-lens folds after training."""
+    kind = parsed.config.get("normalize_activations")
+    if kind not in _OF_ALL_ACTIVATIONS or not file.is_file():
         return parsed
-    note = (
-        f"Activations were multiplied by {factor:.4g} in training; abench folds the factor into the weights."
-    )
-    return replace(parsed, scale=float(factor), config={**parsed.config, "scale": factor}, notes=(note,))
+    stated = read_json(file)
+    scaler = ActivationScaler()
+    try:
+        scaler.load(file)
+    except (OSError, KeyError, SafetensorError) as error:
+        raise UserError(f"{file} is damaged or incomplete ({error}); save or download it again") from error
+    weights, whitening = dict(parsed.weights), scaler.whitening
+    if whitening is not None:
+        tensors = (whitening.mean, whitening.matrix, whitening.inverse_matrix)
+        weights |= {f"whitening.{number}": tensor for number, tensor in enumerate(tensors)}
+        fold = methodcaller("fold_activation_whitening", *tensors)
+        note = "Activations were whitened in training; abench folds this into the weights, as sae-lens does."
+        return replace(parsed, weights=weights, fold=fold, notes=(note,))
+    if scaler.scaling_factor is None:
+        return parsed
+    note = f"Activations were multiplied by {scaler.scaling_factor:.4g} in training; abench folds it in."
+    fold = methodcaller("fold_activation_norm_scaling_factor", scaler.scaling_factor)
+    return replace(parsed, config={**parsed.config, "scaler": stated}, fold=fold, notes=(note,))
 
 
 FORMAT = Format("sae-lens", find, parse, files=(SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME))
