@@ -25,6 +25,7 @@ from abench import (
 from abench.conformance.rewritten import Bare
 from abench.data.text_rows import text_rows
 from abench.data.token_rows import TokenRows
+from abench.kept import FolderKept
 from abench.tinyworld import MODEL_DIR, World
 from abench.variants import load_sae, save_sae
 
@@ -190,6 +191,13 @@ def test_steering_yields_the_model(lm: LanguageModel) -> None:
         assert opened.generate(["The food was"], max_new_tokens=3) == lm.generate(
             ["The food was"], max_new_tokens=3
         )
+
+
+def test_paths_may_be_strings(lm: LanguageModel, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("one\ntwo\n", encoding="utf-8")
+    assert abench.load_file(str(tmp_path / "texts.txt"))["text"] == ["one", "two"]
+    kept = FolderKept(str(tmp_path / "kept"))
+    assert kept.file_of({}).parent.parent == tmp_path / "kept"
 
 
 # Results
