@@ -25,6 +25,7 @@ from abench import (
 from abench.conformance.rewritten import Bare
 from abench.data.text_rows import text_rows
 from abench.data.token_rows import TokenRows
+from abench.kept import FolderKept
 from abench.tinyworld import MODEL_DIR, World
 from abench.variants import load_sae, save_sae
 
@@ -192,6 +193,13 @@ def test_steering_yields_the_model(lm: LanguageModel) -> None:
         )
 
 
+def test_paths_may_be_strings(lm: LanguageModel, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("one\ntwo\n", encoding="utf-8")
+    assert abench.load_file(str(tmp_path / "texts.txt"))["text"] == ["one", "two"]
+    kept = FolderKept(str(tmp_path / "kept"))
+    assert kept.file_of({}).parent.parent == tmp_path / "kept"
+
+
 # Results
 
 
@@ -226,7 +234,9 @@ def test_results_are_one_line(lm: LanguageModel) -> None:
         abench.AblateLatents(sae, [3, 5]),
         abench.AddDirection(torch.ones(128), 2.0),
         abench.AblateDirection(torch.ones(128)),
+        abench.SyntheticSample(torch.ones(3, 5), torch.ones(3, 128)),
+        abench.FileRows([{"text": "a"}]),
     ]
     for result in results:
         assert "\n" not in repr(result)
-        assert len(repr(result)) < 1000 if isinstance(result, tuple) else 300
+        assert len(repr(result)) < 1000

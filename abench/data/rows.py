@@ -36,6 +36,9 @@ class FileRows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __repr__(self) -> str:
+        return f"FileRows({len(self)} rows with the columns {', '.join(self.column_names) or 'none'})"
+
     @overload
     def __getitem__(self, which: int) -> Row: ...
     @overload

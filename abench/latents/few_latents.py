@@ -18,6 +18,7 @@ from abench.errors import UserError
 from abench.latents.anyones import usable
 from abench.latents.decoding import in_residual_units
 from abench.latents.encoders import GatedRule, JumpRule, RectifiedRule, TopRule, TwoJumpsRule, rule_of
+from abench.latents.parts import dense_parts
 from abench.latents.views import SplitSAE
 from abench.variants import abs_jump_relu, two_sided_jump
 
@@ -79,8 +80,9 @@ def check_latents(sae: Any, latents: Sequence[int]) -> None:
 
 
 def _all(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
-    codes: Tensor = sae.encode(x.to(sae.dtype))[:, latents]
-    return codes
+    # In parts, because all codes of a long batch can need more memory than its activations by far.
+    parts = [sae.encode(part.to(sae.dtype))[:, latents] for part in dense_parts(sae, x)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _rectified(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
