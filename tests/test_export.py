@@ -4,9 +4,11 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -350,6 +352,52 @@ def test_options_of_another_format(
 ) -> None:
     answer = abench("export", "--results", results, *more)
     assert (answer.code, message in answer.err) == (2, True), answer.err
+
+
+def test_damaged_files_are_told_and_the_others_exported(
+    abench: Abench, results: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "results"
+    shutil.copytree(results, broken)
+    store, (sae, *_) = Store.open(broken, create=False), plan().saes
+    (store.sae_folder(sae) / "cfg.json").write_text("{}")
+    cell = store.cell_file(plan().cells[-1])
+    cell.write_text(cell.read_text().replace("done", "gone"))
+    answer = abench("export", "--format", "saelens", "--results", broken, "--out", tmp_path / "saes")
+    assert answer.code == 0, answer.err
+    assert "cfg.json is damaged" in answer.err
+    assert answer.out == f"2 SAEs written to {tmp_path / 'saes'}\n"
+    answer = abench("export", "--format", "csv", "--results", broken, "--out", tmp_path / "csv")
+    assert f"{cell} is damaged" in answer.err
+    answer = abench("export", sae.key, "--format", "hf", "--results", broken, "--out", tmp_path / "hf")
+    assert (answer.code, "cfg.json is damaged" in answer.err) == (2, True)
+
+
+def test_cells_that_differ_in_their_options(abench: Abench, results: Path, tmp_path: Path) -> None:
+    """Equal labels: both are rows of the table, and sae-bench's files need the report that means one."""
+    both = tmp_path / "results"
+    shutil.copytree(results, both)
+    store = Store.open(both, create=False)
+    for cell in plan().cells:
+        if cell.task.name != "core":
+            continue
+        other = replace(
+            cell, scoring=replace(cell.scoring, task=cell.task.model_copy(update={"outlier_norm": 5.0}))
+        )
+        record = store.get(cell)
+        assert record is not None
+        store.put(other, replace(record, key=other.key, spec=other.spec()))
+    out = tmp_path / "csv"
+    assert abench("export", "--format", "csv", "--results", both, "--out", out).code == 0
+    once = abench("export", "--format", "csv", "--results", results, "--out", tmp_path / "once")
+    assert once.code == 0
+    assert len(read_scores(out)) - len(read_scores(tmp_path / "once")) == 3 * 14
+    answer = abench("export", "--format", "saebench", "--results", both, "--out", tmp_path / "sb")
+    assert (answer.code, "which differ in their options; name the report" in answer.err) == (2, True)
+    assert (
+        abench("export", "mine", "--format", "saebench", "--results", both, "--out", tmp_path / "sb").code
+        == 0
+    )
 
 
 def test_an_empty_results_folder(abench: Abench, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What to export from a results folder: the cells of a report, of some SAEs, or all of them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ class Chosen:
     """All cells, including failed and skipped ones."""
     saes: tuple[tuple[Path, SAERecord], ...]
     """Folder and record of the trained SAEs in this results folder."""
+    notes: tuple[str, ...] = ()
+    """Sentences about damaged files and about SAEs that are damaged or were not trained."""
 
     def of(self, sae: SAERecord) -> list[Record]:
         """The cells of an SAE."""
@@ -30,12 +32,13 @@ class Chosen:
 def choose(results: Path, names: Sequence[str]) -> Chosen:
     """What the names stand for: reports, or SAEs by their folder or the beginning of a key; all without any.
 
-    Raises UserError for an unknown name and for an SAE that is damaged or was not trained.
+    Raises UserError for an unknown name, and if an SAE that is named is damaged or was not trained.
     """
     store = Store.open(results, create=False)
     every = [record for _, record in store.all_records()]
     if not names:
-        return Chosen(tuple(every), tuple(_trained(results, every, store)))
+        trained, notes = _trained(results, every, store)
+        return Chosen(tuple(every), tuple(trained), (*store.damaged, *notes))
     cells: set[str] = set()
     saes: dict[str, tuple[Path, SAERecord]] = {}
     for name in names:
@@ -47,8 +50,9 @@ def choose(results: Path, names: Sequence[str]) -> Chosen:
         else:
             cells |= report
     records = tuple(record for record in every if record.key in cells)
-    saes |= {sae.key: (folder, sae) for folder, sae in _trained(results, records, store)}
-    return Chosen(records, tuple(saes.values()))
+    trained, notes = _trained(results, records, store)
+    saes |= {sae.key: (folder, sae) for folder, sae in trained}
+    return Chosen(records, tuple(saes.values()), (*store.damaged, *notes))
 
 
 def _report(store: Store, name: str) -> set[str] | None:
@@ -57,11 +61,16 @@ def _report(store: Store, name: str) -> set[str] | None:
     return None if manifest is None else set(manifest.values.values())
 
 
-def _trained(results: Path, records: Iterable[Record], store: Store) -> Iterator[tuple[Path, SAERecord]]:
-    """The trained SAEs of the cells, in the order of their folders."""
+def _trained(
+    results: Path, records: Iterable[Record], store: Store
+) -> tuple[list[tuple[Path, SAERecord]], list[str]]:
+    """The trained SAEs of the cells, in the order of their folders, and sentences about the others."""
+    found: list[tuple[Path, SAERecord]] = []
+    notes: list[str] = []
     for folder in sorted({store.sae_folder_of(record) for record in records}):
         if (folder / MARK).is_file():
             try:
-                yield find_sae(results, str(folder))
+                found.append(find_sae(results, str(folder)))
             except UserError as error:
-                raise UserError(f"{error}; or name what to export") from error
+                notes.append(f"left out: {error}")
+    return found, notes

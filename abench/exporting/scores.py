@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from abench.report import tidy
 from abench.report.csvfile import write_frame
@@ -49,13 +49,24 @@ def scores_frame(records: Iterable[Record]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    records = list(records)
-    frames = [
-        tidy([asdict(record)]).assign(sae_key=record.sae_key, limited=record.limited) for record in records
-    ]
-    frame = pd.concat(frames, ignore_index=True)
+    by_key = {record.key: record for record in records}
+    # `tidy` refuses cells with equal labels, so each of its frames gets the nth cell with given labels.
+    turns: dict[str, int] = {}
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for record in by_key.values():
+        labels = repr(sorted(record.labels.items()))
+        turns[labels] = turns.get(labels, -1) + 1
+        groups.setdefault(turns[labels], []).append(plain(record))
+    frame = pd.concat([tidy(group) for group in groups.values()], ignore_index=True)
+    frame["sae_key"] = [by_key[key].sae_key for key in frame["key"]]
+    frame["limited"] = [by_key[key].limited for key in frame["key"]]
     order = ["model", "site", "variant", "k", "width", "seed", "task", "view", "key", "metric"]
     return frame.sort_values(order, kind="stable", ignore_index=True)
+
+
+def plain(record: Record) -> dict[str, Any]:
+    """A record as the mapping that reports read; not copied, since a folder may hold very many."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def write_scores(records: Iterable[Record], folder: Path) -> None:

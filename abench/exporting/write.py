@@ -1,7 +1,7 @@
 """Writing one export, by its format."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from abench.errors import UserError
@@ -25,7 +25,8 @@ class Written:
 
 def write_export(chosen: Chosen, folder: Path, form: str, *, licence: str | None, view: str) -> Written:
     """Write what was chosen to an empty folder; raises UserError if there is nothing to write."""
-    return _FORMATS[form](chosen, folder, licence, view)
+    written = _FORMATS[form](chosen, folder, licence, view)
+    return replace(written, notes=(*chosen.notes, *written.notes))
 
 
 def _csv(chosen: Chosen, folder: Path, _licence: str | None, _view: str) -> Written:
@@ -63,7 +64,8 @@ _FORMATS: Mapping[str, Callable[[Chosen, Path, str | None, str], Written]] = {
 
 def _check_saes(chosen: Chosen) -> None:
     if not chosen.saes:
-        raise UserError("there are no trained SAEs to export: `abench run` trains some")
+        why = f"; {'; '.join(chosen.notes)}" if chosen.notes else ""
+        raise UserError(f"there are no trained SAEs to export: `abench run` trains some{why}")
 
 
 def _of_abench(saes: list[ExportedSAE]) -> list[str]:
