@@ -16,7 +16,7 @@ from abench.config import TrainingSpec, load_run
 from abench.config.sweeps import settings
 from abench.errors import OptionError, UserError
 from abench.report import read_tidy, variant_style
-from abench.report.style import variant_order
+from abench.report.style import row_title, titled, variant_order
 from abench.runs.planner import RunRequest, plan_run
 from abench.settings import settings_of, settings_text, variant_name, with_settings
 from abench.variants import JumpReLU, Matryoshka
@@ -176,6 +176,16 @@ def test_options_of_the_batches_can_differ_too(abench: Abench, tmp_path: Path) -
     assert "0 cells computed, 1 from the results folder" in alone.out
     curves = {file.parent.name: pd.read_csv(file) for file in tmp_path.glob("saes/*/*/*/train.csv")}
     assert sorted(int(curve["step"].max()) for curve in curves.values()) == [20, 40]
+
+
+def test_own_variants_have_their_title_also_with_settings_and_never_the_look_of_abenchs_own() -> None:
+    styles = titled({"mine": "My own", "top-k": "Other TopK", "topk": "ignored"})
+    assert variant_style("mine", styles).title == "My own"
+    assert variant_style("mine[x=1]", styles).title == "My own [x=1]"
+    assert row_title("mine[x=1]", styles) == "My own"
+    assert variant_style("top-k", styles).title == "Other TopK"
+    assert variant_style("top-k", styles).colour != variant_style("topk", styles).colour
+    assert variant_style("topk", styles).title == "TopK"
 
 
 def test_settings_have_colours_of_their_own_and_the_order_of_their_values() -> None:

@@ -67,7 +67,8 @@ class JudgeOption(NamesPlugin):
             return None
         from abench.judges.registry import judge_class
 
-        return " ".join(part for pair in code_identity(judge_class(name)).items() for part in pair)
+        judge: type[OwnJudge] = judge_class(name)
+        return " ".join(part for pair in code_identity(judge).items() for part in pair)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._known, handler(source))

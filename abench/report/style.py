@@ -73,7 +73,8 @@ def row_title(name: str, styles: Styles = NO_STYLES) -> str:
 
 def titled(titles: Mapping[str, str]) -> Styles:
     """The styles of variants with these titles (by name); variants that come with abench keep theirs."""
-    own = {name: title for name, title in titles.items() if _plain(name) not in VARIANTS}
+    # By the exact name: a variant `top-k` of somebody else's must not look like `topk`.
+    own = {name: title for name, title in titles.items() if name not in VARIANTS}
     return {name: replace(_derived(name), title=title) for name, title in own.items()}
 
 
