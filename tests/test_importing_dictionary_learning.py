@@ -89,7 +89,8 @@ def test_a_checkpoint_is_read_with_the_configuration_above_it(trained: Path, tmp
     folder = Path(shutil.copytree(trained / "trainer_5", tmp_path / "trainer_5"))
     (folder / "checkpoints").mkdir()
     (folder / "ae.pt").rename(folder / "checkpoints" / "ae_8.pt")
-    assert read_sae(folder / "checkpoints" / "ae_8.pt").sae_class == "TopKSAE"
+    imported = read_sae(folder / "checkpoints" / "ae_8.pt")
+    assert (imported.sae_class, imported.name) == ("TopKSAE", "checkpoints_ae_8")
 
 
 def state(k: int = K, **changes: Any) -> dict[str, Any]:

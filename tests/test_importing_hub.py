@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 from abench.errors import UserError
 from abench.importing import read_sae
 
+pytestmark = pytest.mark.slow
+
 RELEASE, SAE_ID = "gpt2-small-res-jb", "blocks.6.hook_resid_pre"
 REPOSITORY = "jbloom/GPT2-Small-SAEs-Reformatted"
 TRANSCODERS = "gemma-scope-2b-pt-transcoders/layer_0/width_16k/average_l0_76"

@@ -127,9 +127,10 @@ def test_a_bias_that_is_applied_twice_and_one_that_is_missing() -> None:
     assert "is subtracted before encoding (a missing pre-encoder bias)" in sentence
 
 
-def test_decoder_norms_that_are_folded_on_one_side_only() -> None:
+@pytest.mark.parametrize("rescales", [True, False])
+def test_decoder_norms_that_are_folded_on_one_side_only(rescales: bool) -> None:
     x, lengths = activations(signed=True), torch.linspace(0.3, 3, WIDTH)
-    half = sae("abstopk", k=K)
+    half = sae("abstopk", k=K, rescale_acts_by_decoder_norm=rescales)
     half.W_dec *= lengths[:, None]
     sentence = findings(half, Promise(k=K), x)[-1]
     assert "if the decoder's rows are divided by their norms" in sentence

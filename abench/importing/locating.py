@@ -42,10 +42,14 @@ def locate(source: str) -> Located:
     except OSError:
         there = False  # too long for a path
     if there:
-        return at_path(path, name=path.resolve().name)
+        return at_path(path, name=_name(path.resolve()))
     if is_path(source) or source.endswith((".pt", ".safetensors")):
         raise UserError(f"there is no file or folder {short(source)}")
     return _on_the_hub(source)
+
+
+def _name(path: Path) -> str:
+    return path.name if path.is_dir() else f"{path.parent.name}_{path.stem}"
 
 
 def is_path(source: str) -> bool:

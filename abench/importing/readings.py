@@ -92,11 +92,11 @@ def _other_bias(sae: Any) -> Iterator[Reading]:
 
 def _other_norms(sae: Any) -> Iterator[Reading]:
     rescales = getattr(sae.cfg, "rescale_acts_by_decoder_norm", None)
-    if not rescales:
-        yield Reading(
-            "if the decoder's rows are divided by their norms (norms that are folded into the encoder only)",
-            partial(_with_unit_rows, sae),
-        )
+    plain = _changed(sae, rescale_acts_by_decoder_norm=False) if rescales else sae
+    yield Reading(
+        "if the decoder's rows are divided by their norms (norms that are folded into the encoder only)",
+        partial(_with_unit_rows, plain),
+    )
     if rescales is not None:
         how = "without" if rescales else "with"
         yield Reading(

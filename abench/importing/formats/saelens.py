@@ -20,9 +20,8 @@ from abench.importing.files import read_json, read_weights
 from abench.importing.parsed import Format, Parsed
 from abench.importing.settings import whole
 from abench.importing.training_classes import for_inference, is_of_training
+from abench.results.sae_folder import MARK
 
-_RESULTS_MARK = "sae.json"
-"""abench's own SAEs are sae-lens folders with this record; another format reads them."""
 _OF_ALL_ACTIVATIONS = {
     "expected_average_only_in": "scaled to an average norm of √d_in",
     "covariance_whitening": "whitened",
@@ -31,10 +30,13 @@ _OF_ALL_ACTIVATIONS = {
 
 
 def find(path: Path) -> Path | None:
-    """The weights of a sae-lens folder, given the folder or the file of weights."""
+    """The weights of a sae-lens folder, given the folder or the file of weights.
+
+    abench's own SAEs are such folders with a record, which another format reads.
+    """
     folder = path.parent if path.name == SAE_WEIGHTS_FILENAME else path
     weights = folder / SAE_WEIGHTS_FILENAME
-    return weights if weights.is_file() and not (folder / _RESULTS_MARK).exists() else None
+    return weights if weights.is_file() and not (folder / MARK).exists() else None
 
 
 def parse(weights_file: Path) -> Parsed:
