@@ -52,7 +52,7 @@ def bidirectionality_table(records: Sequence[Record], styles: Styles) -> Table |
     return Table(HEADING, columns, sections, tuple(notes))
 
 
-def grouped(cells: Sequence[Record]) -> dict[tuple[int, str, int], list[Record]]:
+def grouped(cells: Sequence[Record]) -> dict[tuple[int | None, str, int], list[Record]]:
     """The cells of one model and site by row, (k, variant, width), in the order of the table's rows."""
     order = variant_order(cell["labels"]["variant"] for cell in cells)
     found: dict[tuple[int | None, str, int], list[Record]] = {}

@@ -63,7 +63,7 @@ def sae_label(labels: Mapping[str, Any]) -> str:
 
 
 class Job(ABC):
-    """One SAE of a run: one to train (`SAEJob`) or one that exists (`abench.results.given.GivenSAE`)."""
+    """One SAE of a run: one to train (`SAEJob`) or one that exists (`abench.runs.given.GivenSAE`)."""
 
     trained: ClassVar[bool]
     """Whether abench trains it."""

@@ -11,8 +11,8 @@ import torch
 from abench.latents.signedness import has_negative_codes
 from abench.lm.devices import usable_device
 from abench.progress import for_stderr
-from abench.results.given import GivenSAE
 from abench.results.store import Store
+from abench.runs.given import GivenSAE
 from abench.runs.given_check import HeldOut
 from abench.runs.given_saes import Given
 from abench.runs.in_memory import by_name, given_in_memory
@@ -77,7 +77,7 @@ def evaluate(
 
 def _with_signs(given: Given, plan: Plan, model: OpenedModel, device: str) -> Given:
     """The SAEs, of which it is now known whether their codes of held-out text can be negative."""
-    found = {}
+    found: dict[str, bool] = {}
     for group in plan.groups:
         unknown = [job for job in group.saes if isinstance(job, GivenSAE) and job.source.signed is None]
         if unknown:

@@ -17,8 +17,8 @@ from abench.lm.catalogue import recorded
 from abench.lm.models import LanguageModel
 from abench.lm.tokens import ordinary
 from abench.progress import Progress
-from abench.results.given import GivenSAE
 from abench.results.store import SAERecord, Store
+from abench.runs.given import GivenSAE
 from abench.runs.provenance import provenance
 
 CHECKED_TOKENS = 2048
@@ -56,7 +56,7 @@ class HeldOut:
     def __init__(self, lm: LanguageModel | ActivationSource, site: str, data: DataSpec, context: int) -> None:
         """Raises UserError if there is no held-out text."""
         if not isinstance(lm, LanguageModel):
-            raise UserError(f"{lm.name} is a synthetic model: only SAEs that abench trains can read it")
+            raise UserError("a synthetic model can only be read by SAEs that abench trains")
         self._lm, self._site = lm, site
         self._tokens = TokenRows(lm, data, "held_out", context).batch(max(1, CHECKED_TOKENS // context))
         if not len(self._tokens):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from abench.config import ModelConfig, RunConfig, config_names, model_config
 from abench.errors import UserError
 from abench.importing import ImportedSAE, read_sae
-from abench.results.given import GivenSAE
 from abench.results.jobs import ModelRef
+from abench.runs.given import GivenSAE
 from abench.runs.plan import Refused
 from abench.sites import layer_of
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from abench.config import DataSpec, ModelConfig, RunConfig, TrainingSpec
 from abench.config.sources import Sources
 from abench.errors import UserError
-from abench.results.given import GivenSAE
 from abench.results.jobs import Cell, Job, ModelRef, SAEJob, Scoring
+from abench.runs.given import GivenSAE
 from abench.runs.inputs import TEXT
 from abench.settings import with_settings
 from abench.sites import SITE_KINDS, site_name

@@ -18,9 +18,9 @@ from abench.data.opening import open_model
 from abench.errors import UserError, outside_cause
 from abench.parts import plain_parts
 from abench.progress import Progress, Silent, duration
-from abench.results.given import GivenSAE
 from abench.results.jobs import Cell, Job, ModelRef, SAEJob
 from abench.results.store import Record, SAERecord, Status, Store
+from abench.runs.given import GivenSAE
 from abench.runs.once import Once
 from abench.runs.opened_saes import OpenedSAEs
 from abench.runs.plan import Group, Plan

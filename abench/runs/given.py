@@ -3,29 +3,11 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
+from abench.importing import ImportedSAE
 from abench.results.jobs import SCHEMA, Job, ModelRef
 from abench.storage.keys import canonical_json, digest_of
-
-
-class SAESource(Protocol):
-    """Where an SAE comes from and what is known of it: `abench.importing.ImportedSAE`."""
-
-    @property
-    def identity(self) -> str:
-        """A hash of everything that determines codes and reconstructions, 64 hex digits."""
-
-    @property
-    def source(self) -> str:
-        """The path or name from which it can be read again."""
-
-    @property
-    def signed(self) -> bool | None:
-        """Whether codes can be negative; None if that is unknown."""
-
-    def load(self, device: str) -> Any:
-        """The SAE (`abench.SAE`) on a device. Raises UserError."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +22,7 @@ class GivenSAE(Job):
     """Active latents per token, if its configuration states them."""
     width: int
     has_negative_codes: bool
-    source: SAESource = field(compare=False)
+    source: ImportedSAE = field(compare=False)
 
     trained: ClassVar[bool] = False
 
