@@ -52,7 +52,12 @@ def write_plan_report(plan: Plan, store: Store, folder: Path | None = None) -> W
     replaced by one without them. Raises UserError if the report's folder holds something else.
     """
     folder = folder or store.report_folder(plan.config.name)
-    prepared = prepare_report(records_of(plan, store), title=_title(plan), styles=titled(_titles(plan)))
+    prepared = prepare_report(
+        records_of(plan, store),
+        title=_title(plan),
+        footnotes=_findings(plan, store),
+        styles=titled(_titles(plan)),
+    )
     # As wide as the terminal; without one, a width that fits most places.
     text = prepared.text(get_terminal_size((110, 24)).columns)
     files = {sae.key: store.curve_file(sae) for sae in plan.saes}
@@ -75,6 +80,17 @@ def _shown(cell: Cell, record: Record | None) -> Record:
     An SAE's name may tell apart settings, and that of an SAE that abench did not train may have changed.
     """
     return _missing(cell) if record is None else replace(record, labels=cell.labels())
+
+
+def _findings(plan: Plan, store: Store) -> list[str]:
+    """What given SAEs do other than their files promise, by SAE."""
+    records = ((sae.label, store.get_sae(sae)) for sae in plan.saes if not sae.trained)
+    return [
+        f"{name}: {sentence}"
+        for name, record in records
+        if record is not None
+        for sentence in record.provenance["findings"]
+    ]
 
 
 def _titles(plan: Plan) -> dict[str, str]:
