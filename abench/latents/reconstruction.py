@@ -39,6 +39,11 @@ def reconstruct(sae: SAE, x: Tensor) -> Reconstruction:
     sae = usable(sae)
     if not _decodes_plainly(sae) or many_are_active(sae, x):
         return _joined([_dense(sae, part) for part in dense_parts(sae, x)])
+    return _sparse(sae, x)
+
+
+def _sparse(sae: Any, x: Tensor) -> Reconstruction:
+    """`reconstruct` for an SAE of a known class, which has a bias to add."""
     found = active_codes(sae, x)
     values = found.values
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
