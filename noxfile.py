@@ -26,6 +26,9 @@ BENCHMARKS = (
     "results_folder",
 )
 """`real_model` needs a model's folder: `nox -s benchmarks -- real_model` after `abench fetch smollm2`."""
+# Libraries that train SAEs: tests read what they write, benchmarks compare their training steps.
+# sparsify imports schedulefree but does not require it.
+OTHER_LIBRARIES = ("dictionary-learning==0.1.0", "eai-sparsify==1.3.3", "schedulefree>=1.4,<2")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
@@ -70,6 +73,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run pytest against the installed wheel; options after `--` are passed to pytest."""
     install_wheel(session, "[test]")
+    session.install(*PINNED, *OTHER_LIBRARIES)
     # The tests of a file run in one process, because they share fixtures. One thread per process, because the
     # processes already use all cores.
     processes = str(min(8, len(os.sched_getaffinity(0))))
@@ -95,7 +99,6 @@ def build(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Run the measurements of benchmarks/README.md on this machine; takes about an hour."""
     install_wheel(session)
-    # The libraries whose training steps are compared; sparsify imports schedulefree but does not require it.
-    session.install(*PINNED, "dictionary-learning==0.1.0", "eai-sparsify==1.3.3", "schedulefree>=1.4,<2")
+    session.install(*PINNED, *OTHER_LIBRARIES)
     for script in session.posargs or BENCHMARKS:
         session.run("python", f"benchmarks/{script}.py", env=OFFLINE)

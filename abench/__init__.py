@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from abench.data.loading import load_hub_files, load_hub_split, read_hub
     from abench.data.rows import FILE_ENDINGS, FileRows, load_file, read_file, text_in
     from abench.data.synthetic import SyntheticModel, SyntheticSample
+    from abench.data.text_rows import activations_of
     from abench.data.token_rows import TokenRows
     from abench.errors import UserError
     from abench.foreign import hush_libraries
     from abench.kept import Kept
+    from abench.latents.anyones import as_sae
     from abench.latents.codes import PoleCodes, PoleRates, sparse_codes
-    from abench.latents.contexts import Excerpt, LatentContexts, TopContexts, top_contexts
+    from abench.latents.contexts import top_contexts
     from abench.latents.decoding import (
         from_residual_units,
         in_residual_units,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         output_gain,
         residual_codes,
     )
+    from abench.latents.excerpts import Excerpt, LatentContexts, TopContexts
     from abench.latents.few_latents import latent_codes
     from abench.latents.of_each import OfEach
     from abench.latents.parts import rows_at_once
@@ -42,7 +45,11 @@ if TYPE_CHECKING:
     from abench.lm.tokens import ordinary, right_padded, token_rows
     from abench.parts import Parts
     from abench.preconditions import Precondition
+    from abench.runs.evaluation import evaluate
     from abench.runs.inputs import InputFile
+    from abench.runs.library import plan, run
+    from abench.runs.loading import load_results
+    from abench.runs.scored import Scored
     from abench.sae import SAE
     from abench.selection import problems_of, usable_parts
     from abench.sites import site_name
@@ -71,14 +78,14 @@ _HOME = {
     "Context": "task",
     "DataSpec": "config",
     "EvaluationSpec": "config",
-    "Excerpt": "latents.contexts",
+    "Excerpt": "latents.excerpts",
     "FILE_ENDINGS": "data.rows",
     "FileRows": "data.rows",
     "InputFile": "runs.inputs",
     "Intervention": "steering.interventions",
     "Kept": "kept",
     "LanguageModel": "lm.models",
-    "LatentContexts": "latents.contexts",
+    "LatentContexts": "latents.excerpts",
     "LatentDifferences": "steering.concepts",
     "Metric": "task",
     "ModelKind": "task",
@@ -90,6 +97,7 @@ _HOME = {
     "Precondition": "preconditions",
     "Reconstruction": "latents.reconstruction",
     "ScaleLatent": "steering.interventions",
+    "Scored": "runs.scored",
     "Scores": "task",
     "Skip": "task",
     "SplitSAE": "latents.views",
@@ -97,12 +105,15 @@ _HOME = {
     "SyntheticSample": "data.synthetic",
     "Task": "task",
     "TokenRows": "data.token_rows",
-    "TopContexts": "latents.contexts",
+    "TopContexts": "latents.excerpts",
     "TrainedSAE": "training.library",
     "UserError": "errors",
     "Variant": "variants",
     "View": "task",
+    "activations_of": "data.text_rows",
+    "as_sae": "latents.anyones",
     "base_of": "latents.views",
+    "evaluate": "runs.evaluation",
     "firing_rates": "latents.pooling",
     "from_residual_units": "latents.decoding",
     "hush_libraries": "foreign",
@@ -113,9 +124,11 @@ _HOME = {
     "load_file": "data.rows",
     "load_hub_files": "data.loading",
     "load_hub_split": "data.loading",
+    "load_results": "runs.loading",
     "mean_difference": "steering.concepts",
     "ordinary": "lm.tokens",
     "output_gain": "latents.decoding",
+    "plan": "runs.library",
     "pool": "latents.pooling",
     "problems_of": "selection",
     "read_file": "data.rows",
@@ -124,6 +137,7 @@ _HOME = {
     "residual_codes": "latents.decoding",
     "right_padded": "lm.tokens",
     "rows_at_once": "latents.parts",
+    "run": "runs.library",
     "site_name": "sites",
     "sparse_codes": "latents.codes",
     "steered": "steering.interventions",
@@ -164,6 +178,7 @@ __all__ = [
     "Precondition",
     "Reconstruction",
     "ScaleLatent",
+    "Scored",
     "Scores",
     "Skip",
     "SplitSAE",
@@ -176,7 +191,10 @@ __all__ = [
     "UserError",
     "Variant",
     "View",
+    "activations_of",
+    "as_sae",
     "base_of",
+    "evaluate",
     "firing_rates",
     "from_residual_units",
     "hush_libraries",
@@ -187,9 +205,11 @@ __all__ = [
     "load_file",
     "load_hub_files",
     "load_hub_split",
+    "load_results",
     "mean_difference",
     "ordinary",
     "output_gain",
+    "plan",
     "pool",
     "problems_of",
     "read_file",
@@ -198,6 +218,7 @@ __all__ = [
     "residual_codes",
     "right_padded",
     "rows_at_once",
+    "run",
     "site_name",
     "sparse_codes",
     "steered",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from abench.names import NAME_LENGTH, name_problem
 from abench.preconditions import Precondition
@@ -173,7 +173,7 @@ def _problems(task: type[Task]) -> Iterator[str]:
     if not isinstance(declared.check_options, Mapping):
         yield f"check_options must be a mapping, not {declared.check_options!r}"
     yield from _stream_units(declared)
-    yield from _options(task)
+    yield from option_problems(task)
 
 
 def _stream_units(task: Any) -> Iterator[str]:
@@ -222,12 +222,15 @@ def _choices(what: str, given: object, known: tuple[Any, ...]) -> Iterator[str]:
         yield f"its {what} contain a repeated entry"
 
 
-def _options(task: type[Task]) -> Iterator[str]:
-    """Problems that keep the options from being part of a key; only checked if all options have defaults."""
-    if inspect.isabstract(task) or any(field.is_required() for field in task.model_fields.values()):
+def option_problems(owner: type[BaseModel]) -> Iterator[str]:
+    """Problems that keep the options of a task or variant from being part of a key.
+
+    They are only checked if all options have defaults.
+    """
+    if inspect.isabstract(owner) or any(field.is_required() for field in owner.model_fields.values()):
         return
     try:
-        canonical_json(task().model_dump(mode="json"))
+        canonical_json(owner().model_dump(mode="json"))
     except ValidationError as error:
         first = error.errors()[0]
         yield f"its options' defaults are invalid: {'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -48,8 +48,8 @@ class FolderKept:
     `name_damage` is called with the file and a sentence that describes the damage.
     """
 
-    def __init__(self, root: Path, name_damage: Callable[[Path, str], None] | None = None) -> None:
-        self.root = root
+    def __init__(self, root: Path | str, name_damage: Callable[[Path, str], None] | None = None) -> None:
+        self.root = Path(root)
         self._name_damage = name_damage
 
     def file_of(self, spec: Mapping[str, Any]) -> Path:

@@ -19,22 +19,15 @@ class SAEConfig(Protocol):
 
 
 class SAE(Protocol):
-    """A trained SAE: a `sae_lens.SAE` or an `abench.SplitSAE`. It is hashable."""
+    """A trained SAE as abench uses it: a `sae_lens.SAE`, an `abench.SplitSAE`, or what `abench.as_sae` makes of
+    any object with `encode`, `decode` and `W_dec`. It is hashable."""
 
     @property
     def cfg(self) -> SAEConfig: ...
 
     @property
-    def W_enc(self) -> Tensor:  # noqa: N802 - sae-lens's name
-        """[d_in, latents]."""
-
-    @property
     def W_dec(self) -> Tensor:  # noqa: N802 - sae-lens's name
         """[latents, d_in]; row i is the direction that latent i adds."""
-
-    @property
-    def b_dec(self) -> Tensor:
-        """[d_in]."""
 
     @property
     def device(self) -> torch.device: ...

@@ -77,7 +77,7 @@ def words(options: dict[str, object], folder: Path) -> list[str]:
 
 
 def plan(options: dict[str, object], folder: Path) -> Plan:
-    return plan_run(RunRequest(options=options, tasks_dirs=(folder / "tasks",)), fetch=False, say=print)
+    return plan_run(RunRequest(options=options, plugins=(folder / "tasks",)), fetch=False, say=print)
 
 
 def fill(whole: Plan, folder: Path) -> None:

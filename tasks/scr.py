@@ -9,16 +9,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import combinations
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from pydantic import Field, model_validator
 
 from abench import Context, Metric, Parts, Precondition, Scores, Skip, UserError
 
 from ._shared.ablation import NUMBERS, Contrasts, ProbeAblation, Probed, metric, probed, strongest
 from ._shared.data_sets import usable_data_sets
-from ._shared.labelled import TINY_PAIRS, Quadrants, is_tiny, quadrants
+from ._shared.labelled import TINY_PAIRS, Quadrants, file_rows, is_tiny, quadrants
+from ._shared.labelled_files import is_file, title_of
 from ._shared.labelled_hub import WITH_SECOND_ATTRIBUTE
 from ._shared.linear_probes import ProbeQuestion, seed_of
+from ._shared.settings import setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +36,9 @@ LEAST_GAP = Fraction(1, 1000)
 The value is sae-bench's. Because sae-bench compares floats, one text in 1,000 suffices there at some
 accuracies but not at others.
 """
+
+MOST_PAIRS = 6
+"""A file's pairs of labels are all scored if there are no more than this, i.e. up to four labels."""
 
 _NO_COST = "the correlation costs the probe no accuracy"
 
@@ -98,6 +106,18 @@ class SCR(ProbeAblation):
         [*(each.name for each in _metrics()), "probe_accuracy", "cost"]
     )
     repositories: ClassVar[tuple[str, ...]] = WITH_SECOND_ATTRIBUTE
+    only_if_set: ClassVar[tuple[str, ...]] = ("columns", "pairs")
+
+    pairs: Mapping[str, tuple[tuple[str, str], ...]] = Field(default_factory=dict)
+    """File -> its pairs of labels to score: `{mine.csv: [[doctor, nurse]]}`; by default every pair, which
+    needs a choice for files with more than four labels."""
+
+    @model_validator(mode="after")
+    def _pairs_of_files(self) -> SCR:
+        for name in self.pairs:
+            if not is_file(name) or name not in (self.datasets or ()):
+                raise ValueError(f"pairs: '{name}' is not one of the files in datasets")
+        return self
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         self._data_sets(ctx)
@@ -110,11 +130,10 @@ class SCR(ProbeAblation):
         """
         data_sets = self._data_sets(ctx)
         ctx.rests_on(data_sets)
-        pairs = _known_pairs(ctx)
         prepared = {
             f"{name} {pair[0]}/{pair[1]}": self._prepared(name, pair, lm, ctx)
             for name in data_sets.used
-            for pair in pairs[name]
+            for pair in self._pairs(name, ctx)
         }
         if not _all_mean_something(prepared.values()):
             raise Skip(
@@ -136,19 +155,43 @@ class SCR(ProbeAblation):
 
     def _check(self, name: str, ctx: Context) -> None:
         """Raise UserError for a data set without pairs of classes, and Skip for pairs with too few texts."""
-        pairs = _known_pairs(ctx)
-        if name not in pairs:
-            raise UserError(f"scr: the data set '{name}' has no pairs of classes")
-        for pair in pairs[name]:
+        for pair in self._pairs(name, ctx):
             self._texts(name, pair, ctx)
+
+    def _pairs(self, name: str, ctx: Context) -> Sequence[tuple[str, str]]:
+        """The pairs of classes of a data set; raises UserError if there are none or too many."""
+        if not is_file(name):
+            pairs = _known_pairs(ctx)
+            if name not in pairs:
+                raise UserError(f"scr: the data set '{name}' has no pairs of classes")
+            return pairs[name]
+        rows = file_rows(name, ctx, self.columns)
+        if self.pairs.get(name):
+            return self.pairs[name]
+        labels = list(dict.fromkeys(each.label for each in rows))
+        every = list(combinations(labels, 2))
+        if len(every) > MOST_PAIRS:
+            one = setting(self.name, "pairs", f"{{{name}: [[{labels[0]}, {labels[1]}]]}}")
+            raise UserError(
+                f"scr: {name} has {len(labels)} labels, which are {len(every)} pairs; choose pairs with {one}"
+            )
+        return every
 
     def _texts(self, name: str, pair: tuple[str, str], ctx: Context) -> tuple[Correlated, Correlated]:
         """Texts and questions for training and for testing."""
-        data = quadrants(name, pair, ctx, **self.sizes(tiny=is_tiny(ctx)), revisions=self.revisions)
+        data = quadrants(
+            name,
+            pair,
+            ctx,
+            **self.sizes(tiny=is_tiny(ctx)),
+            revisions=self.revisions,
+            columns=self.columns,
+        )
         return correlated(data, data.train), correlated(data, data.test)
 
     def _prepared(self, name: str, pair: tuple[str, str], lm: LanguageModel, ctx: Context) -> CorrelatedPair:
-        seeds = [seed_of(ctx.evaluation.seed, name, *pair, number) for number in (FIRST, SECOND, BIASED)]
+        kinds, seed = (FIRST, SECOND, BIASED), ctx.evaluation.seed
+        seeds = [seed_of(seed, title_of(name), *pair, number) for number in kinds]
         title = f"scr: {name} {pair[0]}/{pair[1]}"
         return CorrelatedPair.of(probed(lm, ctx, *self._texts(name, pair, ctx), self, seeds, title))
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from abench import Context, Metric, Parts, Precondition, Scores, Task
+from abench import Context, InputFile, Metric, Parts, Precondition, Scores, Task
 
 from ._shared.data_sets import DataSets, usable_data_sets
+from ._shared.label_options import LabelledData
 from ._shared.labelled import Labelled, is_tiny, labelled, probing_data_sets
+from ._shared.labelled_files import file_of
 from ._shared.labelled_hub import REPOSITORIES
 from ._shared.probes import Columns, Problem, best_columns, held_out_accuracy, one_against_rest
 from ._shared.revisions import HubData
@@ -53,7 +55,7 @@ def _metrics() -> tuple[Metric, ...]:
     return (*sae, Metric("llm_test_accuracy", None, "probing (model)", description=whole), *llm)
 
 
-class SparseProbing(HubData, Task):
+class SparseProbing(HubData, LabelledData, Task):
     """Probes that read 1, 2 or 5 latents: do single latents represent what texts are about?
 
     For each class of each data set: take each text's mean codes over its first tokens; select the k latents
@@ -86,9 +88,10 @@ class SparseProbing(HubData, Task):
     )
     repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
 
-    datasets: DataSets = Field(None, min_length=1)
-    """Data sets, by sae-bench's names or the tiny world's; null uses all of the run's data source,
-    `available` those of them that can be read and have enough texts."""
+    datasets: Annotated[DataSets, InputFile(file_of)] = Field(None, min_length=1)
+    """Data sets: sae-bench's names or the tiny world's, `sae-probes/NAME`, and files with the columns text
+    and label (.csv, .jsonl, .parquet); null uses all of the run's data source, `available` those of them that
+    can be read and have enough texts."""
     train_texts: int | None = Field(None, ge=4, le=10**7)
     """Training texts per probe, half of them from its class; null means 4000, or 400 in the tiny world."""
     test_texts: int | None = Field(None, ge=4, le=10**7)
@@ -122,6 +125,7 @@ class SparseProbing(HubData, Task):
             train=self.train_texts or train,
             test=self.test_texts or test,
             revisions=self.revisions,
+            columns=self.columns,
         )
 
     def _probed(self, data: Labelled, lm: LanguageModel, ctx: Context) -> ProbedDataSet:

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from abench import Context, Metric, Parts, Precondition, Scores, Skip
+from abench import Context, Metric, Parts, Precondition, Scores, Skip, UserError
 
 from ._shared.ablation import NUMBERS, Contrasts, ProbeAblation, Probed, metric, probed, strongest
 from ._shared.data_sets import usable_data_sets
 from ._shared.labelled import TINY_CLASSES, Labelled, is_tiny, labelled
+from ._shared.labelled_files import is_file, title_of
 from ._shared.labelled_hub import REPOSITORIES
 from ._shared.linear_probes import ProbeQuestion, seed_of
 
@@ -92,21 +93,27 @@ class TPP(ProbeAblation):
 
     def _check(self, name: str, ctx: Context) -> None:
         data = self._texts(name, ctx)
+        if is_file(name) and len(data.train) < 3:
+            raise UserError(
+                f"tpp: {name} has two labels; with fewer than three, the probe of one is the other's with "
+                "the sign reversed, and no latent impairs only one of them"
+            )
         for texts in (data.train, data.test):
             check_classes(name, texts)
 
     def _texts(self, name: str, ctx: Context) -> Labelled:
-        return labelled(name, ctx, **self.sizes(tiny=is_tiny(ctx)), revisions=self.revisions)
+        sizes = self.sizes(tiny=is_tiny(ctx))
+        return labelled(name, ctx, **sizes, revisions=self.revisions, columns=self.columns)
 
     def _prepared(self, name: str, lm: LanguageModel, ctx: Context) -> ProbedClasses:
-        data, seed = self._texts(name, ctx), ctx.evaluation.seed
+        data, seed, title = self._texts(name, ctx), ctx.evaluation.seed, title_of(name)
         probes = probed(
             lm,
             ctx,
-            one_against_others(name, data.train, seed_of(seed, name, "train")),
-            one_against_others(name, data.test, seed_of(seed, name, "test")),
+            one_against_others(name, data.train, seed_of(seed, title, "train")),
+            one_against_others(name, data.test, seed_of(seed, title, "test")),
             self,
-            [seed_of(seed, name, each) for each in data.train],
+            [seed_of(seed, title, each) for each in data.train],
             f"tpp: {name}",
         )
         return ProbedClasses(tuple(data.train), probes)

@@ -9,9 +9,10 @@ import pytest
 
 LAYERS = (
     ("errors", "version", "_torchvision"),
-    ("foreign", "names", "sites", "streams"),
+    ("foreign", "names", "settings", "sites", "streams"),
     ("sanitize",),
-    ("progress", "yamlfile"),
+    ("discovery", "progress", "yamlfile"),
+    ("identity",),
     ("config",),
     ("storage",),
     ("amounts", "kept", "parts", "passes", "preconditions", "sae"),
@@ -26,7 +27,9 @@ LAYERS = (
     ("judges", "steering"),
     ("training",),
     ("results",),
+    ("importing",),
     ("report",),
+    ("exporting",),
     ("runs",),
     ("conformance",),
     ("cli",),

@@ -90,7 +90,8 @@ MISTAKES = [
     (["--device", "cuda:99"], "device 'cuda:99' cannot be used"),
     (["nothing-like-it"], "is neither a file nor a run that comes with abench"),
     (["nothing.yaml"], "nothing.yaml cannot be read"),
-    (["--tasks-dir", "nowhere"], "--tasks-dir nowhere is not a folder"),
+    (["--tasks-dir", "nowhere"], "--plugins nowhere is not a folder"),
+    (["--plugins", "nowhere"], "--plugins nowhere is not a folder"),
     (["--no-such-option"], "No such option"),
 ]
 

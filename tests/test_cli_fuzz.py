@@ -132,8 +132,8 @@ def run_keys() -> list[str]:
     tasks = [
         f"task_options.{n}.{o}"
         for n, each in find_tasks().items()
-        if each.task
-        for o in each.task.model_fields
+        if each.value
+        for o in each.value.model_fields
     ]
     variants = [
         f"variant_options.{n}.{o}" for n in variant_names() for o in type(get_variant(n)).model_fields
@@ -201,8 +201,8 @@ def harmless(line: list[str], place: Path) -> list[str]:
         line = [*line, "--dry-run"]
     if line[0] in {"run", "status", "report", "show", "explain"}:
         line = [*line, "--results", str(place / "results")]
-    if line[:2] == ["new", "task"]:
-        line = [*line, "--dir", str(place / "tasks")]
+    if line[0] == "new":
+        line = [*line, "--dir", str(place / "plugins")]
     if line[:2] == ["tinyworld", "build"]:
         line = [*line, "--steps", "none"]
     return line
@@ -224,8 +224,8 @@ def check(abench: Abench, line: list[str], place: Path) -> None:
     assert all(len(sentence) <= 620 for sentence in sentences), result.err
     if result.code == 2:
         assert sentences
-    if result.code == 0 and line[:2] == ["new", "task"]:
-        shutil.rmtree(place / "tasks")
+    if result.code == 0 and line[0] == "new":
+        shutil.rmtree(place / "plugins")
     left = [path for path in place.rglob("*") if path.name != "fuzz.yaml"]
     assert left == [], (line, left)
 

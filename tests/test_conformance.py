@@ -99,6 +99,13 @@ class _UnitsOfTheStream(_Broken):
         return {"score": float((residual_codes(sae, prepared).abs() > 20).double().sum())}
 
 
+class _NeedsTheClass(_Broken):
+    """Uses something that SAEs of unknown classes lack."""
+
+    def value(self, codes: torch.Tensor, sae: Any) -> float:
+        return float(hasattr(sae, "b_dec"))
+
+
 class _UnitsDeclared(_UnitsOfTheStream):
     """Says that its score is in units of the residual stream."""
 
@@ -176,6 +183,7 @@ class _NoHeadline(_Broken):
         (_UnitsOfTheSAE, "codes in other units change nothing (layer_norm): score changes"),
         (_UnitsOfTheSAE, "codes in other units change nothing (constant_norm_rescale): score changes"),
         (_UnitsOfTheStream, "a residual stream 128 times larger changes nothing: score changes"),
+        (_NeedsTheClass, "an SAE of an unknown class has the same scores: score changes"),
         (_UnknownUnits, "declaration: in_stream_units names 'scores', which is not one of its metrics"),
         (_GlobalRandom, "no global random numbers"),
         (_ChangesTheSAE, "SAEs are not modified"),
@@ -219,7 +227,7 @@ class _WrongOptions(_Slow):
 
 
 def test_a_task_is_checked_with_the_options_that_it_names_for_that(bench: Bench) -> None:
-    found = [FoundTask(task.name, "here", task=task) for task in (_Slow, _WrongOptions)]
+    found = [FoundTask(task.name, "here", task) for task in (_Slow, _WrongOptions)]
     slow, wrong = check_found(found, {"language": bench})
     assert slow.problems == []
     (problem,) = wrong.problems

@@ -9,7 +9,7 @@ from signed import random_sae
 from abench import LatentContexts, SplitSAE, TokenRows, ordinary, residual_codes, top_contexts
 from abench.conformance.bench import Bench
 from abench.conformance.rewritten import InOtherUnits, normalising
-from abench.latents.contexts import pre_activations
+from abench.latents.context_search import pre_activations
 
 LATENTS = [7, 3, 40, 90, 11]
 
@@ -154,7 +154,7 @@ def test_the_size_of_blocks_and_other_saes_change_nothing(bench: Bench, tokens: 
 def test_an_sae_that_fails_costs_its_own_result_only(bench: Bench, tokens: torch.Tensor) -> None:
     class Broken:
         cfg = random_sae(width=16, k=2).cfg
-        dtype = torch.float32
+        dtype, device = torch.float32, torch.device("cpu")
 
         def encode(self, _x: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("no codes today")

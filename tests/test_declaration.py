@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from abench import Context, Metric, Scores, Task
 from abench.config import RunConfig
 from abench.declaration import declaration_problems
+from abench.discovery import add, from_file
 from abench.errors import UserError
 from abench.lm.catalogue import find_model
 from abench.names import NAME_LENGTH, name_problem, path_part, safe_name
-from abench.plugins import find_tasks, get_task
+from abench.plugins import TASKS, FoundTask, find_tasks, get_task
 from abench.results.store import Record, Store
 from abench.task import ScoreError, checked, parted
 from abench.variants import register
@@ -91,22 +92,20 @@ def test_every_wrong_declaration_is_a_row_with_its_reason(wrong: Path) -> None:
     # Those that keep the name `mine` replace one another, as files of a folder do.
     assert by_file
     for number, reason in enumerate(WRONG.values()):
-        (alone,) = [each for each in _found(wrong / f"wrong_{number}.py") if each.task is None]
+        (alone,) = [each for each in _found(wrong / f"wrong_{number}.py") if each.value is None]
         assert reason in alone.summary, alone
         assert name_problem(alone.name) is None
-    assert found["core"].task is not None
+    assert found["core"].value is not None
 
 
 def _found(file: Path) -> list[Any]:
-    from abench.plugins import _from_file
-
-    return list(_from_file(file))
+    return list(from_file(TASKS, file))
 
 
 def test_a_good_task_and_the_built_in_ones_have_no_problems(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(GOOD)
     found = find_tasks([tmp_path])
-    assert found["mine"].task is not None
+    assert found["mine"].value is not None
     assert {name: each.problems for name, each in found.items() if each.problems} == {}
 
 
@@ -153,12 +152,10 @@ def test_a_wrong_task_is_refused_named_by_the_check_and_left_out_of_all(wrong: P
 
 
 def test_an_installed_package_cannot_take_the_place_of_a_task() -> None:
-    from abench.plugins import FoundTask, _add
-
     found = {"core": FoundTask("core", "abench.tasks.core", Scored)}
-    _add(found, FoundTask("core", "theirs.core", None, "Traceback\nImportError: no"))
-    _add(found, FoundTask("core", "theirs.other", TopTask))
-    assert found["core"].task is Scored
+    add(found, FoundTask("core", "theirs.core", None, "Traceback\nImportError: no"))
+    add(found, FoundTask("core", "theirs.other", TopTask))
+    assert found["core"].value is Scored
     assert found["theirs.core"].summary == "ImportError: no"
     assert found["theirs.other"].summary == "the name 'core' is already taken by abench.tasks.core"
 

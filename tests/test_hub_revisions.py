@@ -93,7 +93,7 @@ def read(hub: Hub, home: Path) -> dict[tuple[str, str | None], dict[str, Any]]:
 
 
 def test_every_data_set_of_a_task_is_read_here() -> None:
-    tasks = [each.task for each in find_tasks().values() if each.task is not None]
+    tasks = [each.value for each in find_tasks().values() if each.value is not None]
     named = {repository for task in tasks for repository in getattr(task, "repositories", ())}
     assert named == set(READ)
     assert named <= set(DATASETS)

@@ -81,12 +81,29 @@ def test_names_that_no_file_can_have_are_not_there() -> None:
     assert input_hashes(get_task("safety_utility", {"judge_model": long}, find_tasks())) == {}
 
 
-def test_more_than_one_name_is_one_sentence() -> None:
-    class Several(BaseModel):
-        files: Annotated[list[str], InputFile()]
+def only_csv(name: str) -> Path | None:
+    return Path(name) if name.endswith(".csv") else None
 
-    with pytest.raises(UserError, match="the option files is an InputFile and takes one name, not"):
-        input_hashes(Several(files=["a", "b"]))
+
+class Several(BaseModel):
+    files: Annotated[list[str], InputFile(only_csv)]
+
+
+def test_each_file_of_a_list_is_an_entry(tmp_path: Path) -> None:
+    """A folder in the current folder that happens to have the name of a data set is none of them."""
+    one, two = tmp_path / "one.csv", tmp_path / "two.csv"
+    one.write_text("1")
+    two.write_text("2")
+    found = input_hashes(Several(files=[str(one), str(tmp_path), str(two), str(tmp_path / "absent.csv")]))
+    assert found == {"files[0]": content_hash(one), "files[2]": content_hash(two)}
+
+
+def test_other_values_than_names_are_one_sentence() -> None:
+    class Mapped(BaseModel):
+        files: Annotated[dict[str, str], InputFile()]
+
+    with pytest.raises(UserError, match="the option files is an InputFile and takes a name or a list of"):
+        input_hashes(Mapped(files={"a": "b"}))
 
 
 def test_a_file_that_has_moved_away_is_told(abench: Abench, tmp_path: Path) -> None:

@@ -211,6 +211,11 @@ def test_a_file_that_is_not_there() -> None:
         requests(real(), "train", 10, harmful="nowhere.csv", harmless=None)
 
 
+def test_requests_that_the_tiny_world_would_ignore_are_refused() -> None:
+    with pytest.raises(UserError, match="the option harmless has no effect on the tiny world"):
+        requests(context(), "train", 10, harmful=None, harmless="mine.csv")
+
+
 # Methods
 
 

@@ -332,7 +332,7 @@ def test_neither_does_the_error_in_python_repeat_it(option: str) -> None:
     found = find_tasks()
     for task in ("bidirectionality", "safety_utility"):
         with pytest.raises(ValidationError, match=option) as raised:
-            found[task].task(**{option: KEY})  # type: ignore[misc]
+            found[task].value(**{option: KEY})  # type: ignore[misc]
         assert not leaks(str(raised.value) + repr(raised.value))
 
 

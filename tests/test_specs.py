@@ -16,7 +16,7 @@ SPECS: tuple[type[BaseModel], ...] = (
     ModelConfig,
     SyntheticSpec,
     *(type(get_variant(name)) for name in variant_names()),
-    *(each.task for each in find_tasks().values() if each.task is not None),
+    *(each.value for each in find_tasks().values() if each.value is not None),
 )
 LOWER, UPPER = {"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}
 

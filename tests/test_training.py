@@ -410,11 +410,8 @@ def test_train_is_deterministic_and_leaves_the_global_generator_alone() -> None:
         ([1e20 * torch.eye(300, 16)], r"activations\[0\] has vectors whose norm overflows float32"),
         ([torch.eye(300, 16), 1e20 * torch.eye(300, 16)], r"activations\[1\] has vectors whose norm"),
         ([1e200 * torch.eye(300, 16).double()], r"activations\[0\] has vectors whose norm"),
-        (
-            torch.eye(300, 16),
-            r"an iterable of tensors \[tokens, d_in\], such as a list, not one tensor: pass",
-        ),
-        (None, "not NoneType"),
+        (torch.eye(300, 16)[0], r"activations\[0\] must be a floating-point tensor"),
+        (None, "must be a tensor .* or an iterable of such tensors, not NoneType"),
     ],
 )
 def test_bad_activations_are_a_sentence(activations: list[Tensor], sentence: str) -> None:

@@ -1,6 +1,5 @@
 """The variants beyond the paper, trained by abench's own trainer, saved, and opened by sae-lens."""
 
-import importlib.util
 import json
 import sys
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 import sae_lens
 import torch
-from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
+from own_variants import ridge
 from sae_lens.saes.sae import TrainStepInput
 from test_variants_export import SCALE, SHAPE, activations, assert_near
 from test_variants_operators import vector
@@ -19,8 +18,10 @@ from torch import Tensor
 
 from abench.config import TrainingSpec
 from abench.training.trainer import SAETrainer
-from abench.variants import Variant, get_variant, load_sae, registry, save_sae
+from abench.variants import Variant, find_variants, get_variant, load_sae, registry, save_sae
 from abench.variants.calibration import rescaled_pre_activations
+
+__all__ = ["ridge"]  # a fixture
 
 BEYOND = ["absjumprelu", "multistep", "matryoshka", "absmatryoshka", "signedtopk"]
 INFERENCE = {"matryoshka": "jumprelu", "absmatryoshka": "batchabstopk"}
@@ -168,19 +169,13 @@ def test_calibrated_l0_is_k_on_unseen_tokens(name: str, tmp_path: Path) -> None:
     assert l0 == [pytest.approx(WIDE.k, rel=1e-4), pytest.approx(WIDE.k, rel=0.01)]
 
 
-def test_the_documented_variant_of_your_own_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for known in (registry._variants, SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY):
-        monkeypatch.setitem(known, "ridgetopk", None)  # restored, that is removed, after the test
-        known.pop("ridgetopk")
-    page = (Path(__file__).parents[1] / "docs" / "variants.md").read_text(encoding="utf-8")
-    source = page.split("```python\n")[1].split("```")[0]
-    (tmp_path / "ridge.py").write_text(source, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("ridge", tmp_path / "ridge.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "ridge", module)
-    spec.loader.exec_module(module)
-
+def test_the_documented_variant_of_your_own_works(
+    tmp_path: Path, ridge: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = find_variants([ridge])["ridgetopk"].value
+    assert found is not None
+    module = sys.modules[found.__module__]
+    monkeypatch.setitem(registry._variants, "ridgetopk", found)
     trainer, x = trained("ridgetopk", {"ridge": 0.5}), activations(300, seed=3)
     save_sae(trainer.sae, tmp_path / "sae", scale=SCALE, metadata={})
     with torch.no_grad():

@@ -7,7 +7,9 @@ from itertools import pairwise
 import click
 
 from abench.cli.doctor import doctor
+from abench.cli.export import export
 from abench.cli.fetch import fetch
+from abench.cli.importing import import_command
 from abench.cli.listing import list_group
 from abench.cli.new import new
 from abench.cli.report import report
@@ -35,7 +37,10 @@ def cli() -> None:
     """
 
 
-for command in (run, status, report, list_group, fetch, show, explain, new, doctor, tinyworld):
+for command in (
+    *(run, status, report, list_group, fetch, import_command, show, explain, export),
+    *(new, doctor, tinyworld),
+):
     cli.add_command(command)
 
 

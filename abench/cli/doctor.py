@@ -2,14 +2,18 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from abench.cli.options import json_option, results_option
 from abench.cli.text import columns, echo_json
+
+if TYPE_CHECKING:
+    from abench.discovery import Found
 
 
 @dataclass(frozen=True)
@@ -108,17 +112,21 @@ def _bundled_model(_results: Path) -> Diagnosis:
 
 
 def _variants(_results: Path) -> Diagnosis:
-    from abench.variants import variant_names
+    from abench.variants import find_variants
 
-    return Diagnosis("variants", True, ", ".join(variant_names()))
+    return _plugins("variants", find_variants())
 
 
 def _tasks(_results: Path) -> Diagnosis:
     from abench.plugins import find_tasks
 
-    found = find_tasks()
-    broken = [f"{each.name} ({each.source}): {each.summary}" for each in found.values() if each.task is None]
-    return Diagnosis("tasks", not broken, "; ".join(broken) or ", ".join(found))
+    return _plugins("tasks", find_tasks())
+
+
+def _plugins(what: str, found: "Mapping[str, Found[Any]]") -> Diagnosis:
+    """All plug-ins of a kind, or those that cannot be used, with the reason."""
+    broken = [f"{each.name} ({each.source}): {each.summary}" for each in found.values() if each.value is None]
+    return Diagnosis(what, not broken, "; ".join(broken) or ", ".join(found))
 
 
 def _results_folder(results: Path) -> Diagnosis:

@@ -1,13 +1,17 @@
 """`abench fetch MODEL` makes a model's weights ready on this machine."""
 
+from pathlib import Path
+
 import click
 
+from abench.cli.options import plugins_option
 from abench.progress import for_stderr
 
 
 @click.command()
 @click.argument("model")
-def fetch(model: str) -> None:
+@plugins_option
+def fetch(model: str, plugins: tuple[Path, ...]) -> None:
     """Make the weights of MODEL ready on this machine.
 
     MODEL is a name or alias from `abench list models`, a hub id, a GGUF file or a model's YAML file. Weights
@@ -18,7 +22,7 @@ def fetch(model: str) -> None:
     from abench.lm.catalogue import fetch_weights, find_model
 
     progress = for_stderr()
-    _, config = find_model(model)
+    _, config = find_model(model, plugins)
     if config.synthetic is not None:
         click.echo(f"{config.title} is a synthetic model: there is nothing to fetch.")
         return

@@ -10,7 +10,7 @@ import click
 from abench.cli.text import echo_json
 
 if TYPE_CHECKING:
-    from abench.latents.contexts import Excerpt
+    from abench.latents.excerpts import Excerpt
     from abench.latents.latent_card import LatentCard, Ranked
     from abench.results.store import SAERecord
 

@@ -66,6 +66,19 @@ _DESCRIBE: dict[str, Command] = {
     "variants": click.option(
         "--variants", type=WORDS, help="SAE variants, e.g. abstopk,topk; see `abench list variants`."
     ),
+    "saes": click.option(
+        "--sae",
+        "saes",
+        type=WORDS,
+        help="SAEs to score as they are, in place of --variants or in addition to them: folders, files or "
+        "names on the hub, separated by commas; see `abench import`.",
+    ),
+    "sae_site": click.option(
+        "--site",
+        "sae_site",
+        help="The site that the SAEs of --sae read, e.g. blocks.6.hook_resid_post; overrides what their "
+        "files state.",
+    ),
     "k": click.option("--k", type=NUMBERS, help="Active latents per token, e.g. 8,16."),
     "layers": click.option(
         "--layers",
@@ -99,6 +112,16 @@ _DESCRIBE: dict[str, Command] = {
 }
 """The options that each set one key of the run's configuration, by that key."""
 
+plugins_option = click.option(
+    "--plugins",
+    "--tasks-dir",
+    "plugins",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder whose .py files define tasks, variants and judges and whose .yaml files describe models. "
+    "Can be repeated. --tasks-dir is its former name.",
+)
+
 _OTHERS: tuple[Command, ...] = (
     click.argument("config", required=False),
     click.option(
@@ -108,13 +131,7 @@ _OTHERS: tuple[Command, ...] = (
         metavar="KEY=VALUE",
         help="Set any key of the run's configuration, e.g. training.learning_rate=1e-3. Can be repeated.",
     ),
-    click.option(
-        "--tasks-dir",
-        "tasks_dirs",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        help="A folder with more task files. Can be repeated.",
-    ),
+    plugins_option,
 )
 
 results_option = click.option(
@@ -134,7 +151,7 @@ def run_options(command: Command) -> Command:
     def with_request(**given: Any) -> Any:
         from abench.runs.planner import RunRequest
 
-        others = {name: given.pop(name) for name in ("config", "assignments", "tasks_dirs")}
+        others = {name: given.pop(name) for name in ("config", "assignments", "plugins")}
         options = {key: given.pop(key.rpartition(".")[2]) for key in _DESCRIBE}
         return command(request=RunRequest(options=options, spelling=_spelling(), **others), **given)
 

@@ -66,7 +66,7 @@ def run(
         written = write_plan_report(plan, store)
     code = echo_report(written)
     click.echo(f"{_counts(outcome)}, {duration(time.monotonic() - started)}")
-    return _explain_failures(outcome) or code
+    return _explain_failures(plan, outcome) or code
 
 
 @click.command()
@@ -153,10 +153,11 @@ def _shared_reading(plan: "Plan") -> str | None:
     cost = training_cost(plan)
     if cost is None:
         return None
-    saes = count(len(plan.saes), "SAE")
+    trained = [sae for sae in plan.saes if sae.trained]
+    saes = count(len(trained), "SAE")
     shared = (
         f"training these {saes} costs about {cost.all_over_first:.2g} times as much as training one per site"
-        if len(plan.saes) > len(plan.groups)
+        if len(trained) > len({sae.site for sae in trained})
         else f"another SAE per site would add about {cost.first_saes / (cost.reading + cost.first_saes):.0%}"
     )
     return (
@@ -166,12 +167,17 @@ def _shared_reading(plan: "Plan") -> str | None:
 
 
 def _summary(plan: "Plan") -> str:
-    training = plan.config.training
-    return (
-        f"{plan.model.config.title}: {count(len(plan.saes), 'SAE')} at {count(len(plan.groups), 'site')}, "
-        f"{training.tokens:,} tokens each ({training.steps:,} steps of {training.batch_size:,}); "
-        f"{count(len(plan.cells), 'cell')} to score"
-    )
+    from abench.results.jobs import SAEJob
+
+    trained = [sae for sae in plan.saes if isinstance(sae, SAEJob)]
+    trainings = {sae.training for sae in trained}
+    lengths = sorted({(each.tokens, each.steps, each.batch_size) for each in trainings})
+    each = " or ".join(f"{tokens:,} tokens each ({n:,} steps of {batch:,})" for tokens, n, batch in lengths)
+    saes = f"{count(len(plan.saes), 'SAE')} at {count(len(plan.groups), 'site')}"
+    if trained and len(trained) < len(plan.saes):
+        saes += f", {len(trained)} of them to train"
+    parts = [f"{saes}, {each}" if trained else saes, f"{count(len(plan.cells), 'cell')} to score"]
+    return f"{plan.model.config.title}: {'; '.join(parts)}"
 
 
 def _counts(outcome: "Outcome") -> str:
@@ -181,12 +187,15 @@ def _counts(outcome: "Outcome") -> str:
     return ", ".join(parts)
 
 
-def _explain_failures(outcome: "Outcome") -> int:
+def _explain_failures(plan: "Plan", outcome: "Outcome") -> int:
+    for refused in plan.refused:
+        click.echo(f"failed: {refused.name}: {visible(refused.reason)}", err=True)
     for record in outcome.failed:
         labels = record.labels
-        sae = f"{labels['variant']} k={labels['k']} seed={labels['seed']}"
+        sizes = (f"{name}={labels[name]}" for name in ("k", "seed") if labels[name] is not None)
+        sae = " ".join((labels["variant"], *sizes))
         reason = visible(str(record.reason))
         click.echo(f"failed: {sae}, {labels['task']} ({labels['view']}): {reason}", err=True)
         if record.traceback:
             click.echo(f"  `abench show {record.key[:12]}` prints the traceback", err=True)
-    return EXIT_SOME_FAILED if outcome.failed else EXIT_DONE
+    return EXIT_SOME_FAILED if outcome.failed or plan.refused else EXIT_DONE

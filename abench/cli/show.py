@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abench.cli.options import json_option, results_option
+from abench.cli.options import json_option, plugins_option, results_option
 from abench.cli.text import columns, echo_json
 from abench.sanitize.printable import visible
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="With --latent: held-out tokens to search for the strongest contexts.",
 )
+@plugins_option
 @click.option("--model", help="With --latent: the new location of the SAE's model, if it has moved.")
 def show(
     cell: str,
@@ -35,6 +36,7 @@ def show(
     latent: int | None,
     html: Path | None,
     tokens: int,
+    plugins: tuple[Path, ...],
     model: str | None,
 ) -> None:
     """Print the scores of one cell, or why it has none. With --latent N, print one latent of an SAE.
@@ -46,7 +48,10 @@ def show(
     """
     if latent is not None:
         from abench.cli.latent import show_latent
+        from abench.variants import find_variants
 
+        if plugins:
+            find_variants(plugins)  # sae-lens then knows their SAEs
         show_latent(results, cell, latent, tokens=tokens, model=model, html=html, as_json=as_json)
         return
     for option, value in (("--html", html), ("--model", model)):

@@ -11,7 +11,10 @@ from abench.sanitize.printable import visible
 
 def columns(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
     """Rows aligned under their header, columns two spaces apart; control characters are made visible."""
-    padded = [_padded([str(value) for value in column]) for column in zip(header, *rows, strict=True)]
+    padded = [
+        _padded(["—" if value is None else str(value) for value in column])
+        for column in zip(header, *rows, strict=True)
+    ]
     return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
 
 

@@ -11,9 +11,12 @@ from typing import Any
 from abench import yamlfile
 from abench.config.checking import check
 from abench.config.model import ModelConfig
+from abench.config.plugin_models import added_model
 from abench.config.run import RunConfig
 from abench.config.shipped import config_names, shipped
 from abench.config.sources import Sources
+from abench.config.specs import TrainingSpec
+from abench.config.sweeps import settings
 from abench.errors import UserError, did_you_mean, short
 from abench.yamlfile import Document
 
@@ -53,16 +56,25 @@ class Described:
     """The configuration of a run, and where each of its values comes from."""
 
     config: RunConfig
+    """With the first value of every training option that has several."""
     sources: Sources
+    trainings: tuple[tuple[dict[str, Any], TrainingSpec], ...]
+    """(The training options that differ, with their values; the whole training) pairs, one per combination of
+    values; a single pair, in which nothing differs, if every option has one value."""
 
 
 def load_run(source: str | None, options: Mapping[str, Any], assignments: Iterable[str] = ()) -> RunConfig:
     """The run described by a file (or the name of a shipped run), options and `key=value` assignments.
 
     `options` maps key paths such as `training.tokens` to values; values of None are ignored.
-    Raises UserError, which names the file and line or the option, for every value that is not valid.
+    Raises UserError, which names the file and line or the option, for every value that is not valid, and for
+    a training option with several values, which one configuration cannot hold (`describe_run`).
     """
-    return describe_run(source, options, assignments).config
+    described = describe_run(source, options, assignments)
+    if len(described.trainings) > 1:
+        several = ", ".join(described.trainings[0][0])
+        raise UserError(f"training has several values of {several}; one configuration holds one training")
+    return described.config
 
 
 def describe_run(
@@ -71,13 +83,19 @@ def describe_run(
     assignments: Iterable[str] = (),
     *,
     named: Mapping[str, str] | None = None,
+    plugins: Sequence[Path] = (),
 ) -> Described:
-    """As `load_run`, with the origin of each value. `named` maps key paths to option names for messages."""
+    """As `load_run`, with the origin of each value. `named` maps key paths to option names for messages.
+
+    The model may be one that a YAML file in a folder of `plugins` describes.
+    """
     own = _read_run(source)
     given = {key: value for key, value in options.items() if value is not None}
     if source is None and given:
-        # The description of the default run does not apply to a different one.
-        values = {key: value for key, value in own.values.items() if key != "description"}
+        # The description of the default run does not apply to a different one; SAEs that are given have a
+        # model of their own and replace the variants.
+        dropped = {"description", *(("variants", "model") if given.get("saes") else ())}
+        values = {key: value for key, value in own.values.items() if key not in dropped}
         own = Document(own.where, values, own.lines)
     asked = [own]
     for key, value in given.items():
@@ -90,9 +108,22 @@ def describe_run(
             )
         where = f"--set {short(key.strip())[1:-1]}"
         asked.append(_assigned(where, key.strip(), yamlfile.parse(value, where), asked))
-    below = _preset_of(Sources(asked))
+    below = _preset_of(Sources(asked), plugins)
     sources = Sources([*below, *asked], asked=asked)
-    return Described(check(RunConfig, sources.values, sources=sources), sources)
+    differing, configs = _of_each_training(sources)
+    trainings = tuple(zip(differing, (config.training for config in configs), strict=True))
+    return Described(configs[0], sources, trainings)
+
+
+def _of_each_training(sources: Sources) -> tuple[list[dict[str, Any]], list[RunConfig]]:
+    """The combinations of the training options' values: what differs, and the run with each of them."""
+    values, training = sources.values, sources.values.get("training")
+    if not isinstance(training, Mapping):
+        return [{}], [check(RunConfig, values, sources=sources)]
+    with sources.blamed("training"):
+        found = settings(TrainingSpec, training)
+    runs = [check(RunConfig, values | {"training": whole}, sources=sources) for _, whole in found]
+    return [differing for differing, _ in found], runs
 
 
 def _read_run(source: str | None) -> Document:
@@ -124,7 +155,7 @@ def _assigned(where: str, key: str, value: Any, below: Sequence[Document]) -> Do
     return Document(where, value, says=tuple(steps))
 
 
-def _preset_of(sources: Sources) -> list[Document]:
+def _preset_of(sources: Sources, plugins: Sequence[Path]) -> list[Document]:
     """The training preset of the run, or else of its model; none for a model not known by name."""
     merged = sources.values
     if merged.get("preset") is not None:
@@ -132,4 +163,8 @@ def _preset_of(sources: Sources) -> list[Document]:
             return [shipped("presets", str(merged["preset"]))]
     model = merged.get("model", RunConfig.model_fields["model"].default)
     known = model if isinstance(model, str) and is_model_file(model) else model_named(str(model))
-    return [] if known is None else [shipped("presets", model_config(known).preset)]
+    if known is not None:
+        return [shipped("presets", model_config(known).preset)]
+    with sources.blamed("model"):
+        added = added_model(str(model), plugins)
+    return [] if added is None else [shipped("presets", added[1].preset)]

@@ -1,9 +1,10 @@
 """A run as its YAML file and the command line describe it."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from abench.config.model import ContextSize, Latents, Layer, WidthFactor
 from abench.config.spec import Prose, Seed, Spec, Word
@@ -23,7 +24,7 @@ def _known_site(kind: str) -> str:
 
 
 class RunConfig(Spec):
-    """A run: model x layers x sites x variants x k x widths x seeds, and the tasks that score every SAE."""
+    """A run: model x layers x sites x variants x k x widths x seeds, further SAEs, and the tasks."""
 
     name: Word = "default"
     """Name of the report folder."""
@@ -39,7 +40,12 @@ class RunConfig(Spec):
     )
     """What SAEs read at each block: the residual stream after it, or what its attention (`attn_out`) or its
     MLP (`mlp_out`) adds to the residual stream."""
+    saes: tuple[Word, ...] = Field((), max_length=_MOST_LISTED)
+    """SAEs to score as they are: folders, files or names on the hub (`abench import` shows what is understood
+    of one). A run with `saes` and without `variants` trains nothing."""
     variants: tuple[Word, ...] = Field(("abstopk", "topk", "jumprelu"), max_length=_MOST_LISTED)
+    sae_site: Word | None = None
+    """The site that all of `saes` read, e.g. blocks.6.hook_resid_post; null uses what their files state."""
     variant_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of variants, by variant: `{jumprelu: {bandwidth: 0.01}}`."""
     k: tuple[Latents, ...] | None = _List
@@ -76,11 +82,25 @@ class RunConfig(Spec):
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, int) else value
 
-    @field_validator("layers", "sites", "variants", "k", "width", "seeds", "tasks", "metrics")
+    @model_validator(mode="before")
     @classmethod
-    def _no_repeats(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    def _saes_instead_of_variants(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("saes") and "variants" not in values:
+            return {**values, "variants": ()}
+        return values
+
+    @model_validator(mode="after")
+    def _has_saes_for_the_site(self) -> "RunConfig":
+        if self.sae_site is not None and not self.saes:
+            raise ValueError("sae_site has no effect without saes")
+        return self
+
+    @field_validator("layers", "sites", "variants", "saes", "k", "width", "seeds", "tasks", "metrics")
+    @classmethod
+    def _no_repeats(cls, values: tuple[Any, ...] | None, info: ValidationInfo) -> tuple[Any, ...] | None:
         # A bound on the type would be reported a second time if an item is wrong as well.
-        if values is not None and not values:
+        may_be_empty = info.field_name == "saes" or (info.field_name == "variants" and info.data.get("saes"))
+        if values is not None and not values and not may_be_empty:
             raise ValueError("at least one is needed")
         repeated = [str(value) for value, times in Counter(values or ()).items() if times > 1]
         if repeated:

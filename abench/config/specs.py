@@ -9,6 +9,12 @@ from abench.config.spec import Count, Seed, Share, Spec, TokenCount, Word
 _UNUSED = 0.05
 """Activations that may be read without being used, as a fraction of those that training uses."""
 
+_OF_STEPS = frozenset(
+    {"learning_rate", "betas", "warmup_fraction", "decay_fraction", "gradient_clip", "precision"}
+    | {"unit_decoder", "dead_after_tokens"}
+)
+"""Training options that only affect the steps of one SAE; the others affect the batches."""
+
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -86,6 +92,10 @@ class TrainingSpec(Spec):
     @property
     def steps(self) -> int:
         return self.tokens // self.batch_size
+
+    def of_the_stream(self) -> dict[str, Any]:
+        """The options that SAEs trained on the same batches must have in common, as plain JSON."""
+        return self.model_dump(mode="json", exclude=set(_OF_STEPS))
 
     def in_whole_buffers(self) -> "TrainingSpec":
         """The spec with a buffer that training fills a whole number of times, up to a twentieth.

@@ -2,8 +2,8 @@
 
 A task is run on small trained SAEs of the bundled model (or of a synthetic one), and its scores are compared
 with those of equivalent SAEs (rewritten.py): latents flipped in sign, latents in another order, codes in
-other units, a larger residual stream, and, for the split view, the explicit wide SAE [D, −D]. SAEs with and
-without normalisation of each token are checked.
+other units, an unknown class, a larger residual stream, and, for the split view, the explicit wide SAE
+[D, −D]. SAEs with and without normalisation of each token are checked.
 """
 
 import random
@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from abench.amounts import Amount
 from abench.conformance.bench import LARGER, Bench, Scored
-from abench.conformance.rewritten import InOtherUnits, Wide, flipped, permuted
+from abench.conformance.rewritten import Bare, InOtherUnits, Wide, flipped, permuted
 from abench.declaration import declaration_problems
+from abench.latents.anyones import as_sae
 from abench.plugins import FoundTask
 from abench.task import Skip, Task, View, reason_to_skip
 
@@ -39,12 +40,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The results of checking one task."""
+    """The results of checking one task or variant."""
 
-    task: str
+    name: str
     findings: tuple[Finding, ...]
     not_checked: str | None = None
-    """Why the task's scores could not be checked: the reason of its skip; None if they were checked."""
+    """Why a task's scores could not be checked: the reason of its skip; None if they were checked."""
 
     @property
     def problems(self) -> list[str]:
@@ -58,15 +59,15 @@ def check_found(found: Sequence[FoundTask], benches: dict[str, Bench] | None = N
     """
     benches = {} if benches is None else benches
     for each in found:
-        if each.task is None:
+        if each.value is None:
             yield CheckResult(
                 each.name, (Finding("declaration" if each.problems else "import", each.summary),)
             )
             continue
-        kind = each.task.kinds[0]
+        kind = each.value.kinds[0]
         if kind not in benches:
             benches[kind] = Bench(kind)
-        yield _with_check_options(each.task, benches[kind])
+        yield _with_check_options(each.value, benches[kind])
 
 
 def _with_check_options(task: type[Task], bench: Bench) -> CheckResult:
@@ -157,6 +158,8 @@ _PAIRS = (
     (f"{_UNITS} (constant_norm_rescale)", "constant_norm_rescale", "constant_norm_rescale, rewritten"),
     ("flips change nothing in the split view", "split", "split flipped"),
     ("the split view is the wide SAE [D, −D]", "split", "wide"),
+    ("an SAE of an unknown class has the same scores", "signed", "bare"),
+    ("an SAE of an unknown class has the same scores (layer_norm)", "layer_norm", "layer_norm, bare"),
     (f"{_UNITS} (layer_norm, split view)", "split layer_norm", "split layer_norm, rewritten"),
 )
 """(Rule, first SAE, second SAE): the two SAEs are the same function, so they must have the same scores."""
@@ -175,7 +178,9 @@ def _written(task: Task, bench: Bench) -> Written:
         "permuted": permuted(signed),
         "plain permuted": permuted(plain),
         "units": InOtherUnits(signed),
+        "bare": as_sae(Bare(signed)),
         "layer_norm": standardising,
+        "layer_norm, bare": as_sae(Bare(standardising)),
         "layer_norm, rewritten": rewritten,
         "constant_norm_rescale": rescaling,
         "constant_norm_rescale, rewritten": InOtherUnits(permuted(rescaling)),

@@ -1,7 +1,8 @@
 """Equivalent SAEs and models for the check of tasks: scores must be the same as for the originals.
 
-SAEs with latents flipped, reordered, written out as [D, −D] or in other units; and a language model, or a
-synthetic one, whose residual stream is larger by a factor while its predictions stay the same.
+SAEs with latents flipped, reordered, written out as [D, −D], in other units or of an unknown class; and a
+language model, or a synthetic one, whose residual stream is larger by a factor while its predictions stay
+the same.
 """
 
 from collections.abc import Callable
@@ -70,6 +71,26 @@ class Wide:
     def decode(self, codes: Tensor) -> Tensor:
         decoded: Tensor = codes @ self.W_dec + self.b_dec
         return decoded
+
+
+class Bare:
+    """The same SAE with nothing but the three things that `abench.as_sae` requires."""
+
+    def __init__(self, sae: Any) -> None:
+        self._sae = sae
+
+    @property
+    def W_dec(self) -> Tensor:  # noqa: N802 - sae-lens's name
+        weights: Tensor = self._sae.W_dec
+        return weights
+
+    def encode(self, x: Tensor) -> Tensor:
+        codes: Tensor = self._sae.encode(x)
+        return codes
+
+    def decode(self, codes: Tensor) -> Tensor:
+        x_hat: Tensor = self._sae.decode(codes)
+        return x_hat
 
 
 class InOtherUnits:

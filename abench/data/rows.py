@@ -36,6 +36,9 @@ class FileRows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __repr__(self) -> str:
+        return f"FileRows({len(self)} rows with the columns {', '.join(self.column_names) or 'none'})"
+
     @overload
     def __getitem__(self, which: int) -> Row: ...
     @overload
@@ -48,12 +51,12 @@ class FileRows(Sequence[Row]):
         return self._rows[which]
 
 
-def load_file(path: Path) -> FileRows:
+def load_file(path: str | Path) -> FileRows:
     """All rows of a local file; see `read_file`, which raises the same errors."""
     return FileRows(read_file(path))
 
 
-def read_file(path: Path, *, start: int = 0) -> Iterator[Row]:
+def read_file(path: str | Path, *, start: int = 0) -> Iterator[Row]:
     """Iterate over the rows of a .jsonl, .json, .csv, .parquet or .txt file (column `text`: its lines).
 
     All but parquet files may be compressed (.jsonl.gz).
@@ -66,6 +69,7 @@ def read_file(path: Path, *, start: int = 0) -> Iterator[Row]:
     Raises UserError at once for another file extension and for a missing file, and during the iteration for
     a row that cannot be read, with its number (from 1, without the header of a CSV).
     """
+    path = Path(path)
     if _format(path) not in _READERS:
         raise UserError(f"{path}: abench reads {', '.join(sorted(_READERS))} files, and .gz files of text")
     if not _is_file(path):

@@ -28,6 +28,10 @@ class SyntheticSample(NamedTuple):
     activations: Tensor
     """[tokens, d_model]."""
 
+    def __repr__(self) -> str:
+        tokens, features = self.coefficients.shape
+        return f"SyntheticSample({tokens} activations of {features} features)"
+
 
 class SyntheticModel:
     """A source of activations with known ground truth, used in place of a language model.

@@ -11,6 +11,7 @@ from abench.judges.harmbench import HarmBenchClassifier
 from abench.judges.openai_judge import Estimate, OpenAIJudge
 from abench.judges.options import MOST_PARALLEL, EndpointAddress, KeyVariable, ModelName
 from abench.judges.oracle import TinyWorldOracle
+from abench.judges.own import JudgeOption, OwnJudge, own_judge
 from abench.judges.replies import is_degenerate, is_refusal
 from abench.judges.shares import Share, share
 from abench.judges.substring import SubstringJudge
@@ -24,14 +25,17 @@ __all__ = [
     "Exchange",
     "HarmBenchClassifier",
     "Judge",
+    "JudgeOption",
     "KeyVariable",
     "ModelName",
     "OpenAIJudge",
+    "OwnJudge",
     "Share",
     "SubstringJudge",
     "TinyWorldOracle",
     "Verdict",
     "is_degenerate",
     "is_refusal",
+    "own_judge",
     "share",
 ]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from abench.kernels.selection import beyond, top_of_rows
 from abench.kernels.sparse_codes import SparseCodes
+from abench.latents.anyones import usable
 from abench.latents.encoders import GatedRule, JumpRule, RectifiedRule, TopRule, TwoJumpsRule, rule_of
 from abench.latents.views import SplitSAE
 
@@ -35,6 +36,7 @@ def active_codes(sae: Any, x: Tensor) -> SparseCodes:
     The same latents are active, up to rounding of the pre-activations. SAEs of unknown classes and SAEs with
     hooks on their latents are encoded densely by their own `encode`.
     """
+    sae = usable(sae)
     if isinstance(sae, SplitSAE):
         return _split(active_codes(sae.base, x))
     find = _finder(sae) if len(x) else _encoded
@@ -114,7 +116,7 @@ def _is_usual(sae: Any) -> bool:
 def _encoded(sae: Any, x: Tensor) -> Entries:
     codes = sae.encode(x)
     codes = (codes.to_dense() if codes.is_sparse else codes).contiguous().view(-1)
-    at = codes.nonzero().squeeze(1)
+    at = beyond(codes[None], 0.0, signed=True)
     return at, codes[at]
 
 

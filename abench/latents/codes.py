@@ -11,6 +11,7 @@ from torch import Tensor
 from abench.errors import UserError
 from abench.kernels.sparse_codes import SparseCodes
 from abench.latents.active import active_codes
+from abench.latents.anyones import usable
 from abench.latents.decoding import output_gain, row_lengths
 from abench.sae import SAE
 
@@ -25,6 +26,10 @@ class PoleCodes:
     positive: csr_array
     negative: csr_array | None
     """None if no code was negative."""
+
+    def __repr__(self) -> str:
+        signs = "no negative codes" if self.negative is None else "both signs"
+        return f"PoleCodes({self.positive.shape[0]} texts, {self.latents} latents, {signs})"
 
     @property
     def latents(self) -> int:
@@ -58,6 +63,11 @@ class PoleRates:
     positive: Tensor
     negative: Tensor
 
+    def __repr__(self) -> str:
+        up, down = self.positive > 0, self.negative > 0
+        both, dead = int((up & down).sum()), int((~(up | down)).sum())
+        return f"PoleRates({len(self.positive)} latents: {dead} never fire, {both} fire with both signs)"
+
     def split(self) -> "PoleRates":
         """The same rates of the SAE in the split view."""
         both = torch.cat([self.positive, self.negative])
@@ -70,6 +80,7 @@ def sparse_codes(sae: SAE, x: Tensor) -> csr_array:
     The values are those of `residual_codes(sae, x)`, in units of the residual stream; faster if few latents
     are active.
     """
+    sae = usable(sae)
     return residual_csr(sae, x.to(sae.device))
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from abench.latents.views import SplitSAE
+from abench.latents.anyones import usable
+from abench.latents.views import SplitSAE, base_of
 from abench.sae import SAE
 from abench.variants.normalisation import input_normalisation
 
@@ -32,8 +33,12 @@ def output_gain(sae: SAE, x: Tensor) -> Tensor | None:
     """The factor [..., 1] that sae-lens applies to decoded codes of activations [..., d_in]; None for 1.
 
     An SAE that standardises or rescales each token undoes this when it decodes. The factor is 0 for a token
-    without spread.
+    without spread. Of an SAE of an unknown class it is measured.
     """
+    sae = usable(sae)
+    if (measured := getattr(base_of(sae), "output_gain", None)) is not None:
+        gain: Tensor | None = measured(x)
+        return gain
     kind = input_normalisation(sae)
     if kind == "layer_norm":
         return x.std(dim=-1, keepdim=True)
@@ -49,6 +54,7 @@ def code_unit(sae: SAE, x: Tensor, latents: Latents = _ALL) -> Tensor | None:
     The result broadcasts to that shape; None if it is 1 for all. A code multiplied by it is in units of the
     residual stream.
     """
+    sae = usable(sae)
     gain, lengths = output_gain(sae, x), row_lengths(sae, latents)
     if gain is None or lengths is None:
         return lengths if gain is None else gain
@@ -70,7 +76,7 @@ def from_residual_units(sae: SAE, x: Tensor, codes: Tensor) -> Tensor:
     The inverse of `in_residual_units`. 0 where a latent cannot contribute: for a decoder row of zeros, and on
     a token without spread, which an SAE that standardises tokens decodes to itself.
     """
-    unit = code_unit(sae, x)
+    unit = code_unit(usable(sae), x)
     if unit is None:
         return codes
     return torch.where(unit > 0, codes / torch.where(unit > 0, unit, 1.0), 0.0)
@@ -83,6 +89,7 @@ def residual_codes(sae: SAE, x: Tensor) -> Tensor:
     comparable across tokens, latents and SAEs, whether or not the SAE normalises its input and for decoder
     rows of any norm. Equal to `sae.encode(x)` for an SAE without normalisation and with unit decoder rows.
     """
+    sae = usable(sae)
     return in_residual_units(sae, x, sae.encode(x.to(sae.dtype)))
 
 
@@ -91,7 +98,7 @@ def latent_directions(sae: SAE, latents: Latents = _ALL) -> Tensor:
 
     Decoder rows of zeros stay zero.
     """
-    rows = _rows(sae, latents)
+    rows = _rows(usable(sae), latents)
     norms = _norms(rows)
     return rows if norms is None else rows / torch.where(norms > 0, norms, 1.0)[:, None]
 

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from abench.errors import UserError
+from abench.latents.anyones import usable
 from abench.latents.decoding import in_residual_units
 from abench.latents.encoders import GatedRule, JumpRule, RectifiedRule, TopRule, TwoJumpsRule, rule_of
+from abench.latents.parts import dense_parts
 from abench.latents.views import SplitSAE
 from abench.variants import abs_jump_relu, two_sided_jump
 
@@ -35,6 +37,7 @@ def latent_codes(sae: Any, x: Tensor, latent: int) -> Tensor:
     can also decide whether a latent at its threshold is active; an SAE of an unknown class is encoded in
     full. Hook points inside the SAE are not called. Raises UserError if the SAE has no such latent.
     """
+    sae = usable(sae)
     check_latents(sae, [latent])
     return residual_codes_of(sae, x, [latent])[:, 0]
 
@@ -77,8 +80,9 @@ def check_latents(sae: Any, latents: Sequence[int]) -> None:
 
 
 def _all(sae: Any, x: Tensor, latents: list[int]) -> Tensor:
-    codes: Tensor = sae.encode(x.to(sae.dtype))[:, latents]
-    return codes
+    # In parts, because all codes of a long batch can need more memory than its activations by far.
+    parts = [sae.encode(part.to(sae.dtype))[:, latents] for part in dense_parts(sae, x)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _rectified(sae: Any, x: Tensor, latents: list[int]) -> Tensor:

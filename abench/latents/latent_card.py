@@ -9,8 +9,10 @@ from torch import Tensor
 from abench.config import DataSpec
 from abench.data.token_rows import TokenRows
 from abench.errors import UserError
-from abench.latents.contexts import LatentContexts, TopContexts, top_contexts
+from abench.latents.anyones import usable
+from abench.latents.contexts import top_contexts
 from abench.latents.decoding import latent_directions
+from abench.latents.excerpts import LatentContexts, TopContexts
 from abench.latents.few_latents import check_latents
 from abench.lm.models import LanguageModel
 from abench.sae import SAE
@@ -59,6 +61,7 @@ def latent_card(
 
     Raises UserError if the SAE has no such latent, or if the held-out text is too short for one context.
     """
+    sae = usable(sae)
     check_latents(sae, [latent])
     rows = TokenRows(lm, data, "held_out", context_size).batch(max(1, tokens // context_size))
     if len(rows) == 0:

@@ -1,8 +1,10 @@
 """One result per SAE of a group, computed in a shared forward pass of the model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from abench.errors import UserError
+from abench.latents.anyones import usable
 from abench.latents.views import SplitSAE, base_of
 from abench.sae import SAE
 
@@ -23,6 +25,23 @@ class OfEach(Generic[Poles]):
     def __init__(self) -> None:
         self._results: dict[Any, Poles] = {}
         self._errors: dict[Any, Exception] = {}
+
+    def __repr__(self) -> str:
+        failed = f", {len(self._errors)} failed" if self._errors else ""
+        return f"OfEach({len(self._results)} SAEs{failed})"
+
+    def taken(self, saes: Iterable[Any]) -> tuple[Any, ...]:
+        """The different ones of some SAEs, those of unknown classes as `as_sae` makes them.
+
+        An object that is no SAE fails, and is left out.
+        """
+        taken = []
+        for sae in dict.fromkeys(saes):
+            try:
+                taken.append(usable(sae))
+            except UserError as error:
+                self.fail(sae, error)
+        return tuple(taken)
 
     def keep(self, sae: SAE, result: Poles) -> None:
         self._results[sae] = result

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from abench.latents.anyones import usable
 from abench.sae import SAE
 
 _CODES_AT_ONCE = 1 << 24
@@ -11,7 +12,7 @@ _CODES_AT_ONCE = 1 << 24
 
 def rows_at_once(sae: SAE) -> int:
     """The number of tokens whose dense codes [tokens, latents] fit into 64 MiB; at least 1."""
-    return max(1, _CODES_AT_ONCE // int(sae.cfg.d_sae))
+    return max(1, _CODES_AT_ONCE // int(usable(sae).cfg.d_sae))
 
 
 def dense_parts(sae: SAE, x: Tensor) -> tuple[Tensor, ...]:

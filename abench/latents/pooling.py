@@ -6,18 +6,21 @@ encodes them. Results are pooled and sparse, [texts, latents] for each pole, nev
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array, vstack
 from torch import Tensor
 
+from abench.errors import UserError
 from abench.latents.active import active_codes, firings, many_are_active
 from abench.latents.codes import PoleCodes, PoleRates, residual_csr
 from abench.latents.decoding import residual_codes
 from abench.latents.of_each import OfEach
 from abench.latents.parts import dense_parts
+from abench.latents.reading import Reading
 from abench.lm.models import LanguageModel
 from abench.lm.tokens import check_ordinary, ordinary, right_padded, token_rows, tokens_at_once
 from abench.passes import unseen
@@ -33,7 +36,11 @@ class Pooled:
     codes: OfEach[PoleCodes]
     """`pooled.codes(sae)` gives the codes of one SAE, in that SAE's view."""
 
+    def __repr__(self) -> str:
+        return f"Pooled({len(self.residual)} texts, {self.codes!r})"
 
+
+@torch.no_grad()
 def pool(
     lm: LanguageModel,
     texts: Sequence[str],
@@ -50,11 +57,11 @@ def pool(
     special tokens only. An SAE whose encoder fails loses only its own codes. `done` receives the number of
     texts read so far, e.g. the `advance_to` of a `Context.steps`.
     """
-    saes = tuple(dict.fromkeys(saes))
     rows = token_rows(lm, texts, context)
     check_ordinary(lm, texts, rows)
     residual = torch.zeros(len(texts), lm.d_model)
     codes: OfEach[PoleCodes] = OfEach()
+    saes = codes.taken(saes)
     blocks: dict[Any, list[_Block]] = {sae: [] for sae in saes}
     order = []
     for numbers, tokens, mask in right_padded(rows, lm):
@@ -73,6 +80,20 @@ def pool(
     return Pooled(residual, codes)
 
 
+@overload
+def firing_rates(
+    lm: LanguageModel | str | Path,
+    sae: Any,
+    /,
+    texts: Sequence[str],
+    *,
+    site: str | None = None,
+    context: int | None = None,
+    done: Callable[[int], None] = unseen,
+) -> PoleRates: ...
+
+
+@overload
 def firing_rates(
     lm: LanguageModel,
     tokens: Tensor,
@@ -80,13 +101,45 @@ def firing_rates(
     site: str,
     saes: Sequence[SAE],
     done: Callable[[int], None] = unseen,
-) -> OfEach[PoleRates]:
-    """Each SAE's share of tokens on which each pole fires, for full rows of tokens [rows, context] at a site.
+) -> OfEach[PoleRates]: ...
 
-    Special tokens are excluded. `done` receives the number of rows read so far.
+
+def firing_rates(
+    lm: Any,
+    tokens: Any,
+    texts: Sequence[str] | None = None,
+    *,
+    site: str | None = None,
+    saes: Sequence[SAE] = (),
+    context: int | None = None,
+    done: Callable[[int], None] = unseen,
+) -> PoleRates | OfEach[PoleRates]:
+    """The share of tokens on which each pole of each latent fires: in texts, or in rows for several SAEs.
+
+    `firing_rates(lm, sae, texts)` reads the texts as in training: packed into rows of `context` tokens (by
+    default those of the SAE's training, or 128), at the site that the SAE's configuration states or `site`.
+    `lm` may also be what `LanguageModel.load` accepts.
+
+    `firing_rates(lm, tokens, site=..., saes=...)` reads full rows `tokens` [rows, context] once for several
+    SAEs at a site. Special tokens are excluded. `done` receives the number of rows read so far. Raises
+    UserError for texts without tokens, and for a site that the model lacks or the SAE does not state.
     """
-    saes = tuple(dict.fromkeys(saes))
+    if texts is None:
+        return _rates(lm, tokens, site, saes, done)
+    read = Reading.of(lm, tokens, texts, site=site, context=context)
+    return _rates(read.lm, read.rows, read.site, [read.sae], done)(read.sae)
+
+
+@torch.no_grad()
+def _rates(
+    lm: LanguageModel, tokens: Tensor, site: str | None, saes: Sequence[SAE], done: Callable[[int], None]
+) -> OfEach[PoleRates]:
+    if site is None:
+        raise UserError(
+            "firing_rates() of rows of tokens needs the site: give site='blocks.L.hook_resid_post'"
+        )
     rates: OfEach[PoleRates] = OfEach()
+    saes = rates.taken(saes)
     counts: dict[Any, Tensor] = {}
     seen = rows = 0
     for part in torch.split(tokens, max(1, tokens_at_once(lm) // tokens.shape[1])):

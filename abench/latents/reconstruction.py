@@ -1,5 +1,6 @@
 """Reconstructing activations without a dense tensor of codes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,9 @@ import torch
 from torch import Tensor
 
 from abench.latents.active import active_codes, firings, is_known, many_are_active
+from abench.latents.anyones import usable
 from abench.latents.decoding import normalises_tokens
+from abench.latents.parts import dense_parts
 from abench.sae import SAE
 
 
@@ -22,6 +25,9 @@ class Reconstruction:
     negative: Tensor
     """Number of tokens on which each latent is negative, [latents]."""
 
+    def __repr__(self) -> str:
+        return f"Reconstruction({len(self.x_hat)} activations, {len(self.positive)} latents)"
+
 
 @torch.no_grad()
 def reconstruct(sae: SAE, x: Tensor) -> Reconstruction:
@@ -30,15 +36,32 @@ def reconstruct(sae: SAE, x: Tensor) -> Reconstruction:
     Equal up to rounding. Codes stay sparse if few latents are active and the SAE's encoder and decoder are
     known; otherwise the SAE's own `encode` and `decode` are used.
     """
+    sae = usable(sae)
     if not _decodes_plainly(sae) or many_are_active(sae, x):
-        codes = sae.encode(x)
-        codes = codes.to_dense() if codes.is_sparse else codes
-        return Reconstruction(sae.decode(codes).float(), (codes > 0).sum(0), (codes < 0).sum(0))
+        return _joined([_dense(sae, part) for part in dense_parts(sae, x)])
+    return _sparse(sae, x)
+
+
+def _sparse(sae: Any, x: Tensor) -> Reconstruction:
+    """`reconstruct` for an SAE of a known class, which has a bias to add."""
     found = active_codes(sae, x)
     values = found.values
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
         values = values / found.spread(sae.W_dec.norm(dim=-1))
     return Reconstruction(found.decode(values, sae.W_dec).add_(sae.b_dec), *firings(found))
+
+
+def _dense(sae: Any, x: Tensor) -> Reconstruction:
+    codes = sae.encode(x)
+    codes = codes.to_dense() if codes.is_sparse else codes
+    return Reconstruction(sae.decode(codes).float(), (codes > 0).sum(0), (codes < 0).sum(0))
+
+
+def _joined(parts: Sequence[Reconstruction]) -> Reconstruction:
+    positive, negative = (
+        sum(each[1:], each[0]) for each in zip(*((p.positive, p.negative) for p in parts), strict=True)
+    )
+    return Reconstruction(torch.cat([part.x_hat for part in parts]), positive, negative)
 
 
 def _decodes_plainly(sae: Any) -> bool:

@@ -20,7 +20,10 @@ class SplitSAE:
     """A signed SAE as a non-negative SAE with twice the latents: positive poles first, then negative."""
 
     def __init__(self, base: Any) -> None:
-        self.base = base
+        # An object of an unknown class; anyones.py itself needs this class.
+        from abench.latents.anyones import usable
+
+        self.base = base = usable(base)
         """The signed SAE."""
         self.cfg = copy(base.cfg)
         self.cfg.d_sae = 2 * base.cfg.d_sae
@@ -60,6 +63,9 @@ class SplitSAE:
         positive, negative = codes.chunk(2, dim=-1)
         decoded: Tensor = self.base.decode(positive - negative)
         return decoded
+
+    def __repr__(self) -> str:
+        return f"SplitSAE({type(self.base).__name__}: 2 · {self.base.cfg.d_sae} latents)"
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))

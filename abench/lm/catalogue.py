@@ -1,10 +1,12 @@
 """From the name a user gives a model to its configuration and, when needed, to the folder of its weights."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from abench.config import ModelConfig, config_names, is_model_file, model_config, model_named, model_names
+from abench.config.plugin_models import added_model, added_names
 from abench.errors import UserError, did_you_mean
 from abench.lm import hub
 from abench.lm.gguf_files import is_gguf
@@ -14,8 +16,11 @@ from abench.names import safe_name
 from abench.storage.keys import key_of
 
 
-def find_model(name: str) -> tuple[str, ModelConfig]:
-    """Short name and configuration of a shipped name or alias, a YAML or GGUF file, a folder or a hub id.
+def find_model(name: str, plugins: Sequence[Path] = ()) -> tuple[str, ModelConfig]:
+    """Short name and configuration of a name or alias, a YAML or GGUF file, a folder or a hub id.
+
+    Names and aliases are those of the models that come with abench, that installed packages describe, and
+    that YAML files in the folders `plugins` describe.
 
     The short name becomes part of paths; a file or folder name that is not valid there is changed
     (`abench.names.safe_name`).
@@ -26,6 +31,8 @@ def find_model(name: str) -> tuple[str, ModelConfig]:
     shipped = model_named(name)
     if shipped is not None:
         return shipped, model_config(shipped)
+    if (added := added_model(name, plugins)) is not None:
+        return added
     if is_model_file(name):
         return safe_name(Path(name).stem), model_config(name)
     if is_folder(name):
@@ -46,7 +53,7 @@ def find_model(name: str) -> tuple[str, ModelConfig]:
             if model_config(known).weights == name:
                 return known, model_config(known)
         return safe_name(name.replace("/", "--")), _with_defaults(examine(_fetched(name)), name, name)
-    near = did_you_mean(name[:120], model_names())
+    near = did_you_mean(name[:120], [*model_names(), *added_names(plugins)])
     raise UserError(
         f"unknown model {_shown(name)}{near}{'' if near.endswith('?') else '.'} "
         "A local Hugging Face folder, a hub id (owner/name) or a model's YAML file works too."

@@ -23,6 +23,7 @@ from abench.lm.contributions import Contributions, contributions_of, replaced
 from abench.lm.devices import usable_device
 from abench.lm.generation import replies
 from abench.lm.model_folder import open_folder, sizes_of
+from abench.lm.places import place_of
 from abench.lm.resuming import resumed_after, resumed_within
 from abench.lm.tokens import prompt_rows
 from abench.passes import unseen
@@ -60,23 +61,41 @@ class LanguageModel:
     @classmethod
     def load(
         cls,
-        folder: Path,
+        source: Any,
+        tokenizer: Any = None,
         *,
-        name: str,
+        name: str | None = None,
         dtype: str = "float32",
         device: str = "cpu",
-        eos_after_documents: bool = False,
+        eos_after_documents: bool | None = None,
     ) -> "LanguageModel":
-        """Open an ordinary Hugging Face folder with safetensors weights; code that comes with it is not run.
+        """Open a model by name, hub id, folder or GGUF file, or use one of transformers with its tokenizer.
 
-        Raises UserError for an unusable device, for anything wrong with the folder
+        A folder is an ordinary Hugging Face folder with safetensors weights; code that comes with it is not
+        run. A model of transformers is used where it is and in its dtype, and its weights are frozen. `name`
+        is what the model is called in messages and keys. `eos_after_documents` states whether packed texts
+        end with EOS (None: as configured for the name, otherwise not).
+
+        Raises UserError for a name that is not known, an unusable device, for anything wrong with the folder
         (`abench.lm.model_folder.open_folder`) and for a model that violates abench's assumptions
         (`abench.lm.behaviour.check_behaviour`).
         """
-        model, tokenizer = open_folder(folder, dtype=dtype, device=usable_device(device))
-        lm = cls(model, tokenizer, name=name, eos_after_documents=eos_after_documents)
+        if tokenizer is None:
+            found = place_of(source)
+            name = name or found.name
+            eos = found.eos_after_documents if eos_after_documents is None else eos_after_documents
+            source, tokenizer = open_folder(found.folder, dtype=dtype, device=usable_device(device))
+        else:
+            name, eos = name or type(source).__name__, bool(eos_after_documents)
+        lm = cls(source, tokenizer, name=name, eos_after_documents=eos)
         check_behaviour(lm)
         return lm
+
+    def __repr__(self) -> str:
+        return (
+            f"LanguageModel({self.name}: {self.n_layers} blocks, d_model {self.d_model}, "
+            f"{str(self.model.dtype).removeprefix('torch.')} on {self.device})"
+        )
 
     @property
     def device(self) -> torch.device:
@@ -301,6 +320,11 @@ class LanguageModel:
         if self._form is None:
             raise RuntimeError(f"the first block of {self.name} was not run")
         return self._form
+
+
+def model_of(lm: LanguageModel | str | Path) -> LanguageModel:
+    """The model itself, or the one that `LanguageModel.load` opens for a name, an id or a path."""
+    return lm if isinstance(lm, LanguageModel) else LanguageModel.load(lm)
 
 
 @contextmanager

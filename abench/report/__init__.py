@@ -88,7 +88,7 @@ class PreparedReport:
 def write_report(
     records: Iterable[Record],
     curves: Mapping[str, Curve],
-    folder: Path,
+    folder: Path | str,
     *,
     title: str,
     footnotes: Sequence[str] = (),
@@ -104,7 +104,7 @@ def write_report(
     than a report or a report with values that this one lacks; OSError if it cannot be written.
     """
     return write_prepared(
-        prepare_report(records, title=title, footnotes=footnotes, styles=styles), curves, folder
+        prepare_report(records, title=title, footnotes=footnotes, styles=styles), curves, Path(folder)
     )
 
 

@@ -49,7 +49,7 @@ def _scale_l0(axes: Axes, points: pd.DataFrame) -> None:
     if ratio(points["x"]) >= LOG_L0_FROM:
         axes.set_xscale("log", base=2)
         _plain_ticks(axes.xaxis)
-    ks = sorted(points["k"].unique())
+    ks = sorted(points["k"].dropna().unique())
     low, high = axes.get_xlim()
     # Ticks at the values of k, unless SAEs are far from them or there are too many to read.
     if 0 < len(ks) <= MOST_K_TICKS and low <= ks[0] and ks[-1] <= high:

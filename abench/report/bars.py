@@ -16,7 +16,7 @@ COLUMNS = (
     *("model", "site", "k", *BAR, "task", "task_version", "metric", "shown", "higher_is_better"),
     *("mean", "sd", "n", "N", "paper"),
 )
-_NUMBERS = {"mean": float, "sd": float, "paper": float, "higher_is_better": "boolean"}
+_NUMBERS = {"k": "Int64", "mean": float, "sd": float, "paper": float, "higher_is_better": "boolean"}
 
 
 def task_bars(table: Table) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def task_bars(table: Table) -> pd.DataFrame:
         _bar(section, row, column, cell)
         for section in table.sections
         for row in section.rows
-        if row.k is not None
+        if row.seeds is not None
         for column, cell in zip(table.columns, row.cells, strict=True)
         if cell.of
     ]

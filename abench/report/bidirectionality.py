@@ -7,7 +7,8 @@ from typing import Any
 from abench.report.cells import place_of, planned_seeds, share_cell
 from abench.report.frame import Record
 from abench.report.paper_numbers import paper_numbers
-from abench.report.style import Styles, variant_order, variant_style
+from abench.report.saes import absent_last
+from abench.report.style import Styles, row_title, variant_order, variant_style
 from abench.report.tables import Column, Section, Table, TableCell, TableRow
 from abench.report.validity import is_valid
 
@@ -51,14 +52,15 @@ def bidirectionality_table(records: Sequence[Record], styles: Styles) -> Table |
     return Table(HEADING, columns, sections, tuple(notes))
 
 
-def grouped(cells: Sequence[Record]) -> dict[tuple[int, str, int], list[Record]]:
+def grouped(cells: Sequence[Record]) -> dict[tuple[int | None, str, int], list[Record]]:
     """The cells of one model and site by row, (k, variant, width), in the order of the table's rows."""
     order = variant_order(cell["labels"]["variant"] for cell in cells)
-    found: dict[tuple[int, str, int], list[Record]] = {}
+    found: dict[tuple[int | None, str, int], list[Record]] = {}
     for cell in cells:
         labels = cell["labels"]
         found.setdefault((labels["k"], labels["variant"], labels["width"]), []).append(cell)
-    return {row: found[row] for row in sorted(found, key=lambda row: (row[0], order.index(row[1]), row[2]))}
+    rows = sorted(found, key=lambda row: (absent_last(row[0]), order.index(row[1]), row[2]))
+    return {row: found[row] for row in rows}
 
 
 def _place(record: Record) -> tuple[str, str]:
@@ -79,7 +81,7 @@ def _rows(
         counted = TableCell(judged, None, len(same), len(same), f"{judged:,}")
         shares = ([_poles(c)["shares"][kind] for c in same if is_valid(c, (kind,))] for kind in KINDS)
         values = (*(share_cell(each, of) for each in shares), counted)
-        yield TableRow(k, variant, variant_style(variant, styles).title, width, "native", len(same), values)
+        yield TableRow(k, variant, row_title(variant, styles), width, "native", len(same), values)
     yield from _printed(model, site, styles)
 
 

@@ -17,7 +17,8 @@ from abench.report.details import attempt
 from abench.report.frame import Record, summarise, tidy
 from abench.report.paper import paper_notes, with_printed
 from abench.report.parts import bases_of
-from abench.report.style import NO_STYLES, Styles, variant_order, variant_style
+from abench.report.saes import absent_last
+from abench.report.style import NO_STYLES, Styles, row_title, variant_order
 from abench.report.tables import Column, ColumnKey, RowKey, Section, Table, TableCell, TableRow, Tables
 from abench.report.validity_notes import InvalidNotes, invalid_notes, marked
 
@@ -99,7 +100,9 @@ _row_labels = itemgetter(*RowKey._fields)
 def _ordered(keys: Iterable[RowKey]) -> list[RowKey]:
     rows = set(keys)
     order = variant_order(row.variant for row in rows)
-    return sorted(rows, key=lambda row: (*row[:3], order.index(row.variant), row.width, row.view))
+    return sorted(
+        rows, key=lambda row: (*row[:2], absent_last(row.k), order.index(row.variant), row.width, row.view)
+    )
 
 
 def _table(
@@ -128,7 +131,7 @@ def _row(key: RowKey, columns: Sequence[Column], stats: Stats, styles: Styles, *
     """The row of a key; `views` is the number of rows that differ at most in the view, itself included."""
     cells = [stats.get((key, column.key), TableCell()) for column in columns]
     seeds = max((cell.of for cell in cells), default=0)
-    title = variant_style(key.variant, styles).title + (f" ({key.view})" if views > 1 else "")
+    title = row_title(key.variant, styles) + (f" ({key.view})" if views > 1 else "")
     counted = tuple(_with_count(cell, seeds) for cell in cells)
     return TableRow(key.k, key.variant, title, key.width, key.view, seeds, counted)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from abench.report.frame import Record
 from abench.report.parts import Bases
+from abench.report.saes import present
 from abench.report.tables import Column, ColumnKey, RowKey, TableCell
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def by_column(summary: pd.DataFrame) -> Summary:
     """The data frame of `summarise`, grouped by column."""
     found: dict[ColumnKey, list[tuple[RowKey, float, float, int, int]]] = {}
     columns, rows = (
-        zip(*(summary[name].tolist() for name in fields), strict=True)
+        zip(*(map(present, summary[name].tolist()) for name in fields), strict=True)
         for fields in (ColumnKey._fields, RowKey._fields)
     )
     values = zip(*(summary[name].tolist() for name in ("mean", "sd", "n", "N")), strict=True)

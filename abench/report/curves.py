@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abench.report.frame import SAE_GROUP, Record, summarise, tidy
+from abench.report.saes import absent_last
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +59,7 @@ def reconstruction_points(
 
 def _curve_points(records: Sequence[Record], curves: Mapping[str, Curve]) -> list[dict[str, Any]]:
     points = []
-    for labels, keys in sorted(_seeds(records).items()):
+    for labels, keys in sorted(_seeds(records).items(), key=lambda each: _order(each[0])):
         if all(key in curves for key in keys):
             base = {"panel": PANELS[0], **dict(zip(SAE_GROUP, labels, strict=True)), "x_sd": math.nan}
             points += [{**base, **point} for point in _mean_curve([curves[key] for key in keys])]
@@ -67,12 +68,21 @@ def _curve_points(records: Sequence[Record], curves: Mapping[str, Curve]) -> lis
 
 def _seeds(records: Sequence[Record]) -> dict[tuple[Any, ...], list[str]]:
     """Shared labels -> keys of the SAEs that differ only in their seed."""
-    found: dict[tuple[Any, ...], dict[int, str]] = {}
+    found: dict[tuple[Any, ...], dict[int | None, str]] = {}
     for record in records:
         labels = record["labels"]
         seeds = found.setdefault(tuple(labels[label] for label in SAE_GROUP), {})
         seeds[labels["seed"]] = record["sae_key"]
-    return {labels: [seeds[seed] for seed in sorted(seeds)] for labels, seeds in found.items()}
+    return {
+        labels: [seeds[seed] for seed in sorted(seeds, key=absent_last)] for labels, seeds in found.items()
+    }
+
+
+def _order(labels: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A key for sorting the labels of `SAE_GROUP`."""
+    return tuple(
+        absent_last(each) if name == "k" else each for name, each in zip(SAE_GROUP, labels, strict=True)
+    )
 
 
 def _mean_curve(curves: Sequence[Curve]) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ def draw(points: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -> Figu
 
 
 def _draw_panel(axes: Axes, points: pd.DataFrame, looks: dict[tuple[str, int], Look], *, curve: bool) -> None:
-    ks = sorted(points["k"].unique(), reverse=True)
+    ks = sorted(points["k"].dropna().unique(), reverse=True)
     for (variant, width), group in points.groupby(["variant", "width"], sort=False):
         look = looks[variant, width]
         if not curve:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import repeat
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from abench.errors import UserError
 from abench.report.csvfile import from_text, with_text, write_frame
 from abench.report.validity import invalid_metrics
+from abench.settings import settings_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,11 +48,16 @@ _NULLABLE = {
     "higher_is_better": "boolean",
     "valid": "boolean",
 }
+SETTING = "setting."
+"""Beginning of the names of further columns, one per setting in which SAEs of one variant differ, as text."""
 _DTYPES = {**dict.fromkeys(_TEXT, "object"), **_NULLABLE}
 
 
 def tidy(records: Iterable[Record]) -> pd.DataFrame:
     """One row per cell and declared metric, in an order independent of the order of the records.
+
+    If SAEs of one variant differ in settings (`ridgetopk[ridge=0.1]`), there is one more column of text per
+    setting, such as `setting.ridge`.
 
     The value is absent (NaN) unless the cell is done. `higher_is_better` is absent if neither direction is
     better. `valid` is False, and `invalid_because` states why, for a value that does not mean anything,
@@ -66,6 +73,7 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     typed = {name: pd.Series(values, dtype=_DTYPES[name]) for name, values in columns.items()}
     frame = pd.DataFrame(typed, columns=list(COLUMNS))
     _check_unique(frame)
+    frame = _with_settings(frame)
     return frame.sort_values([*LABELS, "metric"], kind="stable", ignore_index=True)
 
 
@@ -107,11 +115,12 @@ def read_tidy(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     options: dict[str, Any] = {"keep_default_na": False, "na_values": {c: [""] for c in _NULLABLE}}
-    frame = pd.read_csv(path, dtype=_DTYPES, float_precision="round_trip", **options)
+    dtypes: Any = defaultdict(lambda: "object", _DTYPES)
+    frame = pd.read_csv(path, dtype=dtypes, float_precision="round_trip", **options)
     if tuple(frame.columns) == _EARLIER:
         valid = frame["value"].notna().astype("boolean")
         frame = frame.assign(valid=valid.mask(~valid), invalid_because="")
-    if tuple(frame.columns) != COLUMNS:
+    if tuple(name for name in frame.columns if not name.startswith(SETTING)) != COLUMNS:
         raise UserError(f"{path} is not a report's data.csv: its columns must be {', '.join(COLUMNS)}")
     return with_text(frame, from_text)
 
@@ -130,6 +139,17 @@ def _add_rows(columns: Mapping[str, list[Any]], record: Record) -> None:
     invalid = invalid_metrics(record)
     columns["valid"].extend(metric["name"] not in invalid if done else None for metric in metrics)
     columns["invalid_because"].extend(invalid.get(metric["name"], "") for metric in metrics)
+
+
+def _with_settings(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with a column of text per setting in labels of variants; empty for labels without it."""
+    own = {label: settings_of(label) for label in frame["variant"].unique()}
+    names = dict.fromkeys(name for settings in own.values() for name in settings)
+    columns = {
+        f"{SETTING}{name}": frame["variant"].map({label: each.get(name, "") for label, each in own.items()})
+        for name in names
+    }
+    return frame.assign(**columns)
 
 
 def _check_unique(frame: pd.DataFrame) -> None:

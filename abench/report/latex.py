@@ -37,10 +37,10 @@ def _character(char: str) -> str:
 
 
 def _lines(table: Table, tables: Tables) -> Iterator[str]:
-    labels = 4 if table.show_width else 3
+    labels = len(table.label_names)
     caption = ": ".join(text for text in (tables.title, table.heading) if text)
     yield from (r"\begin{table}", r"\centering", r"\small", rf"\caption{{{escape(caption)}}}")
-    yield rf"\begin{{tabular}}{{{'rlrr'[:labels]}{'r' * len(table.columns)}}}"
+    yield rf"\begin{{tabular}}{{{'rl' + 'r' * (labels - 2)}{'r' * len(table.columns)}}}"
     yield r"\toprule"
     yield from _header(table, labels)
     for section in table.sections:
@@ -67,12 +67,12 @@ def _header(table: Table, labels: int) -> Iterator[str]:
         yield " & ".join([*[""] * labels, *spans]) + r" \\"
         starts = accumulate((n for _, n in tasks), initial=labels + 1)
         yield " ".join(rf"\cmidrule(lr){{{s}-{s + n - 1}}}" for s, (_, n) in zip(starts, tasks, strict=False))
-    names = ["$k$", "SAE", *(["latents"] if table.show_width else []), "seeds"]
+    names = ["$k$", *table.label_names[1:]]
     yield " & ".join([*names, *(escape(column.metric_label) for column in table.columns)]) + r" \\"
 
 
 def _row(row: TableRow, table: Table) -> str:
-    labels = map(escape, row.labels(show_width=table.show_width))
+    labels = map(escape, table.labels_of(row))
     return " & ".join([*labels, *map(_cell, row.cells)]) + r" \\"
 
 

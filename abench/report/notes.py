@@ -5,6 +5,7 @@ from typing import Any
 
 from abench.report.frame import Record
 from abench.report.parts import cell_part_note, part_notes, tasks_that_differ
+from abench.report.saes import absent_last
 from abench.report.style import Styles, variant_order, variant_style
 from abench.report.tables import RowKey, Table, TableCell
 from abench.report.validity import unmet
@@ -21,7 +22,7 @@ def cell_notes(records: Sequence[Record], row_key: Callable[[Record], RowKey]) -
     some_limited = not all(record["limited"] for record in records if record["status"] == "done")
     differing = tasks_that_differ(records)
     found: dict[Any, dict[str, None]] = {}
-    for record in sorted(records, key=lambda record: int(record["labels"]["seed"])):
+    for record in sorted(records, key=lambda record: absent_last(record["labels"]["seed"])):
         place = (row_key(record), (record["labels"]["task"], record["labels"]["task_version"]))
         for text in (_cell_note(record, some_limited), cell_part_note(record, differing)):
             if text:
@@ -136,4 +137,4 @@ def _l0(records: Sequence[Record], styles: Styles) -> str | None:
 def _missed_k(record: Record) -> bool:
     k = record["labels"]["k"]
     l0 = record["scores"].get("l0") if record["labels"]["task"] == "core" else None
-    return l0 is not None and abs(l0 - k) > L0_TOLERANCE * k
+    return l0 is not None and k is not None and abs(l0 - k) > L0_TOLERANCE * k

@@ -10,8 +10,9 @@ from abench.report.details import attempt
 from abench.report.frame import Record
 from abench.report.notes import explain, limited_note
 from abench.report.replies import steered_replies
+from abench.report.saes import sae_name
 from abench.report.shading import examples
-from abench.report.style import NO_STYLES, Styles, variant_style
+from abench.report.style import NO_STYLES, Styles
 from abench.report.tables import TableCell, Tables
 
 if TYPE_CHECKING:
@@ -78,9 +79,7 @@ def problems(records: Sequence[Record], styles: Styles = NO_STYLES) -> list[dict
         reason = explain(record)
         if reason:
             labels = record["labels"]
-            title = variant_style(labels["variant"], styles).title
-            sae = f"{title}, k = {labels['k']}, {labels['width']} latents, seed {labels['seed']}"
-            entry = (labels["model"], labels["site"], sae, reason)
+            entry = (labels["model"], labels["site"], sae_name(labels, styles), reason)
             found.setdefault(entry, {})[labels["task"]] = None
     names = ("model", "site", "sae", "reason")
     return [dict(zip(names, entry, strict=True)) | {"tasks": ", ".join(t)} for entry, t in found.items()]

@@ -12,6 +12,7 @@ from abench.report.cells import place_of, planned_seeds
 from abench.report.drawings import Drawings
 from abench.report.figures import figure_names
 from abench.report.frame import Record
+from abench.report.saes import present, with_k
 from abench.report.style import NO_STYLES, Styles, variant_style
 from abench.report.validity import is_valid
 
@@ -55,7 +56,7 @@ def pole_parts(records: Sequence[Record]) -> pd.DataFrame:
     cells = [cell for cell in judged if found[place_of(cell)] == planned[place_of(cell)]]
     places = sorted({(cell["labels"]["model"], cell["labels"]["site"]) for cell in cells})
     rows = [row for place in places for row in _rows(place, cells)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"k": "Int64"})
 
 
 def draw_poles(parts: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -> Figure:
@@ -111,4 +112,6 @@ def _share(shares: Any, part: str) -> float:
 def _tick(bar: tuple[int, str, int], bars: Sequence[tuple[int, str, int]], styles: Styles) -> str:
     k, variant, width = bar
     several = len({each[2] for each in bars}) > 1
-    return f"{variant_style(variant, styles).title}\nk = {k}" + (f"\n{width:,} latents" if several else "")
+    return f"{variant_style(variant, styles).title}\n{with_k(present(k))}" + (
+        f"\n{width:,} latents" if several else ""
+    )

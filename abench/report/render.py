@@ -54,9 +54,9 @@ def _markdown(tables: Tables) -> Lines:
         for section in table.sections:
             yield from ("", f"## {_escape(table.section_heading(section))}", "")
             rows = [
-                [*map(_escape, _labels(row, table)), *map(_markdown_cell, row.cells)] for row in section.rows
+                [*map(_escape, table.labels_of(row)), *map(_markdown_cell, row.cells)] for row in section.rows
             ]
-            yield from _pipes([*_label_headers(table), *(_escape(c.label) for c in table.columns)], rows)
+            yield from _pipes([*table.label_names, *(_escape(c.label) for c in table.columns)], rows)
         yield from _bullets(map(_escape, table.notes))
     numbered = (f"[{n}] {_escape(text)}" for n, text in enumerate(tables.numbered, 1))
     yield from _bullets([*numbered, *map(_escape, tables.general)])
@@ -80,14 +80,6 @@ def _cell(cell: TableCell, mean: str) -> str:
     spread = f"± {cell.sd_text}" if cell.sd_text else ""
     count = f"({cell.seeds_text})" if cell.seeds_text else ""
     return " ".join(part for part in (mean, spread, count, marks) if part)
-
-
-def _label_headers(table: Table) -> list[str]:
-    return ["k", "SAE", *(["latents"] if table.show_width else []), "seeds"]
-
-
-def _labels(row: TableRow, table: Table) -> list[str]:
-    return row.labels(show_width=table.show_width)
 
 
 def _pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
@@ -134,14 +126,14 @@ def _wrapped(notes: Sequence[str], width: int) -> Lines:
 
 
 def _plain_section(table: Table, rows: Sequence[TableRow], width: int) -> Lines:
-    labels = [_labels(row, table) for row in rows]
-    label_widths = _widths([_label_headers(table), *labels])
+    labels = [table.labels_of(row) for row in rows]
+    label_widths = _widths([table.label_names, *labels])
     columns = [
         [*_heads(c), *(_plain_cell(row.cells[i]) for row in rows)] for i, c in enumerate(table.columns)
     ]
     for chunk in _chunks(columns, width - sum(label_widths) - 2 * len(label_widths)):
         widths = [*label_widths, *(max(map(len, column)) for column in chunk)]
-        heads = [["" for _ in label_widths], _label_headers(table)]
+        heads = [["" for _ in label_widths], table.label_names]
         left = [*heads, *labels]
         lines = [[*left[i], *(column[i] for column in chunk)] for i in range(len(left))]
         lines = [line for line in lines if any(line[len(label_widths) :])]

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from abench.report.frame import Record
+from abench.report.saes import absent_last, sae_name
 from abench.report.safety import choice
-from abench.report.style import Styles, variant_order, variant_style
+from abench.report.style import Styles, variant_order
 
 Example = Mapping[str, Any]
 """A stored reply: `request`, `context`, `reply`, `verdict`, `refuses`, `degenerate`."""
@@ -29,15 +30,13 @@ def _steered(record: Record) -> bool:
 def _place(record: Record, order: Sequence[str]) -> tuple[Any, ...]:
     labels = record["labels"]
     variant = order.index(labels["variant"])
-    return (labels["model"], labels["site"], variant, labels["k"], labels["width"], labels["seed"])
+    k, seed = absent_last(labels["k"]), absent_last(labels["seed"])
+    return (labels["model"], labels["site"], variant, k, labels["width"], seed)
 
 
 def _methods(record: Record, styles: Styles) -> Iterator[dict[str, Any]]:
     labels, kept = record["labels"], record["details"]["steering"]
-    sae = (
-        f"{variant_style(labels['variant'], styles).title}, k = {labels['k']}, {labels['width']} latents, "
-        f"seed {labels['seed']}"
-    )
+    sae = sae_name(labels, styles)
     unsteered = kept["original"].get("examples", ())
     for name, method in (("DiM", kept["dim"]), (sae, kept["sae"])):
         steered = method["chosen"].get("examples", ())

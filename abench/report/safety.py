@@ -12,7 +12,8 @@ from typing import Any
 from abench.report.cells import lacking_cell, place_of, planned_seeds, share_cell
 from abench.report.frame import Record
 from abench.report.paper_numbers import paper_numbers
-from abench.report.style import Styles, variant_order, variant_style
+from abench.report.saes import absent_last, sae_name
+from abench.report.style import Styles, row_title, variant_order, variant_style
 from abench.report.tables import Column, Section, Table, TableCell, TableRow
 from abench.report.validity import is_valid
 
@@ -70,15 +71,15 @@ def _rows(
     yield _method("Original", [(None, original)], original)
     yield _method("DiM", [(cells[0], kept["dim"]["chosen"])], original)
     order = variant_order(cell["labels"]["variant"] for cell in cells)
-    saes: dict[tuple[int, int, int], list[Record]] = {}
+    saes: dict[tuple[int | None, int, int], list[Record]] = {}
     for cell in cells:
         labels = cell["labels"]
         place = (labels["k"], order.index(labels["variant"]), labels["width"])
         saes.setdefault(place, []).append(cell)
-    for k, number, width in sorted(saes):
+    for k, number, width in sorted(saes, key=lambda place: (absent_last(place[0]), *place[1:])):
         same = saes[k, number, width]
         outcomes = [(cell, cell["details"]["steering"]["sae"]["chosen"]) for cell in same]
-        title = variant_style(order[number], styles).title
+        title = row_title(order[number], styles)
         of = planned[place_of(same[0])]
         yield _row(k, order[number], title, width, len(same), outcomes, original, of)
     yield from _printed(model, site, styles)
@@ -173,10 +174,8 @@ def _choices(cells: Sequence[Record], all_cells: Sequence[Record], styles: Style
     yield f"{start}DiM: {choice(dim)}.{_broken(dim)}"
     for cell in cells:
         labels = cell["labels"]
-        width = f" {labels['width']} latents," if "width" in several else ""
-        title = variant_style(labels["variant"], styles).title
         sae = cell["details"]["steering"]["sae"]
-        name = f"{title}, k = {labels['k']},{width} seed {labels['seed']}"
+        name = sae_name(labels, styles, width="width" in several)
         yield f"{start}{name}: {choice(sae)}.{_broken(sae)}"
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from abench.report.bidirectionality import poles_of
 from abench.report.frame import Record
-from abench.report.style import Styles, variant_style
+from abench.report.saes import sae_name
+from abench.report.style import Styles
 
 POSITIVE, NEGATIVE = "213, 94, 0", "0, 114, 178"
 """Red, green, blue of the two signs; distinguishable with common forms of colour blindness."""
@@ -69,11 +70,7 @@ def _style(value: float, greatest: float) -> str:
 
 def _name(record: Record, styles: Styles) -> str:
     labels = record["labels"]
-    title = variant_style(labels["variant"], styles).title
-    return (
-        f"{labels['model']}, {labels['site']}: {title}, k = {labels['k']}, {labels['width']} latents, "
-        f"seed {labels['seed']}"
-    )
+    return f"{labels['model']}, {labels['site']}: {sae_name(labels, styles)}"
 
 
 def _latents(poles: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+
+from abench.settings import number_in, settings_of, settings_text, variant_name
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,42 @@ LINE_STYLES = ("solid", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1.2)))
 
 
 def variant_style(name: str, styles: Styles = NO_STYLES) -> VariantStyle:
-    """The style of a variant: from `styles`, else the built-in one, else one derived from its name alone."""
+    """The style of a variant: from `styles`, else the built-in one, else one derived from its name alone.
+
+    A variant with settings (`ridgetopk[ridge=0.1]`) has a colour of its own, the variant's marker, and the
+    settings in its title.
+    """
     if name in styles:
         return styles[name]
+    if settings := settings_text(name):
+        own = variant_style(variant_name(name), styles)
+        return replace(_derived(name), title=f"{own.title} [{settings}]", marker=own.marker)
     return VARIANTS.get(_plain(name)) or _derived(name)
 
 
+def row_title(name: str, styles: Styles = NO_STYLES) -> str:
+    """The title of a variant in tables, which show its settings in a column of their own."""
+    return variant_style(variant_name(name), styles).title
+
+
+def titled(titles: Mapping[str, str]) -> Styles:
+    """The styles of variants with these titles (by name); variants that come with abench keep theirs."""
+    # By the exact name: a variant `top-k` of somebody else's must not look like `topk`.
+    own = {name: title for name, title in titles.items() if name not in VARIANTS}
+    return {name: replace(_derived(name), title=title) for name, title in own.items()}
+
+
 def variant_order(names: Iterable[str]) -> list[str]:
-    """The names without duplicates: built-in variants in their fixed order, then the others by name."""
+    """The names without duplicates: built-in variants in their fixed order, then the others by name.
+
+    Settings of one variant are ordered by their values.
+    """
     known = list(VARIANTS)
 
-    def rank(name: str) -> tuple[int, str]:
-        plain = _plain(name)
-        return (known.index(plain) if plain in known else len(known), name)
+    def rank(name: str) -> tuple[int, str, list[tuple[str, float, str]]]:
+        plain, own = _plain(variant_name(name)), settings_of(name)
+        settings = [(key, number_in(value), value) for key, value in own.items()]
+        return (known.index(plain) if plain in known else len(known), variant_name(name), settings)
 
     return sorted(set(names), key=rank)
 

@@ -7,6 +7,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
+from abench.settings import settings_text
+
 
 class RowKey(NamedTuple):
     """The labels that identify a row of a table."""
@@ -98,11 +100,16 @@ class TableRow:
     seeds: int | None
     cells: tuple[TableCell, ...]
 
-    def labels(self, *, show_width: bool) -> list[str]:
-        """The labels before the cells: k, title, width (if shown), seeds."""
+    @property
+    def settings(self) -> str:
+        """The settings that tell rows of one variant apart, e.g. `ridge=0.1`; empty if there are none."""
+        return settings_text(self.variant)
+
+    def labels(self, *, show_width: bool, show_settings: bool = False) -> list[str]:
+        """The labels before the cells: k, title, settings and width (if shown), seeds."""
         numbers = (self.k, *([self.width] if show_width else []), self.seeds)
         k, *others = ("" if value is None else str(value) for value in numbers)
-        return [k, self.title, *others]
+        return [k, self.title, *([self.settings] if show_settings else []), *others]
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,21 @@ class Table:
     def show_width(self) -> bool:
         """Whether rows differ in width, so that it must be shown."""
         return len({row.width for row in self.rows() if row.width is not None}) > 1
+
+    @cached_property
+    def show_settings(self) -> bool:
+        """Whether rows have settings, which then have a column."""
+        return any(row.settings for row in self.rows())
+
+    @property
+    def label_names(self) -> list[str]:
+        """The names of the labels before the cells."""
+        shown = (("settings", self.show_settings), ("latents", self.show_width))
+        return ["k", "SAE", *(name for name, is_shown in shown if is_shown), "seeds"]
+
+    def labels_of(self, row: TableRow) -> list[str]:
+        """The labels of a row, one per name in `label_names`."""
+        return row.labels(show_width=self.show_width, show_settings=self.show_settings)
 
     def section_heading(self, section: Section) -> str:
         """The section's heading, after the table's heading if there are several tables."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from abench.report.bars import BAR, task_bars
 from abench.report.drawings import Drawings
 from abench.report.figures import figure_names
+from abench.report.saes import absent_last, present, with_k
 from abench.report.style import HATCHES, NO_STYLES, Styles, lighten, variant_order, variant_style
 from abench.report.tables import Column, Table
 
@@ -71,19 +72,24 @@ def draw_tasks(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    looks, ks = _looks(bars, styles), sorted(bars["k"].unique())
+    looks, panels = _looks(bars, styles), _by_k(bars)
     figure = Figure(
-        figsize=_size(len(columns), len(looks), len(ks)),
+        figsize=_size(len(columns), len(looks), len(panels)),
         layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06),
     )
     figure.suptitle(heading, fontsize=11)
-    for (axes,), k in zip(figure.subplots(len(ks), 1, squeeze=False), ks, strict=True):
-        panel = bars[bars["k"] == k]
+    for (axes,), (k, panel) in zip(figure.subplots(len(panels), 1, squeeze=False), panels, strict=True):
         _draw_panel(axes, panel, columns, looks)
-        axes.set_title(f"k = {k}, {_seeds(panel)}", fontsize=9)
+        axes.set_title(f"{with_k(k)}, {_seeds(panel)}", fontsize=9)
     handles = _legend(looks.values(), paper=bars["paper"].notna().any())
     figure.legend(handles=handles, loc="outside lower center", ncols=PER_LINE)
     return figure
+
+
+def _by_k(bars: pd.DataFrame) -> list[tuple[int | None, pd.DataFrame]]:
+    """The bars of each k, from small to large; those of SAEs whose k is not stated come last."""
+    ks = sorted(set(map(present, bars["k"])), key=absent_last)
+    return [(k, bars[bars["k"].isna() if k is None else (bars["k"] == k).fillna(value=False)]) for k in ks]
 
 
 def _size(groups: int, bars: int, panels: int) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from abench.report.frame import Record
+from abench.report.saes import absent_last, with_k
 from abench.report.style import Styles, variant_style
 from abench.report.tables import Column, ColumnKey, RowKey, Section, Table, TableRow
 from abench.report.validity import Precondition, below, number, unmet
@@ -24,7 +25,7 @@ def invalid_notes(
     """One note per model, site, task and precondition, for any number of SAEs."""
     several = len({_place(record) for record in records}) > 1
     groups: dict[Any, list[tuple[Record, Precondition]]] = {}
-    for record in sorted(records, key=lambda record: int(record["labels"]["seed"])):
+    for record in sorted(records, key=lambda record: absent_last(record["labels"]["seed"])):
         for each in unmet(record):
             groups.setdefault(_group(record, each), []).append((record, each))
     found: dict[tuple[RowKey, ColumnKey], list[str]] = {}
@@ -113,7 +114,7 @@ def _values(failing: Failing, cells: Sequence[Record], styles: Styles) -> Iterat
     if len(failing) == len(cells) and len({each["value"] for _, each in failing}) == 1:
         yield below(failing[0][1])
     elif len(rows) <= NAMED:
-        for row, mine in sorted(rows.items()):
+        for row, mine in sorted(rows.items(), key=lambda each: (absent_last(each[0][0]), *each[0][1:])):
             yield f"{_range(mine)} ({_named(mine[0][0], len(mine), whole[row], styles)})"
     else:
         part = "all" if len(failing) == len(cells) else f"{len(failing)} of"
@@ -135,4 +136,5 @@ def _named(record: Record, seeds: int, of: int, styles: Styles) -> str:
     labels = record["labels"]
     view = f", {labels['view']}" if labels["view"] != "native" else ""
     counted = f", {seeds} of {of} seeds" if seeds < of else ""
-    return f"{variant_style(labels['variant'], styles).title}, k = {labels['k']}{view}{counted}"
+    k = f", {with_k(labels['k'])}" if labels["k"] is not None else ""
+    return f"{variant_style(labels['variant'], styles).title}{k}{view}{counted}"

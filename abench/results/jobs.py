@@ -1,12 +1,15 @@
 """SAEs and cells to compute, each with a key over everything that can change its numbers. No I/O."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from abench.config import DataSpec, EvaluationSpec, ModelConfig, TrainingSpec
 from abench.results.recorded import RecordedData
+from abench.settings import variant_name
 from abench.storage.keys import canonical_of_parts, canonical_value, digest_of
 from abench.task import Task, View
 
@@ -48,12 +51,62 @@ class ModelRef:
 
 
 def sae_label(labels: Mapping[str, Any]) -> str:
-    """An SAE's name among those of its model and site, made from its labels."""
-    return f"{labels['variant']}_k{labels['k']}_w{labels['width']}_s{labels['seed']}"
+    """The beginning of the names of an SAE's files, made from its labels.
+
+    It has no settings, so that an SAE has one place however many settings of its variant a run has; the key
+    that follows tells them apart. An SAE that abench did not train has no seed, and is named without the name
+    that its user gave it, so that its results are found under another name as well.
+    """
+    if labels["seed"] is None:
+        return f"given_w{labels['width']}"
+    return f"{variant_name(labels['variant'])}_k{labels['k']}_w{labels['width']}_s{labels['seed']}"
+
+
+class Job(ABC):
+    """One SAE of a run: one to train (`SAEJob`) or one that exists (`abench.runs.given.GivenSAE`)."""
+
+    trained: ClassVar[bool]
+    """Whether abench trains it."""
+
+    model: ModelRef
+    site: str
+    width: int
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Its name among the SAEs of its model and site in the results folder."""
+
+    @property
+    @abstractmethod
+    def canonical(self) -> str:
+        """The canonical JSON of the spec, which is part of the canonical JSON of each of its cells."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """The hash of the spec."""
+
+    @property
+    @abstractmethod
+    def signed(self) -> bool:
+        """Whether codes can be negative, so that the split view differs from the native one."""
+
+    @abstractmethod
+    def labels(self) -> dict[str, Any]:
+        """Its labels in tables."""
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """Everything that can change its codes and reconstructions."""
+
+    @abstractmethod
+    def open(self, folder: Path, device: str) -> Any:
+        """The SAE on a device; `folder` is its folder in the results folder. Raises UserError."""
 
 
 @dataclass(frozen=True)
-class SAEJob:
+class SAEJob(Job):
     """One SAE to train."""
 
     model: ModelRef
@@ -66,16 +119,26 @@ class SAEJob:
     data: DataSpec
     text: str | None = None
     """Identity of the text if it is on this machine (`abench.results.recorded.RecordedData`)."""
+    shown_as: str | None = None
+    """The variant with the settings that tell it apart in this run (`abench.settings`); None: its name."""
+
+    trained: ClassVar[bool] = True
+
+    @property
+    def signed(self) -> bool:
+        return self.variant.signed
 
     @cached_property
     def label(self) -> str:
-        return sae_label(self.labels())
+        """An SAE's name among those of its model and site."""
+        settings = {key: self.labels()[key] for key in ("k", "width", "seed")}
+        return "{}_k{k}_w{width}_s{seed}".format(self.labels()["variant"], **settings)
 
     def labels(self) -> dict[str, Any]:
         return {
             "model": self.model.name,
             "site": self.site,
-            "variant": self.variant.name,
+            "variant": self.shown_as or self.variant.name,
             "k": self.k,
             "width": self.width,
             "seed": self.seed,
@@ -91,7 +154,7 @@ class SAEJob:
             "training_version": TRAINING_VERSIONS[self.training.precision],
             "model": self.model.spec(),
             "site": self.site,
-            "variant": {"name": self.variant.name, **self.variant.model_dump(mode="json")},
+            "variant": self.variant.recorded(),
             "k": self.k,
             "width": self.width,
             "seed": self.seed,
@@ -100,13 +163,17 @@ class SAEJob:
 
     @cached_property
     def canonical(self) -> str:
-        """The canonical JSON of the spec, which is part of the canonical JSON of each of its cells."""
         parts = {name: canonical_value(value) for name, value in self._spec_but_data().items()}
         return canonical_of_parts(parts | {"data": _canonical_data(self.data, self.text)})
 
     @cached_property
     def key(self) -> str:
         return digest_of(self.canonical)
+
+    def open(self, folder: Path, device: str) -> Any:
+        from abench.variants import load_sae
+
+        return load_sae(folder, device=device)
 
 
 @lru_cache(maxsize=16)
@@ -155,7 +222,7 @@ class Scoring:
 class Cell:
     """One SAE scored by one task in one view: the unit of caching, resuming, failing and reporting."""
 
-    sae: SAEJob
+    sae: Job
     scoring: Scoring
 
     @property

@@ -27,7 +27,7 @@ from typing import Any
 from abench.errors import UserError
 from abench.kept import FolderKept
 from abench.names import path_part
-from abench.results.jobs import Cell, SAEJob, sae_label
+from abench.results.jobs import Cell, Job, sae_label
 from abench.results.leftovers import clear_leftovers
 from abench.results.records import Record as Record
 from abench.results.records import SAERecord as SAERecord
@@ -89,14 +89,14 @@ class Store:
 
     # Trained SAEs
 
-    def sae_folder(self, job: SAEJob) -> Path:
+    def sae_folder(self, job: Job) -> Path:
         return self.root / "saes" / f"{self._place(job)}-{job.key[:KEY_DIGITS]}"
 
-    def _place(self, job: SAEJob) -> str:
+    def _place(self, job: Job) -> str:
         """MODEL/SITE/LABEL of an SAE, the path below `saes` and `cells`; validated once, then cached."""
         place = self._places.get(job.key)
         if place is None:
-            parts = map(path_part, (job.model.name, job.site, job.label))
+            parts = map(path_part, (job.model.name, job.site, sae_label(job.labels())))
             place = self._places[job.key] = "/".join(parts)
         return place
 
@@ -106,11 +106,11 @@ class Store:
         place = self.root / "saes" / path_part(labels["model"]) / path_part(labels["site"])
         return place / path_part(f"{sae_label(labels)}-{record.sae_key[:KEY_DIGITS]}")
 
-    def get_sae(self, job: SAEJob) -> SAERecord | None:
+    def get_sae(self, job: Job) -> SAERecord | None:
         """The record of a trained (or failed) SAE with intact files; None if it must be trained."""
         return self._read_sae(job, None)
 
-    def _read_sae(self, job: SAEJob, names: Collection[str] | None) -> SAERecord | None:
+    def _read_sae(self, job: Job, names: Collection[str] | None) -> SAERecord | None:
         folder = self.sae_folder(job)
         try:
             return read_sae(folder, job.key, self._verified, names=names)
@@ -120,20 +120,20 @@ class Store:
             self._name_damage(folder / MARK, f"{error}; the SAE is trained again")
             return None
 
-    def sae_standing(self, job: SAEJob) -> Status:
+    def sae_standing(self, job: Job) -> Status:
         """Whether an SAE is done, failed, missing (it has no folder) or damaged."""
         record = self.get_sae(job)
         if record is not None:
             return record.status
         return "damaged" if self.sae_folder(job).exists() else "missing"
 
-    def curve_file(self, job: SAEJob) -> Path | None:
+    def curve_file(self, job: Job) -> Path | None:
         """The CSV file of an SAE's training curve; None if there is none, or it is damaged."""
         record = self._read_sae(job, (CURVE_FILE,))
         there = record is not None and CURVE_FILE in record.files
         return self.sae_folder(job) / CURVE_FILE if there else None
 
-    def put_sae(self, job: SAEJob, record: SAERecord, draft: Path | None, lease: Lease | None = None) -> None:
+    def put_sae(self, job: Job, record: SAERecord, draft: Path | None, lease: Lease | None = None) -> None:
         """Store an SAE atomically: its record and the files of the folder `draft`, if any.
 
         Without a lease, takes one for the duration. Raises LeaseLost if another process holds it, and
@@ -154,7 +154,7 @@ class Store:
         if replaced is not None:
             shutil.rmtree(replaced, ignore_errors=True)
 
-    def draft_folder(self, job: SAEJob, lease: Lease | None = None) -> Path:
+    def draft_folder(self, job: Job, lease: Lease | None = None) -> Path:
         """An empty folder next to the SAE's folder, to pass to `put_sae`. Raises StorageError."""
         folder = self.sae_folder(job)
         draft = lease.draft_of(folder) if lease else hidden_name(folder)
@@ -163,7 +163,7 @@ class Store:
             draft.mkdir(parents=True)
         return draft
 
-    def checkpoint_folder(self, job: SAEJob) -> Path:
+    def checkpoint_folder(self, job: Job) -> Path:
         return self.root / "checkpoints" / job.key
 
     # Cells

@@ -23,6 +23,7 @@ from abench.results.store import CURVE_FILE, SAERecord, Store
 from abench.runs.pace import Pace
 from abench.runs.provenance import provenance
 from abench.storage.faults import StorageError, writing
+from abench.storage.keys import canonical_json
 from abench.storage.lease import Lease, LeaseLost
 from abench.storage.sealed import manifest_of
 from abench.training.checkpoint import StreamState, delete_checkpoint, load_checkpoint, save_checkpoint
@@ -53,8 +54,16 @@ def train_missing(
             lease = stack.enter_context(store.claim(job.key))
             if lease is not None and not _is_done(store, job):
                 mine.append((job, lease))
-        if mine:
-            _Group(mine, lm, store, progress, device, checkpoint_seconds).train()
+        for group in _by_stream(mine):
+            _Group(group, lm, store, progress, device, checkpoint_seconds).train()
+
+
+def _by_stream(mine: Sequence[tuple[SAEJob, Lease]]) -> list[list[tuple[SAEJob, Lease]]]:
+    """The SAEs that can be trained on the same batches, together."""
+    found: dict[str, list[tuple[SAEJob, Lease]]] = {}
+    for job, lease in mine:
+        found.setdefault(canonical_json(job.training.of_the_stream()), []).append((job, lease))
+    return list(found.values())
 
 
 def _is_done(store: Store, job: SAEJob) -> bool:
@@ -63,7 +72,10 @@ def _is_done(store: Store, job: SAEJob) -> bool:
 
 
 class _Group:
-    """The SAEs that this process trains in lockstep; they differ only in variant, k, width and seed."""
+    """The SAEs that this process trains in lockstep.
+
+    They differ only in variant, k, width, seed, and in what affects the training steps of one SAE.
+    """
 
     def __init__(
         self,

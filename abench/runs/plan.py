@@ -1,21 +1,32 @@
 """The plan of a run: groups of SAEs and cells, in a fixed order. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from abench.config import DataSpec, ModelConfig, RunConfig
+from abench.config import DataSpec, ModelConfig, RunConfig, TrainingSpec
 from abench.config.sources import Sources
 from abench.errors import UserError
-from abench.results.jobs import Cell, ModelRef, SAEJob, Scoring
+from abench.results.jobs import Cell, Job, ModelRef, SAEJob, Scoring
+from abench.runs.given import GivenSAE
 from abench.runs.inputs import TEXT
+from abench.settings import with_settings
 from abench.sites import SITE_KINDS, site_name
 from abench.task import Task
 from abench.yamlfile import Document
 
 if TYPE_CHECKING:
     from abench.variants import Variant
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An SAE of a run that cannot be used; the others go on."""
+
+    name: str
+    reason: str
+
 
 MOST_SAES = 10_000
 """Maximum number of SAEs in one run. Each has several cells, and a plan holds all of them."""
@@ -26,7 +37,7 @@ class Group:
     """All SAEs of one model and site, which share the model's forward passes."""
 
     site: str
-    saes: tuple[SAEJob, ...]
+    saes: tuple[Job, ...]
     cells: tuple[Cell, ...]
 
 
@@ -38,9 +49,11 @@ class Plan:
     model: ModelRef
     data: DataSpec
     groups: tuple[Group, ...]
+    refused: tuple[Refused, ...] = ()
+    """SAEs that the run names and that cannot be used, with the reason."""
 
     @property
-    def saes(self) -> tuple[SAEJob, ...]:
+    def saes(self) -> tuple[Job, ...]:
         return tuple(sae for group in self.groups for sae in group.saes)
 
     @property
@@ -48,10 +61,13 @@ class Plan:
         return tuple(cell for group in self.groups for cell in group.cells)
 
 
-def check_sizes(config: RunConfig, model: ModelConfig, sources: Sources | None = None) -> None:
+def check_sizes(
+    config: RunConfig, model: ModelConfig, sources: Sources | None = None, *, settings: int | None = None
+) -> None:
     """Raise UserError for layers or sites that the model lacks, a k not below the width, or too many SAEs.
 
-    `sources` provides the place where each value was given, for the message.
+    `sources` provides the place where each value was given, for the message; `settings` is the number of
+    variants with their options and training (None: one per variant).
     """
     at = sources or Sources((Document("the run", {}),))
     widths = sae_widths(config, model)
@@ -72,8 +88,8 @@ def check_sizes(config: RunConfig, model: ModelConfig, sources: Sources | None =
         for k in config.k or model.k:
             if k >= min(widths):
                 raise UserError(f"k = {k} must be smaller than the width ({min(widths)} latents)")
-    lists = (layers, config.sites, config.variants, widths, config.k or model.k, config.seeds)
-    if (saes := prod(map(len, lists))) > MOST_SAES:
+    lists = (layers, config.sites, widths, config.k or model.k, config.seeds)
+    if (saes := prod(map(len, lists)) * (settings or len(config.variants))) > MOST_SAES:
         raise UserError(f"the run has {saes:,} SAEs, but at most {MOST_SAES:,} are allowed: split it up")
 
 
@@ -86,37 +102,51 @@ def make_plan(
     *,
     commit: str | None,
     inputs: Mapping[str, str] | None = None,
+    trainings: Sequence[tuple[Mapping[str, Any], TrainingSpec]] = (),
+    given: Callable[[ModelRef], Sequence[GivenSAE]] = lambda _: (),
 ) -> Plan:
     """The plan of a run, in a fixed order: sites, then variants, widths, k, seeds, then tasks and views.
 
-    `inputs` are the hashes of the local files that the run reads, by key path (`inputs_of`).
+    `variants` maps the label of each variant in tables (its name, with settings if there are several) to the
+    variant. `inputs` are the hashes of the local files that the run reads, by key path (`inputs_of`).
+    `trainings` are (what differs, training) pairs; by default, the configuration's own training. `given`
+    returns the SAEs that exist already, which follow the trained ones of their site.
     """
     hashes = inputs or {}
-    check_sizes(config, model)
-    training = config.training.in_whole_buffers()
+    each_training = trainings or [({}, config.training)]
+    check_sizes(config, model, settings=len(variants) * len(each_training))
     ref = ModelRef(name, model, commit, config.dtype or model.dtype, config.context or model.context)
     data = config.data or model.data
+    by_site: dict[str, list[Job]] = {
+        site: [
+            SAEJob(
+                *(ref, site, variant, k, width, seed, training.in_whole_buffers(), data, hashes.get(TEXT)),
+                shown_as=with_settings(label, differing),
+            )
+            for label, variant in variants.items()
+            for differing, training in each_training
+            for width in sae_widths(config, model)
+            for k in config.k or model.k
+            for seed in config.seeds
+        ]
+        for site in (_sites(config, model) if variants else ())
+    }
+    for sae in given(ref):
+        by_site.setdefault(sae.site, []).append(sae)
     by_task = [
         tuple(Scoring(task, view, config.evaluation, _inputs(hashes, key)) for view in task.views)
         for key, task in tasks.items()
     ]
     groups = []
-    for site in _sites(config, model):
-        saes = tuple(
-            SAEJob(ref, site, variants[v], k, width, seed, training, data, hashes.get(TEXT))
-            for v in config.variants
-            for width in sae_widths(config, model)
-            for k in config.k or model.k
-            for seed in config.seeds
-        )
+    for site, saes in by_site.items():
         cells = tuple(
             Cell(sae, scoring)
             for scorings in by_task
             for sae in saes
             # For a non-negative SAE all views coincide, so only one is computed.
-            for scoring in scorings[: None if sae.variant.signed else 1]
+            for scoring in scorings[: None if sae.signed else 1]
         )
-        groups.append(Group(site, saes, cells))
+        groups.append(Group(site, tuple(saes), cells))
     return Plan(config, ref, data, tuple(groups))
 
 

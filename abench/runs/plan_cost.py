@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from abench.config import ModelConfig
-from abench.results.jobs import SAEJob
+from abench.results.jobs import Job
 from abench.runs.plan import Plan
 from abench.sites import layer_of
 
@@ -26,15 +26,19 @@ class TrainingCost:
 
 
 def training_cost(plan: Plan) -> TrainingCost | None:
-    """The estimated cost of training; None for synthetic activations, which need no forward pass."""
+    """The estimated cost of training; None if nothing is trained, or on synthetic activations.
+
+    Those need no forward pass.
+    """
     model = plan.model.config
-    if model.kind != "language":
+    each = {group.site: [_of_step(sae, model) for sae in group.saes if sae.trained] for group in plan.groups}
+    each = {site: costs for site, costs in each.items() if costs}
+    if model.kind != "language" or not each:
         return None
-    each = [[_of_step(sae, model) for sae in group.saes] for group in plan.groups]
     return TrainingCost(
-        reading=sum(_of_reading(model, layer_of(group.site)) for group in plan.groups),
-        first_saes=sum(costs[0] for costs in each),
-        all_saes=sum(map(sum, each)),
+        reading=sum(_of_reading(model, layer_of(site)) for site in each),
+        first_saes=sum(costs[0] for costs in each.values()),
+        all_saes=sum(map(sum, each.values())),
     )
 
 
@@ -43,6 +47,6 @@ def _of_reading(model: ModelConfig, layer: int) -> int:
     return (layer + 1) * 2 * 12 * model.d_model**2
 
 
-def _of_step(sae: SAEJob, model: ModelConfig) -> int:
+def _of_step(sae: Job, model: ModelConfig) -> int:
     """A token's part of a step: the product with the encoder, and as much for all sparse products."""
     return 2 * 2 * model.d_model * sae.width

@@ -1,7 +1,6 @@
 """Checks that a run can fit into this machine's memory, before anything is downloaded or written."""
 
 import os
-from math import prod
 
 from abench.config import ModelConfig, RunConfig
 from abench.errors import UserError
@@ -11,13 +10,16 @@ _NUMBER = 4
 """Bytes of a float32."""
 
 
-def check_memory(config: RunConfig, model: ModelConfig) -> None:
+def check_memory(config: RunConfig, model: ModelConfig, settings: int | None = None) -> None:
     """Raise UserError for a run that needs more memory than the machine has, including that of its GPUs.
+
+    `settings` is the number of variants with their options and training that are trained together (None: one
+    per variant).
 
     Only data that must be in memory at the same time is counted, so that no run that fits is refused.
     """
     main = main_bytes()
-    parts = needed_bytes(config, model)
+    parts = needed_bytes(config, model, settings)
     if main is None or sum(parts.values()) <= main:
         return  # most runs; importing torch to query the GPUs takes a second
     has = main + gpu_bytes()
@@ -30,13 +32,13 @@ def check_memory(config: RunConfig, model: ModelConfig) -> None:
     )
 
 
-def needed_bytes(config: RunConfig, model: ModelConfig) -> dict[str, int]:
+def needed_bytes(config: RunConfig, model: ModelConfig, settings: int | None = None) -> dict[str, int]:
     """Minimum memory for training at one site: purpose -> bytes.
 
     All SAEs of a site are trained together; each has an encoder and a decoder with Adam's two moments.
     """
     training = config.training
-    alike = prod(map(len, (config.variants, config.k or model.k, config.seeds)))
+    alike = (settings or len(config.variants)) * len(config.k or model.k) * len(config.seeds)
     weights = alike * sum(2 * width * model.d_model for width in sae_widths(config, model))
     buffered = min(training.buffer_tokens, training.tokens)
     features = model.synthetic.features if model.synthetic else 0

@@ -1,7 +1,7 @@
 """The report of a plan, from the results folder alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from shutil import get_terminal_size
 from sys import intern
@@ -10,7 +10,8 @@ from typing import Any
 from abench.report import prepare_report, write_prepared
 from abench.report.curves import read_curve
 from abench.report.losses import ValuesLostError
-from abench.results.jobs import Cell
+from abench.report.style import titled
+from abench.results.jobs import Cell, SAEJob
 from abench.results.store import Record, Store
 from abench.runs.plan import Plan
 from abench.storage.faults import storage_error
@@ -37,17 +38,26 @@ class Written:
         return self.refusal or self.unwritten
 
 
-def write_plan_report(plan: Plan, store: Store) -> Written:
-    """Write the report of a plan's cells; cells without a result appear as missing.
+def records_of(plan: Plan, store: Store) -> list[dict[str, Any]]:
+    """The records of a plan's cells as reports read them; cells without a result appear as missing."""
+    shared: dict[str, Any] = {}
+    headlines = plan.config.metrics
+    return [_plain(_shown(cell, store.get_brief(cell)), headlines, shared) for cell in plan.cells]
+
+
+def write_plan_report(plan: Plan, store: Store, folder: Path | None = None) -> Written:
+    """Write the report of a plan's cells, by default to its place in the results folder.
 
     The tables are returned as text even if the report could not be written. A report with values is not
     replaced by one without them. Raises UserError if the report's folder holds something else.
     """
-    shared: dict[str, Any] = {}
-    headlines = plan.config.metrics
-    records = [_plain(store.get_brief(cell) or _missing(cell), headlines, shared) for cell in plan.cells]
-    folder = store.report_folder(plan.config.name)
-    prepared = prepare_report(records, title=_title(plan))
+    folder = folder or store.report_folder(plan.config.name)
+    prepared = prepare_report(
+        records_of(plan, store),
+        title=_title(plan),
+        footnotes=_findings(plan, store),
+        styles=titled(_titles(plan)),
+    )
     # As wide as the terminal; without one, a width that fits most places.
     text = prepared.text(get_terminal_size((110, 24)).columns)
     files = {sae.key: store.curve_file(sae) for sae in plan.saes}
@@ -62,6 +72,29 @@ def write_plan_report(plan: Plan, store: Store) -> Written:
         unwritten = f"the report was not written: {refused}"
         return Written(folder, text, unwritten=unwritten, read_only=refused.read_only)
     return Written(report.folder, text, report.kept)
+
+
+def _shown(cell: Cell, record: Record | None) -> Record:
+    """The record of a cell under the names of this run, or a missing one.
+
+    An SAE's name may tell apart settings, and that of an SAE that abench did not train may have changed.
+    """
+    return _missing(cell) if record is None else replace(record, labels=cell.labels())
+
+
+def _findings(plan: Plan, store: Store) -> list[str]:
+    """What given SAEs do other than their files promise, by SAE."""
+    records = ((sae.label, store.get_sae(sae)) for sae in plan.saes if not sae.trained)
+    return [
+        f"{name}: {sentence}"
+        for name, record in records
+        if record is not None
+        for sentence in record.provenance["findings"]
+    ]
+
+
+def _titles(plan: Plan) -> dict[str, str]:
+    return {sae.variant.name: sae.variant.title for sae in plan.saes if isinstance(sae, SAEJob)}
 
 
 def _title(plan: Plan) -> str:

@@ -18,13 +18,14 @@ from abench.data.opening import open_model
 from abench.errors import UserError, outside_cause
 from abench.parts import plain_parts
 from abench.progress import Progress, Silent, duration
-from abench.results.jobs import Cell, ModelRef, SAEJob
+from abench.results.jobs import Cell, Job, ModelRef, SAEJob
 from abench.results.store import Record, SAERecord, Status, Store
+from abench.runs.given import GivenSAE
 from abench.runs.once import Once
+from abench.runs.opened_saes import OpenedSAEs
 from abench.runs.plan import Group, Plan
 from abench.runs.provenance import provenance
 from abench.runs.reported import Reported
-from abench.runs.trained_saes import TrainedSAEs
 from abench.storage.faults import StorageError
 from abench.storage.lease import Lease, LeaseLost
 from abench.task import Context, Skip, Task, checked, parted, reason_to_skip, with_values, wrong_kind
@@ -53,15 +54,18 @@ def run_plan(
     progress: Progress | None = None,
     device: str | None = "cpu",
     checkpoint_seconds: float = 30.0,
+    lm: LanguageModel | None = None,
 ) -> Outcome:
     """Compute every cell of the plan that the store does not hold. Running it again resumes it.
+
+    `lm` is the plan's model if it is open already.
 
     A failing SAE or task affects only its own cells. The run waits for work that another process is doing on
     the same store. A `device` of None means the GPU, or the CPU without a GPU. Raises UserError for a model
     that cannot be opened or text that ends too early, and its subclass StorageError if results cannot be
     written; results written before remain.
     """
-    runner = _Runner(plan, store, progress or Silent(), device, checkpoint_seconds)
+    runner = _Runner(plan, store, progress or Silent(), device, checkpoint_seconds, lm)
     return runner.run()
 
 
@@ -72,11 +76,19 @@ def is_settled(status: Status) -> bool:
 
 class _Runner:
     def __init__(
-        self, plan: Plan, store: Store, progress: Progress, device: str | None, checkpoint_seconds: float
+        self,
+        plan: Plan,
+        store: Store,
+        progress: Progress,
+        device: str | None,
+        checkpoint_seconds: float,
+        lm: LanguageModel | None,
     ) -> None:
         self._plan, self._store, self._progress = plan, store, progress
         self._asked_device, self._checkpoint_seconds = device, checkpoint_seconds
-        self._lm: LanguageModel | ActivationSource | None = None
+        self._lm: LanguageModel | ActivationSource | None = lm
+        if lm is not None:
+            self._check_sites(lm)
         self._tried: set[str] = set()
         """Keys on which this run has failed; they are not tried again."""
         self._reasons: dict[tuple[int, str, str], Once] = {}
@@ -104,12 +116,12 @@ class _Runner:
 
     def _run_group(self, group: Group) -> None:
         announced = False
-        self._train({sae.key: sae for sae in group.saes if self._store.sae_standing(sae) == "damaged"})
+        self._obtain({sae.key: sae for sae in group.saes if self._store.sae_standing(sae) == "damaged"})
         while pending := [cell for cell in group.cells if self._is_pending(cell)]:
             before = len(pending)
             self._settle_early(pending)
             pending = [cell for cell in pending if self._is_pending(cell)]
-            self._train({cell.sae.key: cell.sae for cell in pending})
+            self._obtain({cell.sae.key: cell.sae for cell in pending})
             # By identity: options such as mappings have no hash.
             for task in {id(cell.task): cell.task for cell in pending}.values():
                 self._score_task(task, [cell for cell in pending if cell.task is task])
@@ -166,25 +178,27 @@ class _Runner:
         )
         return True
 
-    def _train(self, jobs: dict[str, SAEJob]) -> None:
+    def _obtain(self, jobs: dict[str, Job]) -> None:
+        """Train the SAEs that are missing, and check those that exist already."""
         missing = [job for job in jobs.values() if job.key not in self._tried and self._sae(job) is None]
         self._report_damage()
         if not missing:
             return
+        from abench.runs.given_check import check_given
         from abench.runs.group_training import train_missing
 
-        train_missing(
-            missing,
-            self._model(),
-            self._store,
-            self._progress,
-            device=self._device,
-            checkpoint_seconds=self._checkpoint_seconds,
-        )
+        device, lm = self._device, self._model()
+        if given := [job for job in missing if isinstance(job, GivenSAE)]:
+            check_given(given, lm, self._store, self._progress, device=device, data=self._plan.data)
+        if to_train := [job for job in missing if isinstance(job, SAEJob)]:
+            seconds = self._checkpoint_seconds
+            train_missing(
+                to_train, lm, self._store, self._progress, device=device, checkpoint_seconds=seconds
+            )
         self._tried |= {job.key for job in missing if self._store.get_sae(job) is not None}
 
-    def _sae(self, job: SAEJob) -> SAERecord | None:
-        """The SAE's record if it is trained or has failed in this run; else None."""
+    def _sae(self, job: Job) -> SAERecord | None:
+        """The SAE's record if it is trained, or checked, or has failed in this run; else None."""
         record = self._store.get_sae(job)
         failed_before = record is not None and record.status == "failed" and job.key not in self._tried
         return None if failed_before else record
@@ -192,7 +206,7 @@ class _Runner:
     def _score_task(self, task: Task, cells: Sequence[Cell]) -> None:
         lm = self._model()
         jobs = {cell.sae.key: cell.sae for cell in cells}
-        saes = TrainedSAEs(self._store, jobs, device=self._device, d_model=lm.d_model)
+        saes = OpenedSAEs(self._store, jobs, device=self._device, d_model=lm.d_model)
         context = self._context(cells[0])
         shared = Reported()
         prepare = Once(
@@ -240,9 +254,9 @@ class _Runner:
             return False
         return True
 
-    def _score(self, cell: Cell, sae: SAERecord, saes: TrainedSAEs, prepare: Once) -> Record:
+    def _score(self, cell: Cell, sae: SAERecord, saes: OpenedSAEs, prepare: Once) -> Record:
         if sae.status == "failed":
-            return self._record(cell, "failed", reason=f"the SAE could not be trained: {sae.reason}")
+            return self._record(cell, "failed", reason=_unusable(cell.sae, sae))
         reason = self._reason_to_skip(cell)
         if reason is not None:
             return self._record(cell, "skipped", reason=reason)
@@ -336,6 +350,11 @@ def _open_model(ref: ModelRef, device: str) -> LanguageModel | ActivationSource:
             f"{folder} has changed since this run was planned: run the same command again"
         ),
     )
+
+
+def _unusable(job: Job, record: SAERecord) -> str:
+    what = "could not be trained" if job.trained else "cannot be scored"
+    return f"the SAE {what}: {record.reason}"
 
 
 def _reason(error: BaseException) -> str:

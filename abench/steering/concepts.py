@@ -31,6 +31,9 @@ class Concept:
     activation_norm: float
     """Mean norm of the residual stream over the prompts' tokens, special tokens excluded."""
 
+    def __repr__(self) -> str:
+        return f"Concept(d_model {len(self.direction)}, norm {self.norm:.4g} of {self.activation_norm:.4g})"
+
 
 @dataclass(frozen=True, eq=False)
 class LatentDifferences:
@@ -43,6 +46,10 @@ class LatentDifferences:
     """Differences of relu(z), [latents], float64."""
     negative: Tensor
     """Differences of relu(−z), [latents], float64."""
+
+    def __repr__(self) -> str:
+        most = f"latent {self.latent} by {float(self.values[self.latent]):+.4g}"
+        return f"LatentDifferences({len(self.positive)} latents; most differs {most})"
 
     @property
     def values(self) -> Tensor:
@@ -103,9 +110,13 @@ def latent_differences(
     Raises UserError as `mean_difference` does.
     """
     prompts = _checked(lm, positive, negative)
-    bases = tuple(dict.fromkeys(base_of(sae) for sae in saes))
+    differences: OfEach[LatentDifferences] = OfEach()
+    bases = differences.taken(base_of(sae) for sae in saes)
     poles = _mean_codes if pooling == "mean" else _last_codes
-    return poles(lm, bases, prompts, site, len(positive))
+    of_bases = poles(lm, bases, prompts, site, len(positive))
+    for sae in bases:
+        differences.attempt(sae, lambda s: differences.keep(s, of_bases(s)))
+    return differences
 
 
 def _mean_codes(

@@ -10,15 +10,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from abench.errors import UserError
+from abench.latents.anyones import usable
 from abench.latents.decoding import latent_directions
 from abench.lm.blocks import hidden_of, with_hidden
-from abench.lm.models import LanguageModel
+from abench.lm.models import LanguageModel, model_of
 from abench.sae import SAE
 
 
@@ -29,17 +31,22 @@ class Intervention(Protocol):
 
 
 @contextmanager
-def steered(lm: LanguageModel, site: str, intervention: Intervention | None) -> Iterator[None]:
+def steered(
+    lm: LanguageModel | str | Path, site: str, intervention: Intervention | None
+) -> Iterator[LanguageModel]:
     """While active, intervention(activations) replaces the activations at a site; None changes nothing.
+
+    Yields the model, which may be given as what `LanguageModel.load` accepts.
 
     At `hook_attn_out` and `hook_mlp_out` this changes what attention or MLP adds to the residual stream. It
     affects everything that runs the model's blocks: logits, activations from this site on, generation. Nested
     interventions apply in the order in which they were entered. Raises UserError for a site that the model
     lacks, and ValueError if the intervention returns another shape.
     """
+    lm = model_of(lm)
     module = lm._module(site)
     if intervention is None:
-        yield
+        yield lm
         return
 
     def replace(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -53,7 +60,7 @@ def steered(lm: LanguageModel, site: str, intervention: Intervention | None) -> 
 
     handle = module.register_forward_hook(replace)
     try:
-        yield
+        yield lm
     finally:
         handle.remove()
 
@@ -75,7 +82,10 @@ class ClampLatent:
     """True: h + (value − z_i)·d_i, which keeps the SAE's reconstruction error. False: the decoding alone."""
 
     def __post_init__(self) -> None:
-        _few_latents().check_latents(self.sae, [self.latent])
+        _check(self, [self.latent])
+
+    def __repr__(self) -> str:
+        return f"ClampLatent(latent {self.latent} to {self.value:g})"
 
     def __call__(self, residual: Tensor) -> Tensor:
         if self.keep_error:
@@ -99,7 +109,10 @@ class ScaleLatent:
     factor: float
 
     def __post_init__(self) -> None:
-        _few_latents().check_latents(self.sae, [self.latent])
+        _check(self, [self.latent])
+
+    def __repr__(self) -> str:
+        return f"ScaleLatent(latent {self.latent} times {self.factor:g})"
 
     def __call__(self, residual: Tensor) -> Tensor:
         if self.factor == 1:
@@ -115,8 +128,11 @@ class AblateLatents:
     latents: Sequence[int]
 
     def __post_init__(self) -> None:
-        _few_latents().check_latents(self.sae, self.latents)
+        _check(self, self.latents)
         object.__setattr__(self, "latents", tuple(dict.fromkeys(self.latents)))
+
+    def __repr__(self) -> str:
+        return f"AblateLatents({', '.join(map(str, self.latents))})"
 
     def __call__(self, residual: Tensor) -> Tensor:
         return _moved(residual, self.sae, self.latents, torch.neg) if self.latents else residual
@@ -137,6 +153,9 @@ class AddDirection:
     def __post_init__(self) -> None:
         object.__setattr__(self, "direction", _unit(self.direction))
 
+    def __repr__(self) -> str:
+        return f"AddDirection(d_model {len(self.direction)}, strength {self.strength:g})"
+
     def __call__(self, residual: Tensor) -> Tensor:
         if self.strength == 0:
             return residual
@@ -156,6 +175,9 @@ class AblateDirection:
     def __post_init__(self) -> None:
         object.__setattr__(self, "direction", _unit(self.direction))
 
+    def __repr__(self) -> str:
+        return f"AblateDirection(d_model {len(self.direction)})"
+
     def __call__(self, residual: Tensor) -> Tensor:
         unit = self.direction.to(residual.device)
         h = residual.to(unit.dtype)
@@ -172,6 +194,12 @@ def _moved(residual: Tensor, sae: SAE, latents: Sequence[int], change: Callable[
     step: Tensor = change(codes) @ latent_directions(sae, latents)
     # Added to the input, not to its copy in the SAE's dtype, which may be less precise.
     return (residual + step.reshape(residual.shape).to(residual.device)).to(residual.dtype)
+
+
+def _check(intervention: Any, latents: Sequence[int]) -> None:
+    """Make the SAE of a frozen intervention usable; raises UserError for a latent that it does not have."""
+    object.__setattr__(intervention, "sae", usable(intervention.sae))
+    _few_latents().check_latents(intervention.sae, latents)
 
 
 def _few_latents() -> Any:

@@ -36,9 +36,13 @@ class TrainedSAE:
     curve: list[CurvePoint]
     failure: str | None = None
 
+    def __repr__(self) -> str:
+        end = self.failure or (f"MSE {self.curve[-1].mse:.4g}" if self.curve else "not trained")
+        return f"TrainedSAE({self.variant}, k {self.k}, seed {self.seed}: {end})"
+
 
 def train(
-    activations: Iterable[Tensor],
+    activations: Tensor | Iterable[Tensor],
     *,
     variants: Sequence[str],
     k: Sequence[int],
@@ -50,14 +54,14 @@ def train(
     device: str = "cpu",
     **training: Any,
 ) -> list[TrainedSAE]:
-    """Train one SAE per variant and k on any iterable of activations, all in lockstep.
+    """Train one SAE per variant and k on activations from any source, all in lockstep.
 
-    `activations` yields tensors [tokens, d_in] of any length. They are divided into batches in the given
-    order, so shuffle them beforehand. The first `batch_size` activations determine the scale of the inputs
-    and, if `outlier_norm` is given, the norm above which activations are dropped. `options` maps a variant's
-    name to its options. Further keywords are those of TrainingSpec, except `tokens` and `buffer_tokens`, with
-    two different defaults: `outlier_norm` is None and `calibration_tokens` is 8 batches. Nothing is written
-    to disk.
+    `activations` is a tensor [tokens, d_in], or any iterable of such tensors of any length. They are divided
+    into batches in the given order, so shuffle them beforehand. The first `batch_size` activations determine
+    the scale of the inputs and, if `outlier_norm` is given, the norm above which activations are dropped.
+    `options` maps a variant's name to its options. Further keywords are those of TrainingSpec, except
+    `tokens` and `buffer_tokens`, with two different defaults: `outlier_norm` is None and
+    `calibration_tokens` is 8 batches. Nothing is written to disk.
 
     Raises UserError for unknown names, numbers out of range, wrong shapes, too few activations, and
     activations that are not finite or from which nothing can be learnt. An SAE that diverges, or ends with
@@ -87,12 +91,16 @@ def train(
     return [_result(trainer, inputs, failures.get(trainer)) for trainer in trainers]
 
 
-def _first_and_all(activations: Iterable[Tensor], batch_size: int) -> tuple[Tensor, Iterator[Tensor]]:
+def _first_and_all(
+    activations: Tensor | Iterable[Tensor], batch_size: int
+) -> tuple[Tensor, Iterator[Tensor]]:
     """The first batch, and an iterator over all batches, the first included."""
-    if isinstance(activations, Tensor) or not isinstance(activations, Iterable):
-        what = "one tensor: pass [tensor]" if isinstance(activations, Tensor) else type(activations).__name__
+    if isinstance(activations, Tensor):
+        activations = [activations]
+    if not isinstance(activations, Iterable):
         raise UserError(
-            f"train(): activations must be an iterable of tensors [tokens, d_in], such as a list, not {what}"
+            "train(): activations must be a tensor [tokens, d_in] or an iterable of such tensors, not "
+            f"{type(activations).__name__}"
         )
     stream = rebatch(activations, batch_size)
     first = next(stream, None)

@@ -18,7 +18,7 @@ from abench.variants.gated import Gated, gate
 from abench.variants.jumprelu import JumpReLU, jump_relu
 from abench.variants.matryoshka import Matryoshka
 from abench.variants.multistep import MultiStep, proximal_steps
-from abench.variants.registry import get_variant, register, variant_names
+from abench.variants.registry import find_variants, get_variant, register, variant_names
 from abench.variants.relu import ReLU, soft_threshold
 from abench.variants.signedtopk import SignedTopK, signed_top_k
 from abench.variants.sparsity import L0Controller
@@ -50,6 +50,7 @@ __all__ = [
     "abs_top_k",
     "batch_abs_top_k",
     "batch_top_k",
+    "find_variants",
     "gate",
     "get_variant",
     "jump_relu",

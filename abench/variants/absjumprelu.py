@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from abench.variants.base import Penalised, SAEShape
 
 if TYPE_CHECKING:
+    from sae_lens import SAE
     from torch import Tensor
 
     from abench.variants.absjumprelu_sae import AbsJumpReLUTrainingSAEConfig
@@ -39,6 +40,10 @@ class AbsJumpReLU(Penalised):
     regulariser: ClassVar[str] = "R(z) = Σᵢ λᵢ⁺·[zᵢ > 0] + λᵢ⁻·[zᵢ < 0], λ learned"
     penalty: ClassVar[str] = "l0"
     starting_coefficient: ClassVar[float] = 0.1
+    estimated_gradients: ClassVar[tuple[str, ...]] = (
+        *("W_enc", "b_enc", "b_dec", "threshold"),
+        "negative_threshold",
+    )
 
     initial_threshold: float = Field(default=1.0, ge=0, le=1e6)
     """Initial value of both thresholds of every latent, in units of the pre-activation's initial spread."""
@@ -61,3 +66,9 @@ class AbsJumpReLU(Penalised):
             jumprelu_ste_to_input=self.train_encoder_through_gate,
             l0_coefficient=self.initial_coefficient(),
         )
+
+    def flip(self, sae: SAE[Any], latents: Tensor) -> None:
+        """Flip the sign of latents and exchange the thresholds of their two signs."""
+        super().flip(sae, latents)
+        above, below = (each[latents].clone() for each in (sae.threshold, sae.negative_threshold))
+        sae.threshold[latents], sae.negative_threshold[latents] = below, above

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ConfigDict, Field
 
 if TYPE_CHECKING:
-    from sae_lens import TrainingSAE, TrainingSAEConfig
+    from sae_lens import SAE, TrainingSAE, TrainingSAEConfig
     from torch import Tensor
 
 from abench.config.spec import Spec
+from abench.identity import code_identity
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,27 @@ class Variant(Spec, ABC):
     """R(z), as one line of mathematics."""
     penalty: ClassVar[str | None] = None
     """Name of the sae-lens loss coefficient that controls sparsity; None if the operator enforces k."""
+    flippable: ClassVar[bool] = True
+    """Whether flipping a signed latent in encoder and decoder leaves the function unchanged; False for a
+    control whose latents are selected by value."""
+    estimated_gradients: ClassVar[tuple[str, ...]] = ()
+    """Parameters whose gradient is by design not the derivative of the loss: straight-through estimators,
+    stopped gradients."""
+    version: ClassVar[str | None] = None
+    """For a variant that does not come with abench: raise it whenever its code gives other SAEs. Without it,
+    keys contain a hash of the code, and any change of the code trains its SAEs again."""
 
     # Unit rows, as in the paper's code. With sae-lens's 0.1, latents start at a hundredth of their final
     # size: after 800 steps at 256 latents, 45-65 % of them were dead, compared to 0-2 % with unit rows.
     decoder_init_norm: float = Field(default=1.0, gt=0, le=1e6)
     """Initial norm of every decoder row; the encoder starts as the decoder's transpose."""
+
+    def recorded(self) -> dict[str, Any]:
+        """Name, options and, unless the variant comes with abench, its version or code: part of every key.
+
+        Raises UserError if there is no version and the code is in no file.
+        """
+        return {"name": self.name, **self.model_dump(mode="json"), **code_identity(type(self))}
 
     @abstractmethod
     def training_config(self, shape: SAEShape) -> TrainingSAEConfig:
@@ -89,6 +106,14 @@ class Variant(Spec, ABC):
                 "training.normalisation"
             )
         return sae.to(shape.device)
+
+    def flip(self, sae: SAE[Any], latents: Tensor) -> None:
+        """Flip the sign of latents [n] of an inference SAE in place, without changing its function.
+
+        Override it if the SAE has parameters for one sign of a latent.
+        """
+        for weights, axis in ((sae.W_enc, 1), (sae.b_enc, 0), (sae.W_dec, 0)):
+            weights.index_copy_(axis, latents, -weights.index_select(axis, latents))
 
     def calibrate(self, sae: TrainingSAE[Any], activations: Tensor, k: int) -> None:
         """Set what inference needs in addition to the weights (a threshold), from activations [tokens, d_in].

@@ -14,12 +14,13 @@ from safetensors import SafetensorError
 import abench.variants.saes  # noqa: F401 - registers abench's own architectures with sae-lens
 from abench.errors import UserError, did_you_mean
 from abench.variants.normalisation import defined_at_zero
+from abench.variants.registry import import_architectures
 from abench.version import __version__
 
 
 def save_sae(
     sae: TrainingSAE[Any],
-    folder: Path,
+    folder: Path | str,
     *,
     scale: float,
     metadata: Mapping[str, Any],
@@ -41,15 +42,16 @@ def save_sae(
     copy.cfg.normalize_activations = "layer_norm" if layer_norm else "none"
     for key, value in {"abench_version": __version__, **metadata}.items():
         copy.cfg.metadata[key] = value
-    copy.to("cpu").save_inference_model(folder)
+    copy.to("cpu").save_inference_model(Path(folder))
 
 
-def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
+def load_sae(folder: Path | str, device: str = "cpu") -> SAE[Any]:
     """The inference SAE in a folder, on a device, with frozen weights.
 
     Unlike in sae-lens, an SAE that rescales tokens (`constant_norm_rescale`) is finite on tokens of norm 0.
     Raises UserError if the folder is not a complete sae-lens SAE or its architecture is not registered.
     """
+    folder = Path(folder)
     for name in (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME):
         if not (folder / name).is_file():
             raise UserError(f"no SAE in {folder}: {name} is missing")
@@ -71,7 +73,10 @@ def _check_config(path: Path) -> None:
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path} is not an SAE's configuration: {error}") from None
     if architecture not in SAE_CLASS_REGISTRY:
+        import_architectures()
+    if architecture not in SAE_CLASS_REGISTRY:
         raise UserError(
             f"{path}: unknown architecture '{architecture}'{did_you_mean(architecture, SAE_CLASS_REGISTRY)}; "
-            "import the package that registers it with sae-lens"
+            "import the package that registers it with sae-lens, or give the folder of its variant with "
+            "--plugins"
         )

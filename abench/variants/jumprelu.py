@@ -33,6 +33,7 @@ class JumpReLU(Penalised):
     title: ClassVar[str] = "JumpReLU"
     regulariser: ClassVar[str] = "R(z) = ‖z‖₀ + ι(z ≥ 0)"
     penalty: ClassVar[str] = "l0"
+    estimated_gradients: ClassVar[tuple[str, ...]] = ("W_enc", "b_enc", "b_dec", "threshold")
     # Adapted values end at 0.01 to 1.2.
     starting_coefficient: ClassVar[float] = 0.1
 

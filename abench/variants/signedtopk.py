@@ -35,6 +35,7 @@ class SignedTopK(TopK):
     name: ClassVar[str] = "signedtopk"
     title: ClassVar[str] = "Signed TopK"
     signed: ClassVar[bool] = True
+    flippable: ClassVar[bool] = False
     regulariser: ClassVar[str] = "none: not monotone, so no proximal operator"
 
     def training_config(self, shape: SAEShape) -> SignedTopKTrainingSAEConfig:

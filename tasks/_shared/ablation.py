@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from abench import Context, Metric, Skip, Task, View
+from abench import Context, InputFile, Metric, Skip, Task, View
 
 from .data_sets import DataSets
+from .label_options import LabelledData
+from .labelled_files import file_of
 from .linear_probes import ProbeQuestion, Probes, ProbeSettings, train_probes
 from .revisions import HubData
 
@@ -35,14 +37,15 @@ _LARGEST_DEVIATION = 1e-2
 """Largest relative deviation of a reconstruction from linearity; rounding in bfloat16 stays below it."""
 
 
-class ProbeAblation(HubData, ProbeSettings, Task):
+class ProbeAblation(HubData, LabelledData, ProbeSettings, Task):
     """A task that ablates latents and observes linear probes."""
 
     views: ClassVar[tuple[View, ...]] = ("native", "split")
 
-    datasets: DataSets = None
-    """Labelled data sets; null uses sae-bench's, or the two of the tiny world; `available` those of them that
-    can be read and have enough texts."""
+    datasets: Annotated[DataSets, InputFile(file_of)] = None
+    """Labelled data sets, also files with the columns text and label (for scr: and attribute); null uses
+    sae-bench's, or the two of the tiny world; `available` those of them that can be read and have enough
+    texts."""
 
 
 def metric(name: str, number: int, description: str, *, higher: bool = True, title: str = "") -> Metric:

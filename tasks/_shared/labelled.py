@@ -1,4 +1,4 @@
-"""Labelled texts for training and testing probes, from the tiny world or from the hub under sae-bench's ids.
+"""Labelled texts for training and testing probes: from the tiny world, the hub (sae-bench's ids), or files.
 
 The evaluation's seed alone determines the texts, so all SAEs of a comparison see the same ones.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from abench import Amount, Context, UserError
 from abench.tinyworld import World
 
-from . import labelled_hub
+from . import labelled_files, labelled_hub
+from .labelled_files import Columns, Example
 from .revisions import AS_THEY_ARE, Revisions
 
 TINY_CLASSES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
@@ -88,27 +90,48 @@ def probing_data_sets(ctx: Context) -> tuple[str, ...]:
     return tuple(TINY_CLASSES) if is_tiny(ctx) else labelled_hub.names()
 
 
+NO_COLUMNS: Columns = MappingProxyType({})
+"""The columns of files have their default names."""
+
+
 def labelled(
-    name: str, ctx: Context, *, train: int, test: int, revisions: Revisions = AS_THEY_ARE
+    name: str,
+    ctx: Context,
+    *,
+    train: int,
+    test: int,
+    revisions: Revisions = AS_THEY_ARE,
+    columns: Columns = NO_COLUMNS,
 ) -> Labelled:
     """A data set with `train` and `test` texts per binary task, that is, half as many per class.
 
-    If there is a second attribute, its values are balanced within each class. A limited evaluation gets
-    fewer texts, but some of each class. `revisions` pins hub repositories to a commit, tag or branch. Raises
-    Skip for too few texts, and UserError for an unknown name or a data set that cannot be read.
+    If there is a second attribute, its values are balanced within each class, except in files. A file may
+    have fewer texts; all classes have as many as its smallest one then. A limited evaluation gets fewer
+    texts, but some of each class. `revisions` pins hub repositories to a commit, tag or branch; `columns` are
+    the names of files' columns. Raises Skip for too few texts, and UserError for an unknown name or a data
+    set that cannot be read.
     """
     train, test = _limited(train, ctx), _limited(test, ctx)
-    read = partial(_labelled, name, ctx, train, test, revisions)
-    return _recorded(ctx.once(("labelled", name, train, test), read), ctx)
+    read = partial(_labelled, name, ctx, train, test, revisions, columns)
+    data = ctx.once(("labelled", name, train, test), read)
+    return _recorded(data, ctx, len(data.train) * (train // 2 + test // 2))
 
 
-def _labelled(name: str, ctx: Context, train: int, test: int, revisions: Revisions) -> Labelled:
+def _labelled(
+    name: str, ctx: Context, train: int, test: int, revisions: Revisions, columns: Columns
+) -> Labelled:
+    if labelled_files.is_file(name):
+        rows, seed = file_rows(name, ctx, columns), ctx.evaluation.seed
+        return Labelled(name, *labelled_files.by_class(name, rows, train, test, seed=seed))
     if name in labelled_hub.names():
         seed = ctx.evaluation.seed
         return Labelled(name, *labelled_hub.texts_by_class(name, train, test, seed=seed, revisions=revisions))
     if name not in TINY_CLASSES:
         known = ", ".join([*TINY_CLASSES, *labelled_hub.names()])
-        raise UserError(f"there is no labelled data set '{name}'; available are {known}")
+        raise UserError(
+            f"there is no labelled data set '{name}'; available are {known}, those of the package sae-probes "
+            "(sae-probes/5_hist_fig_ismale) and files (.csv, .jsonl, .parquet)"
+        )
     kind, attribute, classes = TINY_CLASSES[name]
     return Labelled(
         name,
@@ -125,23 +148,43 @@ def quadrants(
     train: int,
     test: int,
     revisions: Revisions = AS_THEY_ARE,
+    columns: Columns = NO_COLUMNS,
 ) -> Quadrants:
     """A pair of classes crossed with the data set's second attribute.
 
     The corners (0, 1) and (1, 0) have `train` / 4 texts each, the two others `train` / 2 each, so that every
     probe learns from `train` texts. The same holds for `test`, and for sae-bench's corners
-    (`scr_and_tpp.dataset_creation.get_spurious_corr_data`).
+    (`scr_and_tpp.dataset_creation.get_spurious_corr_data`). A file may have fewer texts, in the same ratio.
 
     Raises Skip and UserError as `labelled` does, and UserError for a data set without a second attribute.
     """
     train, test = _limited(train, ctx), _limited(test, ctx)
-    read = partial(_quadrants, name, pair, ctx, train, test, revisions)
-    return _recorded(ctx.once(("quadrants", name, pair, train, test), read), ctx)
+    read = partial(_quadrants, name, pair, ctx, train, test, revisions, columns)
+    return _recorded(
+        ctx.once(("quadrants", name, pair, train, test), read), ctx, 6 * (train // 4 + test // 4)
+    )
+
+
+def file_rows(name: str, ctx: Context, columns: Columns) -> list[Example]:
+    """The texts of a file, read once; raises UserError as `labelled_files.examples` does."""
+    return ctx.once(("labelled file", name), partial(labelled_files.examples, name, columns))
 
 
 def _quadrants(
-    name: str, pair: tuple[str, str], ctx: Context, train: int, test: int, revisions: Revisions
+    name: str,
+    pair: tuple[str, str],
+    ctx: Context,
+    train: int,
+    test: int,
+    revisions: Revisions,
+    columns: Columns,
 ) -> Quadrants:
+    if labelled_files.is_file(name):
+        rows, seed = file_rows(name, ctx, columns), ctx.evaluation.seed
+        values = labelled_files.values_of(name, rows)
+        return Quadrants(
+            name, pair, values, *labelled_files.corners(name, rows, pair, train, test, seed=seed)
+        )
     if name in labelled_hub.names():
         return Quadrants(name, pair, *labelled_hub.corners(name, pair, train, test, revisions=revisions))
     if name not in TINY_PAIRS:
@@ -161,10 +204,10 @@ def _quadrants(
     return Quadrants(name, pair, values, corners("train", train // 4), corners("test", test // 4))
 
 
-def _recorded(found: _Data, ctx: Context) -> _Data:
-    """Record the number of texts and return them; it equals the request, as fewer texts raise Skip."""
+def _recorded(found: _Data, ctx: Context, requested: int) -> _Data:
+    """Record the number of texts and return them; only files may have fewer than requested."""
     number = sum(len(texts) for part in (found.train, found.test) for texts in part.values())
-    ctx.used(Amount("texts", number, number))
+    ctx.used(Amount("texts", number, requested if labelled_files.is_file(found.name) else number))
     return found
 
 

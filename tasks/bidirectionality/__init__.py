@@ -125,6 +125,11 @@ class Bidirectionality(Task):
         self, sae: SAE, prepared: ContextsToJudge, lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, dict[str, Any]]:
         top = prepared.contexts(sae)
+        if not top.negative_known:
+            raise Skip(
+                "it has no negative codes, and its class does not show the pre-activations that would take "
+                "their place"
+            )
         if not top.latents:
             raise Skip("none of the drawn latents fires on the held-out text")
         wanted = self.latents if ctx.evaluation.limit is None else len(top.latents)

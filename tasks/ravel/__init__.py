@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -21,6 +22,7 @@ from pydantic import Field
 from abench import (
     Amount,
     Context,
+    InputFile,
     Metric,
     Parts,
     Precondition,
@@ -33,10 +35,12 @@ from abench import (
 )
 
 from .._shared.labelled import is_tiny
+from .._shared.only_if_set import OnlyIfSet
 from .._shared.revisions import HubData
 from .answers import Known, ask
 from .bank import Bank
 from .mask import Effect, Fit, effect, learn_mask, reconstructions
+from .own_prompts import attributes_in
 from .pairs import Experiment, Pair, experiments
 from .prompts import HUB_ATTRIBUTES, REPOSITORY, TINY_ATTRIBUTES, Prompt, prompts_by_kind
 from .selection import (
@@ -64,7 +68,7 @@ LEAST_CEILING = 0.1
 """Minimum cause score of exchanging the whole residual stream; below it, a site has nothing to find."""
 
 
-class Ravel(HubData, Task):
+class Ravel(HubData, OnlyIfSet, Task):
     """Disentanglement: attributes of cities and people are changed one at a time through their latents."""
 
     name: ClassVar[str] = "ravel"
@@ -106,9 +110,14 @@ class Ravel(HubData, Task):
     """The mean over the attributes of the largest possible cause score. Half is our choice: below it, most of
     the score is isolation, which is perfect where nothing can change."""
 
+    only_if_set: ClassVar[tuple[str, ...]] = ("prompts",)
+
+    prompts: Annotated[str | None, InputFile()] = Field(None, min_length=1)
+    """Prompts of your own, in place of RAVEL's: a folder with RAVEL's files, or a file with the columns
+    entity, attribute, prompt (with %s for the entity), label and, if there are several, kind."""
     attributes: dict[str, AtLeastTwo] | Literal["available"] | None = None
-    """Kind of entity -> at least two attributes; null means sae-bench's six, or five in the tiny world;
-    `available` those of them about which the model completes enough prompts correctly."""
+    """Kind of entity -> at least two attributes; null means sae-bench's six, five in the tiny world, or
+    all in `prompts`; `available` those of them about which the model completes enough prompts correctly."""
     pairs: int = Field(5000, ge=2, le=10**7)
     """Maximum number of cause pairs, and of isolation pairs, per attribute; at most one per known prompt."""
     entities: Kinds | Literal["available"] | Annotated[int, Field(ge=2, le=10**7)] = _ENTITIES
@@ -149,7 +158,7 @@ class Ravel(HubData, Task):
         return ctx.once("experiments", partial(self._asked, lm, ctx))
 
     def _asked(self, lm: LanguageModel, ctx: Context) -> Drawn:
-        default = TINY_ATTRIBUTES if is_tiny(ctx) else HUB_ATTRIBUTES
+        default = self._default(ctx)
         chosen = selected(self.attributes, self.entities, default)
         answers: dict[str, Answers] = {}
 
@@ -170,6 +179,11 @@ class Ravel(HubData, Task):
             left = without(left, problems, whole_kinds=self._granularity == "kinds")
         return Drawn(known, made, scored_parts(chosen, left, problems, default, self._granularity))
 
+    def _default(self, ctx: Context) -> Mapping[str, tuple[str, ...]]:
+        if self.prompts is not None:
+            return attributes_in(Path(self.prompts))
+        return TINY_ATTRIBUTES if is_tiny(ctx) else HUB_ATTRIBUTES
+
     @property
     def _granularity(self) -> Granularity:
         if self.attributes == "available":
@@ -179,7 +193,8 @@ class Ravel(HubData, Task):
     def _answers(self, kind: str, attributes: Sequence[str], lm: LanguageModel, ctx: Context) -> Answers:
         revision = self.revisions.get(REPOSITORY)
         wanted = {kind: tuple(attributes)}
-        prompts = prompts_by_kind(wanted, ctx, ctx.evaluation.limit, revision)[kind]
+        own = None if self.prompts is None else Path(self.prompts)
+        prompts = prompts_by_kind(wanted, ctx, ctx.evaluation.limit, revision, own)[kind]
         with ctx.steps(f"ravel: prompts about {kind} entities", len(prompts), "prompts") as steps:
             right = ask(lm, ctx.site, prompts, self.generated_tokens, steps.advance_to)
         ctx.say(f"{lm.name} completes {len(right)} of {len(prompts)} prompts about {kind} entities correctly")

@@ -5,8 +5,9 @@ sae-bench's copy on the hub (four JSON files per kind of entity, of which two ar
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -51,18 +52,27 @@ def prompts_by_kind(
     ctx: Context,
     most: int | None,
     revision: str | None = None,
+    own: Path | None = None,
 ) -> dict[str, list[Prompt]]:
     """All prompts of each kind of entity, entity by entity; at most `most` random ones per attribute.
+
+    `own` is a file or folder of the user's, in place of the tiny world's or the hub's prompts.
 
     Raises UserError for unknown kinds and attributes, for missing or incomplete files, and if the hub's
     prompts are neither cached nor available.
     """
-    folder = None if is_tiny(ctx) else hub_folder(revision)
-    found = {}
-    for kind, names in attributes.items():
-        prompts = tiny_prompts(kind, names) if folder is None else folder_prompts(folder, kind, names)
-        found[kind] = _some(prompts, most, ctx.evaluation.seed)
-    return found
+    read = _reader(ctx, revision, own)
+    return {kind: _some(read(kind, names), most, ctx.evaluation.seed) for kind, names in attributes.items()}
+
+
+def _reader(
+    ctx: Context, revision: str | None, own: Path | None
+) -> Callable[[str, tuple[str, ...]], list[Prompt]]:
+    if own is not None:
+        from .own_prompts import own_prompts
+
+        return partial(own_prompts, own)
+    return tiny_prompts if is_tiny(ctx) else partial(folder_prompts, hub_folder(revision))
 
 
 def _some(prompts: list[Prompt], most: int | None, seed: int) -> list[Prompt]:
@@ -84,7 +94,7 @@ def tiny_prompts(kind: str, attributes: tuple[str, ...]) -> list[Prompt]:
     templates = {name: _of(TEMPLATES[kind], name, f"the tiny world's {kind}") for name in attributes}
     world = World()
     return [
-        Prompt(kind, name, *_parts(template, entity.name, "{entity}"), entity.answer(name))
+        Prompt(kind, name, *parts_of(template, entity.name, "{entity}"), entity.answer(name))
         for entity in (world.cities if kind == "city" else world.people)
         for name in attributes
         for template in templates[name]
@@ -93,8 +103,8 @@ def tiny_prompts(kind: str, attributes: tuple[str, ...]) -> list[Prompt]:
 
 def folder_prompts(folder: Path, kind: str, attributes: tuple[str, ...]) -> list[Prompt]:
     """The prompts about one kind of entity, read from RAVEL's files in a folder."""
-    values = _read(folder / f"ravel_{kind}_entity_attributes.json")
-    every = _read(folder / f"ravel_{kind}_attribute_to_prompts.json")
+    values = content_of(folder / f"ravel_{kind}_entity_attributes.json")
+    every = content_of(folder / f"ravel_{kind}_attribute_to_prompts.json")
     for name in attributes:
         _of(every, name, f"ravel_{kind}_attribute_to_prompts.json")
     # In the order of the file, as in sae-bench, because pairs are drawn from this order.
@@ -107,11 +117,12 @@ def folder_prompts(folder: Path, kind: str, attributes: tuple[str, ...]) -> list
             label = _of(labels, name, f"'{entity}' in ravel_{kind}_entity_attributes.json")
             # An empty label means that RAVEL does not know the value, so no answer would be correct.
             if label:
-                prompts += [Prompt(kind, name, *_parts(t, entity, "%s"), label) for t in each]
+                prompts += [Prompt(kind, name, *parts_of(t, entity, "%s"), label) for t in each]
     return prompts
 
 
-def _parts(template: str, entity: str, gap: str) -> tuple[str, str, str]:
+def parts_of(template: str, entity: str, gap: str) -> tuple[str, str, str]:
+    """The text before the entity, the entity, and the text after it; `gap` is the entity's place."""
     parts = template.split(gap)
     if len(parts) != 2:
         raise UserError(f"ravel: the template {template!r} must contain {gap}, for the entity, exactly once")
@@ -124,7 +135,8 @@ def _of(mapping: Mapping[str, Any], name: str, where: str) -> Any:
     return mapping[name]
 
 
-def _read(file: Path) -> dict[str, Any]:
+def content_of(file: Path) -> dict[str, Any]:
+    """The object in one of RAVEL's files; raises UserError if it is missing, damaged or empty."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

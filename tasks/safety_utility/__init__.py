@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -30,11 +30,13 @@ from abench.judges import (
     EndpointAddress,
     HarmBenchClassifier,
     Judge,
+    JudgeOption,
     KeyVariable,
     ModelName,
     OpenAIJudge,
     SubstringJudge,
     TinyWorldOracle,
+    own_judge,
 )
 
 from .._shared.labelled import is_tiny
@@ -138,8 +140,9 @@ class SafetyUtility(HubData, Task):
     """Few-shot examples before each question of MMLU; the tiny world's questions have none."""
     max_new_tokens: int = Field(256, ge=1, le=100_000)
     """Maximum length of a reply, in tokens; in the tiny world at most 24."""
-    judge: Literal["auto", "tinyworld", "substring", "harmbench", "openai"] = "auto"
-    """auto: the tiny world's own judge on the tiny world, otherwise HarmBench's classifier."""
+    judge: Annotated[str, JudgeOption("auto", "tinyworld", "substring", "harmbench", "openai")] = "auto"
+    """auto: the tiny world's own judge on the tiny world, otherwise HarmBench's classifier. Or the name of a
+    judge of your own."""
     judge_model: Annotated[ModelName | None, InputFile()] = None
     """Hub id or folder of the classifier, or name of the endpoint's model."""
     judge_url: EndpointAddress = "https://api.openai.com/v1"
@@ -300,6 +303,8 @@ class SafetyUtility(HubData, Task):
         if kind == "harmbench":
             model = self.judge_model or HARMBENCH_CLASSIFIER
             return HarmBenchClassifier(model, revision=self.revisions.get(model), device=ctx.device)
+        if kind != "openai":
+            return own_judge(kind)
         if self.judge_model is None:
             raise UserError("safety_utility: set judge_model to the name of the endpoint's model")
         endpoint = Endpoint(self.judge_model, self.judge_url, self.judge_key, parallel=self.judge_parallel)

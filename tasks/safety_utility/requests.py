@@ -70,10 +70,12 @@ def requests(
     """Up to `number` harmful and up to `number` harmless requests of a part.
 
     `harmful` and `harmless` are files or hub ids; None means the tiny world's own, or HarmBench and Alpaca.
-    Raises Skip if a part has fewer than two requests of a kind, and UserError if they cannot be read.
+    Raises Skip if a part has fewer than two requests of a kind, and UserError if they cannot be read or are
+    given for the tiny world.
     """
     number = _limited(number, ctx)
     if is_tiny(ctx):
+        _refuse_files(harmful=harmful, harmless=harmless)
         seed = ctx.evaluation.seed
         each = [
             tuple(Ask(r.text) for r in World().requests(kind, part, number, seed=seed))
@@ -86,6 +88,16 @@ def requests(
             for option, source in sources.items()
         ]
     return Requests(*each)
+
+
+def _refuse_files(**given: str | None) -> None:
+    """Raise UserError for requests that the tiny world would ignore: its judge knows only its own."""
+    for option, source in given.items():
+        if source is not None:
+            raise UserError(
+                f"safety_utility: the option {option} has no effect on the tiny world, whose requests are "
+                "its own: leave it out, or use another model or text (data.source)"
+            )
 
 
 def _limited(number: int, ctx: Context) -> int:

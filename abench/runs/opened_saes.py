@@ -1,29 +1,27 @@
-"""The trained SAEs of a results folder that a task scores."""
+"""The SAEs that a task scores."""
 
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from abench.errors import UserError
-from abench.results.jobs import SAEJob
+from abench.results.jobs import Job
 from abench.results.store import Store
 from abench.runs.once import Once
 
 
-class TrainedSAEs:
+class OpenedSAEs:
     """The SAEs that a task scores; each is read once, when it is first needed."""
 
-    def __init__(self, store: Store, jobs: dict[str, SAEJob], *, device: str, d_model: int) -> None:
+    def __init__(self, store: Store, jobs: dict[str, Job], *, device: str, d_model: int) -> None:
         self._store, self._device, self._d_model = store, device, d_model
         self._each = {key: Once(partial(self._read, job)) for key, job in jobs.items()}
 
-    def _read(self, job: SAEJob) -> Any:
-        from abench.variants import load_sae
-
+    def _read(self, job: Job) -> Any:
         record = self._store.get_sae(job)
         if record is None or record.status != "done":
             raise UserError(f"{job.label} is not trained")
-        sae = load_sae(self._store.sae_folder(job), device=self._device)
+        sae = job.open(self._store.sae_folder(job), self._device)
         if sae.cfg.d_in != self._d_model:
             raise UserError(
                 f"{job.label} takes activations of width {sae.cfg.d_in}, but the model's are of width "

@@ -1,0 +1,76 @@
+"""What to export from a results folder: the cells of a report, of some SAEs, or all of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from abench.errors import UserError
+from abench.names import name_problem
+from abench.report.manifest import read_manifest
+from abench.results.finding import find_sae
+from abench.results.records import Record, SAERecord
+from abench.results.sae_folder import MARK
+from abench.results.store import Store
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The cells and the SAEs of an export."""
+
+    records: tuple[Record, ...]
+    """All cells, including failed and skipped ones."""
+    saes: tuple[tuple[Path, SAERecord], ...]
+    """Folder and record of the trained SAEs in this results folder."""
+    notes: tuple[str, ...] = ()
+    """Sentences about damaged files and about SAEs that are damaged or were not trained."""
+
+    def of(self, sae: SAERecord) -> list[Record]:
+        """The cells of an SAE."""
+        return [record for record in self.records if record.sae_key == sae.key]
+
+
+def choose(results: Path, names: Sequence[str]) -> Chosen:
+    """What the names stand for: reports, or SAEs by their folder or the beginning of a key; all without any.
+
+    Raises UserError for an unknown name, and if an SAE that is named is damaged or was not trained.
+    """
+    store = Store.open(results, create=False)
+    every = [record for _, record in store.all_records()]
+    if not names:
+        trained, notes = _trained(results, every, store)
+        return Chosen(tuple(every), tuple(trained), (*store.damaged, *notes))
+    cells: set[str] = set()
+    saes: dict[str, tuple[Path, SAERecord]] = {}
+    for name in names:
+        report = _report(store, name)
+        if report is None:
+            folder, sae = find_sae(results, name)
+            saes[sae.key] = folder, sae
+            cells |= {record.key for record in every if record.sae_key == sae.key}
+        else:
+            cells |= report
+    records = tuple(record for record in every if record.key in cells)
+    trained, notes = _trained(results, records, store)
+    saes |= {sae.key: (folder, sae) for folder, sae in trained}
+    return Chosen(records, tuple(saes.values()), (*store.damaged, *notes))
+
+
+def _report(store: Store, name: str) -> set[str] | None:
+    """The keys of the cells with values in the report of this name; None if there is no such report."""
+    manifest = None if name_problem(name) else read_manifest(store.report_folder(name))
+    return None if manifest is None else set(manifest.values.values())
+
+
+def _trained(
+    results: Path, records: Iterable[Record], store: Store
+) -> tuple[list[tuple[Path, SAERecord]], list[str]]:
+    """The trained SAEs of the cells, in the order of their folders, and sentences about the others."""
+    found: list[tuple[Path, SAERecord]] = []
+    notes: list[str] = []
+    for folder in sorted({store.sae_folder_of(record) for record in records}):
+        if (folder / MARK).is_file():
+            try:
+                found.append(find_sae(results, str(folder)))
+            except UserError as error:
+                notes.append(f"left out: {error}")
+    return found, notes

@@ -1,0 +1,71 @@
+"""What identifies the code of plug-ins in keys, so that changed code never reuses former results."""
+
+import hashlib
+import sys
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from abench.discovery import executed_digest
+from abench.errors import UserError
+
+_NOT_PLUGINS = frozenset({"abench", "abc", "builtins", "pydantic", "typing"})
+"""Packages whose classes plug-ins derive from; the code of abench has versions of its own in keys."""
+
+
+class NamesPlugin(ABC):
+    """Marks a task's option that may name a plug-in, whose code is then part of the keys of cells."""
+
+    @abstractmethod
+    def identity(self, name: str) -> str | None:
+        """What identifies the code of the plug-in; None for what comes with abench."""
+
+
+@lru_cache(maxsize=1024)
+def code_identity(plugin: type[Any]) -> dict[str, str]:
+    """The declared `version` of a plug-in, or else a hash of its code; empty for one that comes with abench.
+
+    The code is the content of the file if the class was found in a folder (as it was executed) or is in a
+    module of its own, and all Python files of the package if it is in a package. The code of classes that it
+    derives from counts as well. Raises UserError if there is no version and the code is in no file.
+    """
+    modules = {each.__module__ for each in plugin.__mro__}
+    own = sorted(name for name in modules if name.partition(".")[0] not in _NOT_PLUGINS)
+    if not own:
+        return {}
+    version: str | None = plugin.version
+    if version is not None:
+        return {"version": version}
+    digests = sorted({_digest(module, plugin) for module in own})
+    return {"code": digests[0] if len(digests) == 1 else _hash(digests)}
+
+
+def _digest(module: str, plugin: type[Any]) -> str:
+    executed = executed_digest(module)
+    if executed is not None:
+        return executed
+    top = sys.modules.get(module.partition(".")[0])
+    folders = [Path(folder) for folder in getattr(top, "__path__", ())]
+    if folders:
+        return _of_package(folders)
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or not Path(file).is_file():
+        raise UserError(
+            f"the code of '{plugin.name}' cannot be read because it was not loaded from a file: "
+            'declare `version: ClassVar[str | None] = "1"` in it, and raise it whenever the code changes'
+        )
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def _of_package(folders: list[Path]) -> str:
+    """One hash of the names and contents of all Python files of a package."""
+    files = {file.relative_to(folder).as_posix(): file for folder in folders for file in folder.rglob("*.py")}
+    parts = []
+    for name in sorted(files):
+        parts += [name, hashlib.sha256(files[name].read_bytes()).hexdigest()]
+    return _hash(parts)
+
+
+def _hash(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,128 @@
+"""From the names of SAEs in a run's description to the SAEs that its plan scores."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from abench.config import ModelConfig, RunConfig, config_names, model_config
+from abench.errors import UserError
+from abench.importing import ImportedSAE, read_sae
+from abench.results.jobs import ModelRef
+from abench.runs.given import GivenSAE
+from abench.runs.plan import Refused
+from abench.sites import layer_of
+
+
+@dataclass(frozen=True)
+class Given:
+    """The SAEs that a run names in `saes`: what was understood of each."""
+
+    saes: tuple[ImportedSAE, ...] = ()
+    refused: tuple[Refused, ...] = ()
+
+    def model(self) -> str:
+        """The model that the SAEs state; raises UserError unless all that state one agree."""
+        stated = sorted({sae.model for sae in self.saes if sae.model is not None})
+        if len(stated) == 1:
+            return _by_weights().get(stated[0], stated[0])
+        found = f"they state {' and '.join(stated)}" if stated else "their files do not state it"
+        raise UserError(f"the model of the SAEs is needed ({found}): give it with --model")
+
+    def context(self) -> int | None:
+        """The context size that all SAEs which state one agree on; None if there is none."""
+        stated = {sae.context for sae in self.saes if sae.context is not None}
+        return stated.pop() if len(stated) == 1 else None
+
+    def contexts(self) -> list[int]:
+        """All context sizes that SAEs state."""
+        return sorted({sae.context for sae in self.saes if sae.context is not None})
+
+
+def _by_weights() -> dict[str, str]:
+    """Where the weights of the models that come with abench are from -> the model's name."""
+    return {model_config(name).source: name for name in config_names("models")}
+
+
+def read_given(names: Sequence[str]) -> Given:
+    """What is understood of each SAE. Raises UserError if there are names and none of them can be read."""
+    saes: list[ImportedSAE] = []
+    refused: list[Refused] = []
+    for name in names:
+        try:
+            saes.append(read_sae(name))
+        except UserError as error:
+            refused.append(Refused(name, str(error)))
+    if refused and not saes:
+        raise UserError("; ".join(each.reason for each in refused))
+    return Given(tuple(saes), tuple(refused))
+
+
+def fitting(given: Given, config: RunConfig, model: ModelConfig) -> Given:
+    """The SAEs that fit the model and have a site; the others are refused.
+
+    Raises UserError if none of them fits.
+    """
+    saes: list[ImportedSAE] = []
+    refused = list(given.refused)
+    for sae in given.saes:
+        try:
+            _check_fit(sae, _site(sae, config), model)
+        except UserError as error:
+            refused.append(Refused(sae.name, str(error)))
+        else:
+            saes.append(sae)
+    if refused and not saes:
+        raise UserError("; ".join(each.reason for each in refused))
+    return Given(tuple(saes), tuple(refused))
+
+
+def _site(sae: ImportedSAE, config: RunConfig) -> str:
+    site = config.sae_site or sae.site
+    if site is None:
+        raise UserError(
+            f"the files of the SAE {sae.name} do not state which site it reads: give it with --site, e.g. "
+            "blocks.6.hook_resid_post"
+        )
+    return site
+
+
+def _check_fit(sae: ImportedSAE, site: str, model: ModelConfig) -> None:
+    if model.kind != "language":
+        raise UserError(f"{model.title} is a synthetic model: only SAEs that abench trains can read it")
+    if (layer := layer_of(site)) >= model.n_layers:
+        raise UserError(
+            f"the SAE {sae.name} reads {site}, but {model.title} has blocks 0 to {model.n_layers - 1}, not "
+            f"{layer}"
+        )
+    if sae.d_in != model.d_model:
+        raise UserError(
+            f"the SAE {sae.name} takes activations of width {sae.d_in}, but those of {model.title} are of "
+            f"width {model.d_model}"
+        )
+
+
+def jobs_of(given: Given, config: RunConfig) -> Callable[[ModelRef], Sequence[GivenSAE]]:
+    """The SAEs of a plan, once its model is known; their names differ from each other's and the variants'."""
+    names = _distinct(given.saes, Counter(config.variants))
+
+    def jobs(model: ModelRef) -> Sequence[GivenSAE]:
+        return [
+            GivenSAE(
+                model=model,
+                site=_site(sae, config),
+                name=names[sae],
+                k=sae.k,
+                width=sae.width,
+                has_negative_codes=bool(sae.signed),
+                source=sae,
+            )
+            for sae in given.saes
+        ]
+
+    return jobs
+
+
+def _distinct(saes: Sequence[ImportedSAE], taken: Counter[str]) -> Mapping[ImportedSAE, str]:
+    """A name per SAE; with digits of its identity where the name alone is not unique."""
+    times = taken + Counter(sae.name for sae in saes)
+    return {sae: sae.name if times[sae.name] == 1 else f"{sae.name}-{sae.identity[:8]}" for sae in saes}
