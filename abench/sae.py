@@ -19,8 +19,8 @@ class SAEConfig(Protocol):
 
 
 class SAE(Protocol):
-    """A trained SAE as abench uses it: a `sae_lens.SAE`, an `abench.SplitSAE`, or what `abench.as_sae` makes of
-    any object with `encode`, `decode` and `W_dec`. It is hashable."""
+    """A trained SAE: a `sae_lens.SAE`, an `abench.SplitSAE`, or what `abench.as_sae` makes of any object with
+    `encode`, `decode` and `W_dec`. It is hashable."""
 
     @property
     def cfg(self) -> SAEConfig: ...
