@@ -247,3 +247,21 @@ def test_load_results_has_hyperparameters_in_columns(trained: Any) -> None:
     assert set(scores["evaluation.limit"]) == {4}
     with pytest.raises(UserError, match="nowhere"):
         library.load_results("nowhere")
+
+
+def test_a_latent_of_a_given_sae_is_shown_as_long_as_it_is_where_it_was(
+    abench: Abench, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folders, _ = trained
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folders["abstopk"], "mine")
+    assert abench("run", "--sae", "mine", *OPTIONS, "--results", "r").code == 0
+    (record,) = Path("r/saes").glob("*/*/*")
+    monkeypatch.chdir("/")
+    key = record.name.rpartition("-")[2]
+    shown = abench("show", key, "--latent", "3", "--tokens", "2000", "--results", tmp_path / "r")
+    assert shown.code == 0, shown.err
+    assert "Latent 3 of tiny blocks.2.hook_resid_post · mine k=4 width=64\n" in shown.out
+    shutil.rmtree(tmp_path / "mine")
+    shown = abench("show", key, "--latent", "3", "--results", tmp_path / "r")
+    assert shown.code == 2 and "mine" in shown.err and "Traceback" not in shown.err
