@@ -173,6 +173,23 @@ def test_evaluate_gives_a_class_of_ten_lines_the_table_of_the_command_line(
     assert "\n" not in repr(scored)
 
 
+def test_saes_that_score_alike_look_different_but_lie_on_one_point() -> None:
+    from matplotlib.figure import Figure
+
+    from abench.report.axes import set_scales
+    from abench.report.curves import PANELS
+    from abench.report.style import apart
+
+    styles = apart([f"sae-{number}" for number in range(12)])
+    assert len({style.colour for style in styles.values()}) == 12
+    axes = Figure().subplots()
+    points = pd.DataFrame({"x": [8.0, 8.0], "y": [0.5, 0.5 + 1e-9], "y_sd": [None, None], "k": [8, None]})
+    axes.plot(points["x"], points["y"])
+    set_scales(axes, points, PANELS[1])
+    low, high = axes.get_ylim()
+    assert high - low == pytest.approx(5e-4, rel=0.01)
+
+
 def test_evaluate_takes_open_models_and_resumes_in_a_folder(trained: Any, tmp_path: Path) -> None:
     _, folders, _ = trained
     lm = library.LanguageModel.load("tiny")
