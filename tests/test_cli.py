@@ -180,9 +180,9 @@ def test_status_of_nothing(abench: Abench, tmp_path: Path) -> None:
 def test_columns_are_aligned_and_what_acts_in_them_is_made_visible() -> None:
     rows = [["a", 10, "x"], ["bb\x1b[2J", None, ""]]
     assert columns(rows, ["name", "n", "rest"]).splitlines() == [
-        "name    n     rest",
-        "a       10    x",
-        "bb␛[2J  None",
+        "name    n   rest",
+        "a       10  x",
+        "bb␛[2J  —",
     ]
     assert columns([], ["name", "n"]) == "name  n"
 

@@ -173,6 +173,23 @@ def test_evaluate_gives_a_class_of_ten_lines_the_table_of_the_command_line(
     assert "\n" not in repr(scored)
 
 
+def test_saes_that_score_alike_look_different_but_lie_on_one_point() -> None:
+    from matplotlib.figure import Figure
+
+    from abench.report.axes import set_scales
+    from abench.report.curves import PANELS
+    from abench.report.style import apart
+
+    styles = apart([f"sae-{number}" for number in range(12)])
+    assert len({style.colour for style in styles.values()}) == 12
+    axes = Figure().subplots()
+    points = pd.DataFrame({"x": [8.0, 8.0], "y": [0.5, 0.5 + 1e-9], "y_sd": [None, None], "k": [8, None]})
+    axes.plot(points["x"], points["y"])
+    set_scales(axes, points, PANELS[1])
+    low, high = axes.get_ylim()
+    assert high - low == pytest.approx(5e-4, rel=0.01)
+
+
 def test_evaluate_takes_open_models_and_resumes_in_a_folder(trained: Any, tmp_path: Path) -> None:
     _, folders, _ = trained
     lm = library.LanguageModel.load("tiny")
@@ -247,3 +264,21 @@ def test_load_results_has_hyperparameters_in_columns(trained: Any) -> None:
     assert set(scores["evaluation.limit"]) == {4}
     with pytest.raises(UserError, match="nowhere"):
         library.load_results("nowhere")
+
+
+def test_a_latent_of_a_given_sae_is_shown_as_long_as_it_is_where_it_was(
+    abench: Abench, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folders, _ = trained
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folders["abstopk"], "mine")
+    assert abench("run", "--sae", "mine", *OPTIONS, "--results", "r").code == 0
+    (record,) = Path("r/saes").glob("*/*/*")
+    monkeypatch.chdir("/")
+    key = record.name.rpartition("-")[2]
+    shown = abench("show", key, "--latent", "3", "--tokens", "2000", "--results", tmp_path / "r")
+    assert shown.code == 0, shown.err
+    assert "Latent 3 of tiny blocks.2.hook_resid_post · mine k=4 width=64\n" in shown.out
+    shutil.rmtree(tmp_path / "mine")
+    shown = abench("show", key, "--latent", "3", "--results", tmp_path / "r")
+    assert shown.code == 2 and "mine" in shown.err and "Traceback" not in shown.err

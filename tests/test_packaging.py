@@ -148,7 +148,7 @@ def test_what_is_not_public_is_seen_wherever_it_is_imported() -> None:
 import os
 import abench.results.store
 from torch import Tensor
-from abench import Task, plan
+from abench import Task, runs
 from abench.judges.oracle import TinyWorldOracle
 from tasks import core
 def later():
@@ -157,7 +157,7 @@ def later():
 """
     assert not_public(source) == [
         "abench.results.store",
-        "abench.plan",
+        "abench.runs",
         "abench.judges.oracle.TinyWorldOracle",
         "tasks.core",
         "abench.lm.hub.offline_reason",

@@ -103,7 +103,7 @@ def test_an_unknown_variant_is_answered_with_how_to_add_one(tmp_path: Path, aben
     assert "`abench new variant NAME`" in unknown and "--plugins" in unknown
     folder_with(tmp_path, broken="import nothing_like_it\n")
     unknown = abench("run", "--variants", "mine", "--plugins", tmp_path, "--dry-run").err
-    assert f"cannot import {tmp_path / 'broken.py'}: ModuleNotFoundError" in unknown
+    assert "broken.py: ModuleNotFoundError" in unknown  # a long path is shortened
 
 
 def test_changed_code_is_another_result_unless_a_version_is_declared(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abench.cli.text import echo_json
+from abench.cli.text import echo_json, sae_line
 
 if TYPE_CHECKING:
     from abench.latents.excerpts import Excerpt
@@ -28,14 +28,14 @@ def show_latent(
     from abench.results.finding import find_sae
     from abench.results.recorded import recorded_data
     from abench.runs.recorded_model import open_recorded_model
-    from abench.variants import load_sae
+    from abench.runs.recorded_sae import open_recorded_sae
 
     folder, record = find_sae(results, name)
     data = recorded_data(record.spec, record.provenance)
     lm = open_recorded_model(record, "cpu", model)
     card = latent_card(
         lm,
-        load_sae(folder),
+        open_recorded_sae(folder, record),
         latent,
         site=str(record.labels["site"]),
         data=data,
@@ -55,11 +55,7 @@ def show_latent(
 
 
 def _title(record: "SAERecord", latent: int) -> str:
-    labels = record.labels
-    return (
-        f"Latent {latent} of {labels['model']} {labels['site']} · {labels['variant']} k={labels['k']} "
-        f"width={labels['width']} seed={labels['seed']}"
-    )
+    return f"Latent {latent} of {sae_line(record.labels)}"
 
 
 def _echo(record: "SAERecord", latent: int, card: "LatentCard") -> None:

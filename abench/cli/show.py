@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from abench.cli.options import json_option, plugins_option, results_option
-from abench.cli.text import columns, echo_json
+from abench.cli.text import columns, echo_json, sae_line
 from abench.sanitize.printable import visible
 
 if TYPE_CHECKING:
@@ -65,10 +65,7 @@ def show(
 
     labels = record.labels
     click.echo(f"{labels['task']} {labels['task_version']} ({labels['view']}): {record.status}")
-    click.echo(
-        f"{labels['model']} {labels['site']} · {labels['variant']} k={labels['k']} "
-        f"width={labels['width']} seed={labels['seed']}\n"
-    )
+    click.echo(f"{sae_line(labels)}\n")
     if record.reason:
         click.echo(visible(record.reason))
     if record.traceback:

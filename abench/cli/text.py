@@ -1,7 +1,7 @@
 """Plain text for terminals and logs: aligned columns, and JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -34,3 +34,9 @@ def echo_json(value: Any) -> None:
 def count(number: int, noun: str) -> str:
     """`1 cell`, `6 cells`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def sae_line(labels: Mapping[str, Any]) -> str:
+    """`tiny blocks.2.hook_resid_post · topk k=16 width=2048 seed=0`, without labels that the SAE lacks."""
+    sizes = (f"{name}={labels[name]}" for name in ("k", "width", "seed") if labels[name] is not None)
+    return f"{labels['model']} {labels['site']} · {' '.join((labels['variant'], *sizes))}"

@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from abench.sae import SAE
+
+IN_MEMORY = "object"
+"""The format of an SAE that is an object in memory."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,14 @@ class ImportedSAE:
     """Sentences about what was understood of its files in other than the obvious way."""
     loader: Callable[[str], SAE] = field(repr=False, compare=False, kw_only=True)
     """What `load` calls with the device."""
+
+    @property
+    def place(self) -> str | None:
+        """The absolute path or hub id from which it can be read again; None for an object in memory."""
+        if self.format == IN_MEMORY:
+            return None
+        path = Path(self.source)
+        return str(path.resolve()) if path.exists() else self.source
 
     @property
     def promised(self) -> Promise:

@@ -22,6 +22,8 @@ LOG_FROM = {PANELS[0]: 1.5, PANELS[1]: 10.0, PANELS[2]: math.inf}
 """The ratio of largest to smallest value from which on a panel's y axis is logarithmic."""
 LOG_L0_FROM = 3.0
 MOST_K_TICKS = 6
+SMALLEST_SPAN = 1e-3
+"""The smallest range of a linear axis, as a share of its values."""
 
 
 def set_scales(axes: Axes, points: pd.DataFrame, panel: str) -> None:
@@ -29,6 +31,8 @@ def set_scales(axes: Axes, points: pd.DataFrame, panel: str) -> None:
     if ratio(points["y"]) >= LOG_FROM[panel]:
         _log_limits(axes, points)
         _log_ticks(axes.yaxis, ratio(points["y"]))
+    else:
+        _widen(axes)
     if panel != PANELS[0]:
         _scale_l0(axes, points)
 
@@ -43,6 +47,15 @@ def label_axes(axes: Axes, panel: str) -> None:
 def ratio(values: pd.Series[float]) -> float:
     """Largest over smallest value; 1 if values are not all positive."""
     return float(values.max() / values.min()) if len(values) and values.min() > 0 else 1.0
+
+
+def _widen(axes: Axes) -> None:
+    """Show equal values as equal: differences by rounding do not fill the axis."""
+    low, high = axes.get_ylim()
+    least = SMALLEST_SPAN * max(abs(low), abs(high))
+    if high - low < least:
+        middle = (low + high) / 2
+        axes.set_ylim(middle - least / 2, middle + least / 2)
 
 
 def _scale_l0(axes: Axes, points: pd.DataFrame) -> None:

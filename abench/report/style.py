@@ -1,7 +1,7 @@
 """The look of each variant: one title, colour and marker in all figures and tables."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -46,6 +46,7 @@ VARIANTS: Styles = MappingProxyType(
 HATCHES = {"native": "", "split": "////"}
 """View -> hatch pattern of its bars."""
 
+_GOLDEN = 0.618034
 _OTHER_MARKERS = ("<", ">", "p", "h", "*", "8", "d", "H")
 
 LINE_STYLES = ("solid", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1.2)))
@@ -78,6 +79,20 @@ def titled(titles: Mapping[str, str]) -> Styles:
     return {name: replace(_derived(name), title=title) for name, title in own.items()}
 
 
+def apart(names: Sequence[str]) -> Styles:
+    """Styles of SAEs that have names of their own, in colours and markers that differ from each other.
+
+    In contrast to a variant, such an SAE has no look that must stay the same in other reports. Consecutive
+    hues differ by the golden ratio of the circle, which keeps any number of them apart.
+    """
+    return {
+        name: VariantStyle(
+            name, _colour((number * _GOLDEN) % 1, 0.4), _OTHER_MARKERS[number % len(_OTHER_MARKERS)]
+        )
+        for number, name in enumerate(names)
+    }
+
+
 def variant_order(names: Iterable[str]) -> list[str]:
     """The names without duplicates: built-in variants in their fixed order, then the others by name.
 
@@ -105,9 +120,14 @@ def _plain(name: str) -> str:
 
 def _derived(name: str) -> VariantStyle:
     """A style with hue and marker from a hash of the name, independent of the other variants in a report."""
+    digest = hashlib.sha256(name.encode()).digest()
+    colour = _colour(int.from_bytes(digest[:2]) / 65536, 0.42)
+    return VariantStyle(name, colour, _OTHER_MARKERS[digest[2] % len(_OTHER_MARKERS)])
+
+
+def _colour(hue: float, lightness: float) -> str:
+    """`#rrggbb` of a hue from 0 to 1."""
     import colorsys
 
-    digest = hashlib.sha256(name.encode()).digest()
-    red, green, blue = colorsys.hls_to_rgb(int.from_bytes(digest[:2]) / 65536, 0.42, 0.6)
-    colour = f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
-    return VariantStyle(name, colour, _OTHER_MARKERS[digest[2] % len(_OTHER_MARKERS)])
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.6)
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"

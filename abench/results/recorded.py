@@ -40,13 +40,14 @@ def text_place(data: DataSpec) -> dict[str, str]:
 
 
 def recorded_data(spec: Mapping[str, Any], provenance: Mapping[str, Any]) -> DataSpec:
-    """The data that an SAE was trained on, from its record; a local file is verified.
+    """The data that an SAE was trained or scored on, from its record; a local file is verified.
 
     Raises UserError for a file that is missing or has changed, for manuals of other packages, and for a
     record that cannot be read.
     """
     try:
-        recorded = RecordedData.model_validate(spec["data"])
+        # An SAE that abench did not train has no training data, only the text on which it was scored.
+        recorded = RecordedData.model_validate(spec["data"] if "data" in spec else provenance["data"])
     except (KeyError, ValidationError) as error:
         raise UserError(f"the SAE's record does not state its training data: {error}") from error
     data = recorded.data()

@@ -17,6 +17,7 @@ from abench.lm.catalogue import recorded
 from abench.lm.models import LanguageModel
 from abench.lm.tokens import ordinary
 from abench.progress import Progress
+from abench.results.recorded import RecordedData, text_place
 from abench.results.store import SAERecord, Store
 from abench.runs.given import GivenSAE
 from abench.runs.provenance import provenance
@@ -57,7 +58,7 @@ class HeldOut:
         """Raises UserError if there is no held-out text."""
         if not isinstance(lm, LanguageModel):
             raise UserError("a synthetic model can only be read by SAEs that abench trains")
-        self._lm, self._site = lm, site
+        self._lm, self._site, self.data = lm, site, data
         self._tokens = TokenRows(lm, data, "held_out", context).batch(max(1, CHECKED_TOKENS // context))
         if not len(self._tokens):
             raise UserError("there is no held-out text to check SAEs on")
@@ -98,7 +99,13 @@ def _checked(job: GivenSAE, held_out: HeldOut, device: str, say: Callable[[str],
         spec=job.spec(),
         reason=reason,
         provenance=provenance(device, 0.0)
-        | {"model": recorded(job.model.config), "sae": job.source.source, "findings": list(found)},
+        | {
+            "model": recorded(job.model.config),
+            "sae": job.source.place,
+            "data": RecordedData.of(held_out.data, None).plain(),
+            "findings": list(found),
+        }
+        | text_place(held_out.data),
     )
 
 

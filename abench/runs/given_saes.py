@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from abench.config import ModelConfig, RunConfig, config_names, model_config
 from abench.errors import UserError
-from abench.importing import ImportedSAE, read_sae
+from abench.importing import ImportedSAE
 from abench.results.jobs import ModelRef
 from abench.runs.given import GivenSAE
 from abench.runs.plan import Refused
@@ -45,6 +45,8 @@ def _by_weights() -> dict[str, str]:
 
 def read_given(names: Sequence[str]) -> Given:
     """What is understood of each SAE. Raises UserError if there are names and none of them can be read."""
+    from abench.importing import read_sae  # here, since it imports torch, which plans need only for this
+
     saes: list[ImportedSAE] = []
     refused: list[Refused] = []
     for name in names:

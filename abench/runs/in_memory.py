@@ -9,6 +9,7 @@ from torch import Tensor
 
 from abench.errors import UserError
 from abench.importing import ImportedSAE, read_sae
+from abench.importing.imported import IN_MEMORY
 from abench.importing.placing import place_of
 from abench.importing.signedness import can_be_negative
 from abench.latents.anyones import AnyonesSAE, as_sae
@@ -56,7 +57,7 @@ def _named(name: str, each: Any, signed: bool | None) -> ImportedSAE:
     return ImportedSAE(
         name=safe_name(name),
         source=f"an object of the class {type(each).__qualname__}",
-        format="object",
+        format=IN_MEMORY,
         sae_class=type(each).__name__,
         d_in=int(sae.cfg.d_in),
         width=int(sae.cfg.d_sae),

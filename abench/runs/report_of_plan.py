@@ -10,7 +10,7 @@ from typing import Any
 from abench.report import prepare_report, write_prepared
 from abench.report.curves import read_curve
 from abench.report.losses import ValuesLostError
-from abench.report.style import titled
+from abench.report.style import apart, titled
 from abench.results.jobs import Cell, SAEJob
 from abench.results.store import Record, Store
 from abench.runs.plan import Plan
@@ -56,7 +56,7 @@ def write_plan_report(plan: Plan, store: Store, folder: Path | None = None) -> W
         records_of(plan, store),
         title=_title(plan),
         footnotes=_findings(plan, store),
-        styles=titled(_titles(plan)),
+        styles={**titled(_titles(plan)), **apart([sae.label for sae in plan.saes if not sae.trained])},
     )
     # As wide as the terminal; without one, a width that fits most places.
     text = prepared.text(get_terminal_size((110, 24)).columns)
