@@ -1,4 +1,4 @@
-"""Labelled texts from the user's files: what is read, how it is split, and what a mistake is told as."""
+"""Labelled texts from the user's files: what is read, how it is split, and how mistakes are reported."""
 
 import csv
 import json

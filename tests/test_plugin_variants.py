@@ -1,4 +1,4 @@
-"""Variants in folders and in other packages: found, run beside abench's own, and told apart by their code."""
+"""Variants in folders and other packages: found, run next to abench's own, distinguished by their code."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Whether the codes of an SAE can be negative, as far as its class tells."""
+"""Whether the codes of an SAE can be negative, according to its class."""
 
 from typing import Any
 

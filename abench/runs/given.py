@@ -21,14 +21,13 @@ class GivenSAE(Job):
     k: int | None
     """Active latents per token, if its configuration states them."""
     width: int
-    has_negative_codes: bool
     source: ImportedSAE = field(compare=False)
 
     trained: ClassVar[bool] = False
 
     @property
     def signed(self) -> bool:
-        return self.has_negative_codes
+        return bool(self.source.signed)
 
     @property
     def label(self) -> str:

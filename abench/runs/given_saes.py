@@ -1,8 +1,9 @@
 """From the names of SAEs in a run's description to the SAEs that its plan scores."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from abench.config import ModelConfig, RunConfig, config_names, model_config
 from abench.errors import UserError
@@ -11,6 +12,8 @@ from abench.results.jobs import ModelRef
 from abench.runs.given import GivenSAE
 from abench.runs.plan import Refused
 from abench.sites import layer_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,26 @@ def read_given(names: Sequence[str]) -> Given:
     """What is understood of each SAE. Raises UserError if there are names and none of them can be read."""
     from abench.importing import read_sae  # here, since it imports torch, which plans need only for this
 
+    return usable_of([(name, name) for name in names], read_sae)
+
+
+def usable_of(
+    named: Iterable[tuple[str, T]], take: Callable[[T], ImportedSAE], refused: Sequence[Refused] = ()
+) -> Given:
+    """The SAEs that `take` gives for (name, thing) pairs; those for which it raises UserError are refused.
+
+    Raises UserError, with all reasons, if some are refused and none is left.
+    """
     saes: list[ImportedSAE] = []
-    refused: list[Refused] = []
-    for name in names:
+    problems = list(refused)
+    for name, thing in named:
         try:
-            saes.append(read_sae(name))
+            saes.append(take(thing))
         except UserError as error:
-            refused.append(Refused(name, str(error)))
-    if refused and not saes:
-        raise UserError("; ".join(each.reason for each in refused))
-    return Given(tuple(saes), tuple(refused))
+            problems.append(Refused(name, str(error)))
+    if problems and not saes:
+        raise UserError("; ".join(each.reason for each in problems))
+    return Given(tuple(saes), tuple(problems))
 
 
 def fitting(given: Given, config: RunConfig, model: ModelConfig) -> Given:
@@ -64,18 +77,12 @@ def fitting(given: Given, config: RunConfig, model: ModelConfig) -> Given:
 
     Raises UserError if none of them fits.
     """
-    saes: list[ImportedSAE] = []
-    refused = list(given.refused)
-    for sae in given.saes:
-        try:
-            _check_fit(sae, _site(sae, config), model)
-        except UserError as error:
-            refused.append(Refused(sae.name, str(error)))
-        else:
-            saes.append(sae)
-    if refused and not saes:
-        raise UserError("; ".join(each.reason for each in refused))
-    return Given(tuple(saes), tuple(refused))
+
+    def checked(sae: ImportedSAE) -> ImportedSAE:
+        _check_fit(sae, _site(sae, config), model)
+        return sae
+
+    return usable_of([(sae.name, sae) for sae in given.saes], checked, given.refused)
 
 
 def _site(sae: ImportedSAE, config: RunConfig) -> str:
@@ -115,7 +122,6 @@ def jobs_of(given: Given, config: RunConfig) -> Callable[[ModelRef], Sequence[Gi
                 name=names[sae],
                 k=sae.k,
                 width=sae.width,
-                has_negative_codes=bool(sae.signed),
                 source=sae,
             )
             for sae in given.saes

@@ -1,6 +1,7 @@
 """SAEs in memory as SAEs of a run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,8 @@ from abench.importing.placing import place_of
 from abench.importing.signedness import can_be_negative
 from abench.latents.anyones import AnyonesSAE, as_sae
 from abench.names import safe_name
-from abench.runs.given_saes import Given
+from abench.runs.given_saes import Given, usable_of
 from abench.runs.opened_model import fingerprint
-from abench.runs.plan import Refused
 
 
 def given_in_memory(saes: Mapping[str, Any], *, signed: bool | None) -> Given:
@@ -26,16 +26,9 @@ def given_in_memory(saes: Mapping[str, Any], *, signed: bool | None) -> Given:
     """
     if not saes:
         raise UserError("there is no SAE to score: give one, or a dict of names and SAEs")
-    found: list[ImportedSAE] = []
-    refused: list[Refused] = []
-    for name, each in saes.items():
-        try:
-            found.append(_named(name, each, signed))
-        except UserError as error:
-            refused.append(Refused(name, str(error)))
-    if refused and not found:
-        raise UserError("; ".join(each.reason for each in refused))
-    return Given(tuple(found), tuple(refused))
+    return usable_of(
+        [(name, (name, each)) for name, each in saes.items()], lambda pair: _named(*pair, signed)
+    )
 
 
 def by_name(saes: Any) -> dict[str, Any]:
@@ -46,8 +39,6 @@ def by_name(saes: Any) -> dict[str, Any]:
 
 
 def _named(name: str, each: Any, signed: bool | None) -> ImportedSAE:
-    from dataclasses import replace
-
     if isinstance(each, str | Path):
         return replace(read_sae(each), name=safe_name(name))
     sae = as_sae(each, signed=signed)
