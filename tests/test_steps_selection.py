@@ -6,9 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from abench.kernels import selection
 from abench.kernels.selection import beyond, positive, top_of_batch, top_of_rows
 
 ROWS, WIDTH = 6, 256
+
+
+@pytest.fixture(params=[False, True], ids=["groups", "all entries"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By groups, and by passes over all entries, as on a GPU."""
+    monkeypatch.setattr(selection, "_flat_is_faster", lambda _: request.param)
 
 
 def random(seed: int, rows: int = ROWS, width: int = WIDTH) -> Tensor:

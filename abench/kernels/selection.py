@@ -12,6 +12,10 @@ _SPARSE_GROUPS = 7 / 8
 """Share of groups with an active entry up to which groups pay off; groups of 32 reach it when a random 1/16
 of all entries are active."""
 
+_FEW_ENTRIES = 2**24
+"""Entries up to which a GPU passes over all of them sooner than it answers, several times, how many groups
+matter."""
+
 _BINS = 2**15
 """Bins of a histogram of non-negative float32 numbers by their first 15 bits after the sign: the exponent
 and 7 bits of the mantissa, which sort like the numbers."""
@@ -76,6 +80,8 @@ def top_of_batch(u: Tensor, count: int, *, signed: bool) -> Tensor:
         border, the third largest of these: 3; above it 5 and 4, equal to it 3
         -> flat indices [1, 4, 5]
     """
+    if _flat_is_faster(u):
+        return _top_of_all(u, count, signed)
     group = _group_size(u.numel(), count)
     maxima = _maxima(u, group, signed)
     floor = _bound(maxima, count) if group > 1 and bool(maxima.sum().isfinite()) else 0.0
@@ -95,6 +101,9 @@ def positive(u: Tensor, limit: float) -> Tensor | None:
     Too many are more than the share `limit` of all entries, or entries in so many groups that groups do not
     pay off.
     """
+    if _flat_is_faster(u):
+        at = _where_above(u.view(-1), 0.0)
+        return at if len(at) <= limit * u.numel() else None
     group = 32 if u.numel() % 32 == 0 else 1
     groups = _where_above(_maxima(u, group, signed=False), 0.0)
     if len(groups) * group > _SPARSE_GROUPS * u.numel():
@@ -105,11 +114,26 @@ def positive(u: Tensor, limit: float) -> Tensor | None:
 
 def beyond(u: Tensor, floor: float, *, signed: bool) -> Tensor:
     """Flat indices, ascending, of the entries of u [rows, width] above a floor; of |u| if `signed`."""
-    group = 32 if u.numel() % 32 == 0 else 1
+    group = 32 if u.numel() % 32 == 0 and not _flat_is_faster(u) else 1
     groups = _where_above(_maxima(u, group, signed), floor)
     if group == 1 or len(groups) * group > _SPARSE_GROUPS * u.numel():
         return groups if group == 1 else _where_above((u.abs() if signed else u).view(-1), floor)
     return _above(u, groups, floor, group, signed)[0]
+
+
+def _flat_is_faster(u: Tensor) -> bool:
+    return u.is_cuda and u.numel() <= _FEW_ENTRIES
+
+
+def _top_of_all(u: Tensor, count: int, signed: bool) -> Tensor:
+    """As `top_of_batch`, by passes over all entries; waits for a GPU once, when it asks how many there are."""
+    size = (u.abs() if signed else u).view(-1)
+    # Only the border is used, because which of several equal entries topk returns is not defined.
+    border = size.topk(count, sorted=False).values.amin()
+    # Not `size > border`: NaN counts as large.
+    above, equal = ~(size <= border), size == border
+    keep = above | (equal & (equal.cumsum(0) <= count - above.sum()))
+    return (keep & ~(size <= 0)).nonzero().squeeze(1)
 
 
 def _group_size(entries: int, k: int) -> int:

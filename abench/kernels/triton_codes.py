@@ -22,6 +22,13 @@ _GRADIENT_COLUMNS = 512
 class TritonCodes(SparseCodes):
     """Sparse codes on a CUDA device."""
 
+    @classmethod
+    def at(cls, u: Tensor, flat: Tensor) -> "TritonCodes":
+        """See SparseCodes; offsets are found without counting, which would wait for the GPU."""
+        tokens, width = u.shape
+        starts = torch.arange(0, tokens * width + 1, width, device=flat.device)
+        return cls(u.view(-1)[flat], flat % width, torch.searchsorted(flat, starts), width)
+
     def decode(self, values: Tensor, weight: Tensor) -> Tensor:
         """See Codes."""
         out = weight.new_empty(len(self.offsets) - 1, weight.shape[1])
