@@ -7,7 +7,6 @@ SET/KEY.safetensors           the activations of some rows of tokens
 """
 
 import errno
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,7 +35,7 @@ def make_folder(folder: Path) -> None:
         if (folder / MARK).exists():
             return
         # Another process may be creating the same cache, so that its hidden files and leases may be there.
-        strange = next((e.name for e in os.scandir(folder) if not _own(e.name)), None)
+        strange = next((each.name for each in folder.iterdir() if not _own(each.name)), None)
         if strange is not None:
             raise UserError(
                 f"{folder} cannot become an activation cache because it holds other files ({strange}): "
@@ -92,7 +91,7 @@ class Users:
         self._leases.clear()
         if not (self._folder / _USERS).is_dir():
             return None
-        names = [entry.name for entry in os.scandir(self._folder / _USERS) if not entry.name.startswith(".")]
+        names = [each.name for each in (self._folder / _USERS).iterdir() if not each.name.startswith(".")]
         return min((int(name.partition("-")[0]) for name in names), default=None)
 
     def _now_ns(self) -> int:

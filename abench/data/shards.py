@@ -37,7 +37,8 @@ def read_shard(file: Path, key: str) -> Tensor:
     content = file.read_bytes()
     try:
         tensors = load(content)
-        activations, digest = tensors["activations"], tensors["sha256"]
+        activations: Tensor = tensors["activations"]
+        digest: Tensor = tensors["sha256"]
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise Damaged(f"it is not a shard: {error}" if content else "it is empty") from error
     if not torch.equal(digest, _digest(activations, key)):
