@@ -109,6 +109,13 @@ _DESCRIBE: dict[str, Command] = {
         "--limit", type=int, help="Limit each evaluation data set to this many items; for quick trials."
     ),
     "name": click.option("--name", help="Name of the report folder."),
+    "activation_cache": click.option(
+        "--activation-cache",
+        metavar="DIR[:SIZE]",
+        help="Keep what the language model computes from the training text in a folder of at most SIZE GiB "
+        "(default: 50), which sites, runs and hosts share; `temporary` shares it between the sites of this "
+        "run only. Changes no number.",
+    ),
 }
 """The options that each set one key of the run's configuration, by that key."""
 

@@ -130,6 +130,7 @@ def _reason(cell: "Cell", status: "Status", store: "Store") -> str | None:
 def _dry_run(request: "RunRequest", results: Path) -> int:
     from abench.lm.catalogue import absent_weights
     from abench.results.store import Store
+    from abench.runs.activation_caching import caching_sentence
 
     plan = plan_of(request, fetch=False)
     known = plan.model.commit is not None and (results / "abench.json").exists()
@@ -140,7 +141,7 @@ def _dry_run(request: "RunRequest", results: Path) -> int:
         rows.append([*cell.labels().values(), "to do" if status in ("missing", "damaged") else status])
     click.echo(_summary(plan))
     click.echo(columns(rows, [*plan.cells[0].labels(), "status"]))
-    for sentence in (_shared_reading(plan), absent_weights(plan.model.config)):
+    for sentence in (_shared_reading(plan), caching_sentence(plan), absent_weights(plan.model.config)):
         if sentence is not None:
             click.echo(sentence)
     return EXIT_DONE

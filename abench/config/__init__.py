@@ -1,5 +1,6 @@
 """The description of a run: YAML files and command-line options, merged and checked into frozen specs."""
 
+from abench.config.cache_spec import ActivationCacheSpec
 from abench.config.checking import check
 from abench.config.model import ModelConfig
 from abench.config.package_spec import PackageSpec
@@ -17,6 +18,7 @@ from abench.config.shipped import config_names
 from abench.config.specs import DataSpec, EvaluationSpec, TrainingSpec
 
 __all__ = [
+    "ActivationCacheSpec",
     "DataSpec",
     "Described",
     "EvaluationSpec",

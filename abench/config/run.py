@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from abench.config.cache_spec import ActivationCacheSpec
 from abench.config.model import ContextSize, Latents, Layer, WidthFactor
 from abench.config.spec import Prose, Seed, Spec, Word
 from abench.config.specs import DataSpec, EvaluationSpec, TrainingSpec
@@ -69,6 +70,9 @@ class RunConfig(Spec):
     evaluation: EvaluationSpec = EvaluationSpec()
     data: DataSpec | None = None
     """Text for training and evaluation; null uses the model's."""
+    activation_cache: ActivationCacheSpec | None = None
+    """Where runs and sites share what the model computes from the training text, and its size; null: nowhere.
+    Changes no number and no key."""
 
     @field_validator("name")
     @classmethod

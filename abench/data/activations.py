@@ -5,7 +5,7 @@ run the model over rows of tokens until the block is full, drop special tokens a
 generator seeded by the block's number. To restart, one block is computed again; no buffer is saved.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,27 +14,14 @@ import torch
 from torch import Tensor
 
 from abench.config import DataSpec, TrainingSpec
+from abench.data.readers import ReadAhead, Reader, RowActivations, TextReader
 from abench.data.token_rows import Position, TokenRows
 from abench.errors import UserError
 from abench.lm.models import LanguageModel
-from abench.lm.tokens import ordinary
 
-_CPU_TOKENS_AT_ONCE = 1024
-"""On a CPU, forward passes whose tensors stay in its caches are a third faster than larger ones."""
+ROWS_PER_READ = 32
+"""Rows of tokens that are read together; the unit of the activation cache."""
 _MEASURED_ACTIVATIONS = 16_384
-
-
-class Reader(Protocol):
-    """Reads activations in order, once."""
-
-    @property
-    def position(self) -> Position:
-        """The position of the next activations, from which another reader can continue."""
-        ...
-
-    def read(self) -> Tensor | None:
-        """The next activations, [some, d_model] in float32; None at the end."""
-        ...
 
 
 class ActivationSource(Protocol):
@@ -48,44 +35,6 @@ class ActivationSource(Protocol):
     def reader(self, seed: int, at: Position) -> Reader:
         """A reader of the training activations, in the order given by `seed`, from a position on."""
         ...
-
-
-class TextReader:
-    """Reads the activations of a language model at one site, without special tokens."""
-
-    def __init__(self, lm: LanguageModel, site: str, rows: TokenRows, *, context: int, at_once: int) -> None:
-        self._lm, self._site, self._rows = lm, site, rows
-        self._context, self._at_once = context, at_once
-
-    @property
-    def position(self) -> Position:
-        return self._rows.position
-
-    def read(self) -> Tensor | None:
-        tokens = self._rows.batch(self._at_once)
-        if len(tokens) == 0:
-            return None
-        on_cpu = self._lm.device.type == "cpu"
-        size = -(-_CPU_TOKENS_AT_ONCE // self._context) if on_cpu else self._at_once
-        parts = [self._lm.residual(part, self._site).float() for part in torch.split(tokens, size)]
-        return torch.cat(parts)[ordinary(tokens, self._lm).to(self._lm.device)]
-
-
-class ReadAhead:
-    """Gives what another reader has read already, and then what that reader reads."""
-
-    def __init__(self, start: Position, ahead: Sequence[tuple[Tensor, Position]], reader: Reader) -> None:
-        """`ahead` are activations, each with the position after them; `start` is the one before them all."""
-        self.position = start
-        self._ahead, self._reader = list(ahead), reader
-
-    def read(self) -> Tensor | None:
-        if self._ahead:
-            activations, self.position = self._ahead.pop(0)
-            return activations
-        further = self._reader.read()
-        self.position = self._reader.position
-        return further
 
 
 def _unwatched(_size: int) -> AbstractContextManager[Callable[[int], None]]:
@@ -117,19 +66,21 @@ class ActivationStream:
         training: TrainingSpec,
         *,
         context: int,
-        rows_per_forward: int = 32,
+        rows_per_forward: int = ROWS_PER_READ,
         watched: Callable[[int], AbstractContextManager[Callable[[int], None]]] = _unwatched,
+        row_activations: RowActivations | None = None,
     ) -> None:
-        """`watched(n)` is entered whenever n activations are about to be read, which can take minutes.
+        """`row_activations` gives what the model would compute from rows of tokens; None: it computes it.
 
-        The function that it gives is called with the number of those that have been read.
+        `watched(n)` is entered whenever n activations are about to be read, which can take minutes. The
+        function that it gives is called with the number of those that have been read.
         """
         # Another source than a language model ignores site, data and context.
         self._lm, self._site, self._data, self._training = lm, site, data, training
         self._context, self._rows = context, rows_per_forward
         self.batches_per_block = training.buffer_tokens // training.batch_size
         self.statistics: InputStatistics | None = None
-        self._watched = watched
+        self._watched, self._row_activations = watched, row_activations
         self._measured: Reader | None = None
         """What `measure` has read, which the first block need not read again."""
         self._block_starts: dict[int, Position] = {}
@@ -239,7 +190,14 @@ class ActivationStream:
         if not isinstance(self._lm, LanguageModel):
             return self._lm.reader(self._training.seed, at or Position())
         rows = TokenRows(self._lm, self._data, "train", self._context, seed=self._training.seed, at=at)
-        return TextReader(self._lm, self._site, rows, context=self._context, at_once=self._rows)
+        return TextReader(
+            self._lm,
+            self._site,
+            rows,
+            context=self._context,
+            at_once=self._rows,
+            activations=self._row_activations,
+        )
 
     def _read(self, reader: Reader) -> Tensor | None:
         activations = reader.read()

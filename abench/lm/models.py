@@ -166,11 +166,10 @@ class LanguageModel:
 
         def keep(site: str, output: Any) -> None:
             if is_after_block(site):
-                seen[site] = hidden_of(output)
                 self._form = (emptied(output),)
-            else:
-                # A copy, because some blocks add to the outputs of their attention and MLP in place.
-                seen[site] = hidden_of(output).clone()
+            is_last = is_after_block(site) and len(seen) + 1 == len(modules)
+            # A copy, because some blocks write to their input or to the outputs of their attention and MLP.
+            seen[site] = hidden_of(output) if is_last else hidden_of(output).clone()
             if len(seen) == len(modules):
                 raise Stopped
 

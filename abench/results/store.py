@@ -8,6 +8,7 @@
     lock                                            held while a lease changes and while a result is renamed
     kept/AB/KEY.json                                values that tasks cache across cells, e.g. judges' answers
     reports/NAME/                                   tables and figures
+    activations/                                    a temporary activation cache, while runs use it
 
 Files, and an SAE's folder as a whole, are written under another name, flushed to disk and renamed while their
 writer holds the lease. Every file contains a checksum (`abench.storage.sealed`) or has one in its folder's
@@ -165,6 +166,11 @@ class Store:
 
     def checkpoint_folder(self, job: Job) -> Path:
         return self.root / "checkpoints" / job.key
+
+    @property
+    def activations_folder(self) -> Path:
+        """The folder of the activation cache of runs that share it between their sites only."""
+        return self.root / "activations"
 
     # Cells
 

@@ -12,6 +12,7 @@ from shutil import rmtree
 import torch
 
 from abench.data.activations import ActivationSource, ActivationStream
+from abench.data.readers import RowActivations
 from abench.errors import UserError
 from abench.lm.catalogue import recorded
 from abench.lm.models import LanguageModel
@@ -43,8 +44,11 @@ def train_missing(
     *,
     device: str,
     checkpoint_seconds: float,
+    row_activations: RowActivations | None = None,
 ) -> None:
     """Train those of `jobs` that are not in the store and that no other process is training.
+
+    `row_activations` gives what the model would compute from rows of tokens; None: it computes it.
 
     If another process takes over an SAE's lease, the SAE is left to that process. Raises StorageError.
     """
@@ -55,7 +59,7 @@ def train_missing(
             if lease is not None and not _is_done(store, job):
                 mine.append((job, lease))
         for group in _by_stream(mine):
-            _Group(group, lm, store, progress, device, checkpoint_seconds).train()
+            _Group(group, lm, store, progress, device, checkpoint_seconds, row_activations).train()
 
 
 def _by_stream(mine: Sequence[tuple[SAEJob, Lease]]) -> list[list[tuple[SAEJob, Lease]]]:
@@ -85,6 +89,7 @@ class _Group:
         progress: Progress,
         device: str,
         checkpoint_seconds: float,
+        row_activations: RowActivations | None,
     ) -> None:
         jobs = [job for job, _ in mine]
         self._store, self._progress, self._device = store, progress, device
@@ -94,7 +99,13 @@ class _Group:
         self._leases = {job.label: lease for job, lease in mine}
         self._trainers = {job.label: self._trainer(job) for job in jobs}
         self._stream = ActivationStream(
-            lm, self._site, jobs[0].data, self._spec, context=self._context, watched=self._reading
+            lm,
+            self._site,
+            jobs[0].data,
+            self._spec,
+            context=self._context,
+            watched=self._reading,
+            row_activations=row_activations,
         )
         self._pace = Pace(self._spec.steps, self._spec.batch_size)
         self._checkpoint_seconds = checkpoint_seconds

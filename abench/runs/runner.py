@@ -20,6 +20,7 @@ from abench.parts import plain_parts
 from abench.progress import Progress, Silent, duration
 from abench.results.jobs import Cell, Job, ModelRef, SAEJob
 from abench.results.store import Record, SAERecord, Status, Store
+from abench.runs.activation_caching import ActivationCaching
 from abench.runs.given import GivenSAE
 from abench.runs.once import Once
 from abench.runs.opened_saes import OpenedSAEs
@@ -65,8 +66,9 @@ def run_plan(
     that cannot be opened or text that ends too early, and its subclass StorageError if results cannot be
     written; results written before remain.
     """
-    runner = _Runner(plan, store, progress or Silent(), device, checkpoint_seconds, lm)
-    return runner.run()
+    progress = progress or Silent()
+    with ActivationCaching.of_run(plan, store, progress) as caching:
+        return _Runner(plan, store, progress, device, checkpoint_seconds, lm, caching).run()
 
 
 def is_settled(status: Status) -> bool:
@@ -83,7 +85,9 @@ class _Runner:
         device: str | None,
         checkpoint_seconds: float,
         lm: LanguageModel | None,
+        caching: ActivationCaching,
     ) -> None:
+        self._caching = caching
         self._plan, self._store, self._progress = plan, store, progress
         self._asked_device, self._checkpoint_seconds = device, checkpoint_seconds
         self._lm: LanguageModel | ActivationSource | None = lm
@@ -192,10 +196,19 @@ class _Runner:
             check_given(given, lm, self._store, self._progress, device=device, data=self._plan.data)
         if to_train := [job for job in missing if isinstance(job, SAEJob)]:
             seconds = self._checkpoint_seconds
+            rows = self._caching.rows(lm, self._sites_to_train)
             train_missing(
-                to_train, lm, self._store, self._progress, device=device, checkpoint_seconds=seconds
+                *(to_train, lm, self._store, self._progress),
+                device=device,
+                checkpoint_seconds=seconds,
+                row_activations=rows,
             )
         self._tried |= {job.key for job in missing if self._store.get_sae(job) is not None}
+
+    def _sites_to_train(self) -> list[str]:
+        """The sites at which SAEs are missing."""
+        missing = (cell for cell in self._plan.cells if cell.sae.trained and self._is_pending(cell))
+        return list(dict.fromkeys(cell.sae.site for cell in missing if self._sae(cell.sae) is None))
 
     def _sae(self, job: Job) -> SAERecord | None:
         """The SAE's record if it is trained, or checked, or has failed in this run; else None."""
