@@ -17,6 +17,8 @@ from abench.lm.origins import origin_of
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 """The number of a block in the name of a tensor, as in `model.layers.3.mlp.up_proj.weight` or `h.3.attn`."""
 
+_TOLERANCE = 0.01
+
 
 @dataclass(frozen=True)
 class Dimensions:
@@ -67,7 +69,8 @@ def check_dimensions(config: ModelConfig, folder: Path) -> None:
         return
     for name, here in (("block_parameters", found.block_parameters), ("vocabulary", found.vocabulary)):
         stated = getattr(config, name)
-        if stated is not None and stated != here:
+        # Some files also hold buffers, such as the frequencies of rotary embeddings.
+        if stated is not None and here is not None and abs(stated - here) > _TOLERANCE * here:
             raise UserError(
                 f"{config.title} is configured with {name} {stated:,}, but the weights in {folder} have "
                 f"{here:,}: correct the model's YAML file"
@@ -76,7 +79,8 @@ def check_dimensions(config: ModelConfig, folder: Path) -> None:
 
 def _of_folder(folder: Path, config: ModelConfig) -> Dimensions | None:
     """The sizes of the weights in a folder; None if its tensors are not named as those of blocks."""
-    shapes = shapes_of(folder)
+    # A tensor of four dimensions is a mask of attention that some files hold.
+    shapes = {name: shape for name, shape in shapes_of(folder).items() if len(shape) < 4}
     block = sum(
         prod(shape) for name, shape in shapes.items() if (m := _BLOCK.search(name)) and int(m[1]) == 0
     )
