@@ -24,7 +24,7 @@ from abench.storage.faults import StorageError
 from abench.variants import Variant
 from abench.version import __version__
 
-VERSION = 1
+VERSION = 2
 """Raise it when a measurement is made in another way."""
 STEP_SECONDS = 0.7
 """A training step that takes longer is measured at smaller sizes and scaled."""
@@ -150,6 +150,32 @@ def training_step(
     return None if found is None else (sizes, batch, float(found))
 
 
+def encoding(bench: Bench, sae: SAESizes, speed: float, bytes_per_second: float) -> float:
+    """Seconds of encoding and pooling with a TopK SAE, relative to those of `rates.encode_estimate`."""
+    import torch
+
+    from abench.latents.codes import residual_csr
+    from abench.pricing.rates import encode_estimate
+    from abench.variants import SAEShape, get_variant
+
+    sizes, _ = _affordable(sae, 2048, speed, bench.device)
+    rows = 2048
+
+    def measure() -> float:
+        shape = SAEShape(sizes.d_in, sizes.width, sizes.k, bench.device)
+        own = get_variant("topk").build(shape, 0).eval().requires_grad_(False)
+        x = torch.randn(rows, sizes.d_in, generator=torch.Generator().manual_seed(0)).to(bench.device)
+
+        def encode() -> None:
+            codes = residual_csr(own, x)
+            codes.maximum(0), (-codes).maximum(0)
+
+        return fastest(encode, bench)
+
+    taken = float(bench.value({"what": "encoding", "sizes": asdict(sizes)}, measure))
+    return taken / encode_estimate(rows, sizes, speed, bytes_per_second)
+
+
 def _affordable(sae: SAESizes, batch: int, speed: float, device: str) -> tuple[SAESizes, int]:
     """The sizes themselves if a step is short and fits the memory, else smaller ones of the same shape."""
     width, room = sae.width, _room(device)
@@ -248,7 +274,13 @@ def _pass_seconds(lm: Any, layer: int, context: int, bench: Bench) -> dict[str, 
     last = torch.full((len(few),), context - 1)
     with torch.no_grad():
         narrow = fastest(lambda: lm.next_logits_from(residual, few, last, after), bench)
-    wide = fastest(lambda: lm.logits_from(residual, few, after).float().logsumexp(-1), bench)
+
+    def predict() -> None:
+        # As tasks do: predictions in float32, their normalisation, and probabilities.
+        logits = lm.logits_from(residual, few, after)[:, :-1].flatten(0, 1).float()
+        (logits - logits.logsumexp(-1, keepdim=True)).exp_()
+
+    wide = fastest(predict, bench)
     upper = narrow / few.numel()
     return {"lower": lower, "upper": upper, "logits": max(wide - narrow, 0.0) / few.numel()}
 

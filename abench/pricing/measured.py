@@ -47,12 +47,15 @@ def rates_of(plan: Plan, todo: ToDo, model: Dimensions | None, bench: Bench) -> 
         found = calibration.training_step(bench, sae.variant, sizes, stream.training, speed, share)
         if found is not None:
             steps[sae.variant.name, found[0], found[1]] = found[2]
+    bandwidth = calibration.bandwidth(bench)
+    largest = max((sizes_of(sae) for sae in plan.saes), key=lambda sizes: sizes.width)
     return Rates(
         bench.name,
         speed if same else calibration.products(bench, plan.model.dtype, d_model),
         speed,
-        calibration.bandwidth(bench),
+        bandwidth,
         calibration.small_step(bench, d_model),
+        calibration.encoding(bench, largest, speed, bandwidth),
         _passes(plan, todo, model, bench),
         steps,
     )

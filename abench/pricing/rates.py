@@ -40,6 +40,8 @@ class Rates:
     """Memory bandwidth."""
     small_step: float
     """Seconds of one optimiser step of a small probe, on the CPU."""
+    encoding: float = 1.0
+    """Seconds that encoding takes, relative to `encode_estimate`."""
     passes: Mapping[int, PassRates] = field(default_factory=dict)
     """By number of blocks up to the site; empty without the model's weights."""
     steps: Mapping[tuple[str, SAESizes, int], float] = field(default_factory=dict)
@@ -48,10 +50,8 @@ class Rates:
 
 def seconds(work: Work, rates: Rates, model: Dimensions | None, blocks_below: int, sae: SAESizes) -> float:
     """How long some work takes."""
-    own = Work(encoded=work.encoded, decoded=work.decoded)
-    of_saes = operations.of_work(own, None, 0, sae) / rates.sae_products
-    # Codes and reconstructions are written and read several times.
-    of_saes += 12.0 * work.encoded * sae.width / rates.bytes_per_second
+    estimate = encode_estimate(work.encoded, sae, rates.sae_products, rates.bytes_per_second)
+    of_saes = rates.encoding * estimate
     short = work.steps * rates.small_step
     if model is None:
         return of_saes + short
@@ -68,6 +68,12 @@ def seconds(work: Work, rates: Rates, model: Dimensions | None, blocks_below: in
             + work.generated * measured.generated
         )
     return of_saes + short + passes + work.lower * TOKENISING
+
+
+def encode_estimate(activations: float, sae: SAESizes, speed: float, bytes_per_second: float) -> float:
+    """Encoding from operations and memory traffic alone: codes are written, read and selected from."""
+    product = 2.0 * activations * sae.d_in * sae.width
+    return product / speed + 12.0 * activations * sae.width / bytes_per_second
 
 
 def _generating(work: Work, rates: Rates, model: Dimensions) -> float:
