@@ -73,7 +73,9 @@ def measuring(spent: Spent, clock: Callable[[], float], device: str):  # type: i
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--variants", default="abstopk,topk,jumprelu")
@@ -108,7 +110,9 @@ def main() -> None:
         with measuring(spent, clock, options.device):
             runner.run_plan(plan, store, device=options.device)
         whole = clock() - began
-    print(f"\nCalibration took {calibrated:.1f} s.\n\n| part | priced, s | measured, s | ratio |\n| --- | --- | --- | --- |")
+    print(
+        f"\nCalibration took {calibrated:.1f} s.\n\n| part | priced, s | measured, s | ratio |\n| --- | --- | --- | --- |"
+    )
     stated: Spent = {}
     for part in price.parts:
         stated[part.what] = stated.get(part.what, 0.0) + (part.seconds or 0.0)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pydantic import Field, model_validator
 
-from abench import Context, Cost, Metric, Parts, Precondition, Scores, CostSetting, Skip, UserError
+from abench import Context, Cost, CostSetting, Metric, Parts, Precondition, Scores, Skip, UserError
 
 from ._shared.ablation import NUMBERS, Contrasts, ProbeAblation, Probed, metric, probed, strongest
 from ._shared.data_sets import usable_data_sets

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from abench import Context, Cost, InputFile, Metric, Parts, Precondition, Scores, CostSetting, Task, Work
+from abench import Context, Cost, CostSetting, InputFile, Metric, Parts, Precondition, Scores, Task, Work
 
 from ._shared.data_sets import DataSets, usable_data_sets
 from ._shared.label_options import LabelledData

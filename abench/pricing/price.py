@@ -78,8 +78,7 @@ def price_of(
     model = dimensions_of(plan.model.config) if plan.model.config.kind == "language" else None
     kind = "cuda" if device.startswith("cuda") else "cpu"
     parts = [part for stream in todo.streams for part in _training(stream, plan, model)]
-    for scored in todo.scored:
-        parts.append(_scoring(scored, plan, model, _setting(plan, model, kind, scored, store)))
+    parts += [_scoring(s, plan, model, _setting(plan, model, kind, s, store)) for s in todo.scored]
     measured = rates(plan, todo, model) if rates and parts else None
     if measured is not None:
         parts = [_timed(part, measured, plan, model, todo) for part in parts]
@@ -201,5 +200,3 @@ def _typical(part: Part, plan: Plan) -> SAESizes:
     here = [sizes_of(sae) for group in plan.groups if group.site == part.site for sae in group.saes]
     mean = round(sum(each.width for each in here) / len(here))
     return SAESizes(here[0].d_in, mean, round(sum(each.k for each in here) / len(here)))
-
-

@@ -100,6 +100,6 @@ def step_seconds(name: str, sae: SAESizes, batch_size: int, rates: Rates, dense_
 def step_estimate(sae: SAESizes, batch_size: int, rates: Rates, dense_share: float) -> float:
     """A training step from operations and memory traffic alone."""
     products = operations.of_step(sae, batch_size, dense_share=dense_share) / rates.sae_products
-    # Adam reads and writes weights and moments; codes are read some times; rows of active latents are gathered.
+    # Adam's weights and moments; the codes, several times; the rows of active latents, which are gathered.
     traffic = 28.0 * sae.weights + 12.0 * batch_size * sae.width + 16.0 * batch_size * sae.k * sae.d_in
     return products + traffic / rates.bytes_per_second

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from abench import Context, Cost, InputFile, Metric, CostSetting, Skip, Task, View, Work
+from abench import Context, Cost, CostSetting, InputFile, Metric, Skip, Task, View, Work
 
 from .data_sets import DataSets
 from .label_options import LabelledData

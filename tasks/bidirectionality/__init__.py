@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from abench import Amount, Context, Cost, Metric, Precondition, Scores, CostSetting, Skip, Task, UserError, Work
+from abench import (
+    Amount,
+    Context,
+    Cost,
+    CostSetting,
+    Metric,
+    Precondition,
+    Scores,
+    Skip,
+    Task,
+    UserError,
+    Work,
+)
 from abench.judges import MOST_PARALLEL, Endpoint, EndpointAddress, KeyVariable, ModelName, share
 
 from .._shared.held_out import held_out_rows, too_little_text

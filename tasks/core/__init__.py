@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from abench import Context, Cost, Metric, Precondition, Scores, CostSetting, Task, Work
+from abench import Context, Cost, CostSetting, Metric, Precondition, Scores, Task, Work
 
 from .._shared.held_out import too_little_text
 from .latent_use import latent_use

@@ -52,7 +52,10 @@ def priced(setting: CostSetting, kinds: Sequence[str] | None, options: Exchanged
     asked = [k.attributes * setting.limited(k.entities * k.templates) for k in chosen]
     usable = [known * min(k.entities, _MOST_ENTITIES) * k.templates for k in chosen]
     # A cause pair and an isolation pair per known prompt about each attribute.
-    each = [k.attributes * 2 * min(options.pairs, setting.limited(round(n))) for k, n in zip(chosen, usable, strict=True)]
+    each = [
+        k.attributes * 2 * min(options.pairs, setting.limited(round(n)))
+        for k, n in zip(chosen, usable, strict=True)
+    ]
     pairs = setting.amounts.get("pairs", sum(each))
     written = min(settled, options.generated_tokens)
     train, test = options.train_share * pairs, (1 - options.train_share) * pairs

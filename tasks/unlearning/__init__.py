@@ -53,8 +53,8 @@ from .._shared.choices import (
 from .._shared.labelled import is_tiny
 from .._shared.revisions import HubData
 from .clamp import KnownBatch, Latents, accuracies, select
-from .cost import ClampedQuestions, priced
 from .control import lost_without_tokens
+from .cost import ClampedQuestions, priced
 from .score import Setting, summary
 from .texts import (
     REPOSITORIES,
