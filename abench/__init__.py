@@ -16,6 +16,7 @@ hide_if_broken()
 if TYPE_CHECKING:
     from abench.amounts import Amount
     from abench.config import DataSpec, EvaluationSpec
+    from abench.cost import Cost, CostSetting, Work
     from abench.data.loading import load_hub_files, load_hub_split, read_hub
     from abench.data.rows import FILE_ENDINGS, FileRows, load_file, read_file, text_in
     from abench.data.synthetic import SyntheticModel, SyntheticSample
@@ -76,6 +77,8 @@ _HOME = {
     "ClampLatent": "steering.interventions",
     "Concept": "steering.concepts",
     "Context": "task",
+    "Cost": "cost",
+    "CostSetting": "cost",
     "DataSpec": "config",
     "EvaluationSpec": "config",
     "Excerpt": "latents.excerpts",
@@ -110,6 +113,7 @@ _HOME = {
     "UserError": "errors",
     "Variant": "variants",
     "View": "task",
+    "Work": "cost",
     "activations_of": "data.text_rows",
     "as_sae": "latents.anyones",
     "base_of": "latents.views",
@@ -158,6 +162,9 @@ __all__ = [
     "ClampLatent",
     "Concept",
     "Context",
+    "Context",
+    "Cost",
+    "CostSetting",
     "DataSpec",
     "EvaluationSpec",
     "Excerpt",
@@ -191,6 +198,7 @@ __all__ = [
     "UserError",
     "Variant",
     "View",
+    "Work",
     "activations_of",
     "as_sae",
     "base_of",

@@ -13,6 +13,7 @@ from pydantic import ConfigDict
 from abench.amounts import Amount
 from abench.config import DataSpec, EvaluationSpec
 from abench.config.spec import Spec
+from abench.cost import Cost, CostSetting
 from abench.kept import Kept, MemoryKept
 from abench.parts import Parts
 from abench.passes import pass_of
@@ -188,6 +189,14 @@ class Task(Spec, ABC):
     def prepare(self, lm: Any, ctx: Context) -> Any:
         """Compute what does not depend on the SAE, once for all SAEs of a model and site."""
         del lm, ctx
+        return None
+
+    def cost(self, setting: CostSetting) -> Cost | None:
+        """What the task computes at one site, for the price of a run before it starts; None: not stated.
+
+        It is called without the model and reads no data, so it may rest on assumptions, which it names.
+        """
+        del setting
         return None
 
     @abstractmethod

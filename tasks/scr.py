@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pydantic import Field, model_validator
 
-from abench import Context, Metric, Parts, Precondition, Scores, Skip, UserError
+from abench import Context, Cost, CostSetting, Metric, Parts, Precondition, Scores, Skip, UserError
 
 from ._shared.ablation import NUMBERS, Contrasts, ProbeAblation, Probed, metric, probed, strongest
 from ._shared.data_sets import usable_data_sets
@@ -36,6 +36,9 @@ LEAST_GAP = Fraction(1, 1000)
 The value is sae-bench's. Because sae-bench compares floats, one text in 1,000 suffices there at some
 accuracies but not at others.
 """
+
+_HUB_PAIRS = 4
+"""Pairs of classes in each of sae-bench's data sets."""
 
 MOST_PAIRS = 6
 """A file's pairs of labels are all scored if there are no more than this, i.e. up to four labels."""
@@ -122,6 +125,15 @@ class SCR(ProbeAblation):
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         self._data_sets(ctx)
         return None
+
+    def cost(self, setting: CostSetting) -> Cost:
+        tiny = setting.data.source == "tinyworld"
+        chosen = self.datasets if isinstance(self.datasets, tuple) else None
+        known = [len(pairs) for name, pairs in TINY_PAIRS.items() if chosen is None or name in chosen]
+        pairs = sum(known) if tiny and known else _HUB_PAIRS * len(chosen or WITH_SECOND_ATTRIBUTE)
+        pairs = sum(map(len, self.pairs.values())) or pairs
+        # Six quarters of texts; the biased probe learns from as many texts as the two others.
+        return self.priced([self.texts_of(6 / 4, setting)] * pairs, pairs, setting)
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> Mapping[str, CorrelatedPair]:
         """Probes and the pooled codes of all SAEs, keyed by data set and pair of classes.

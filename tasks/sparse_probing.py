@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from abench import Context, InputFile, Metric, Parts, Precondition, Scores, Task
+from abench import Context, Cost, CostSetting, InputFile, Metric, Parts, Precondition, Scores, Task, Work
 
 from ._shared.data_sets import DataSets, usable_data_sets
 from ._shared.label_options import LabelledData
-from ._shared.labelled import Labelled, is_tiny, labelled, probing_data_sets
+from ._shared.labelled import TINY_CLASSES, Labelled, is_tiny, labelled, probing_data_sets
 from ._shared.labelled_files import file_of
 from ._shared.labelled_hub import REPOSITORIES
+from ._shared.priced import LONG_TEXTS, classes_of, limited_texts, text_tokens
 from ._shared.probes import Columns, Problem, best_columns, held_out_accuracy, one_against_rest
 from ._shared.revisions import HubData
 
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 
 K = (1, 2, 5)
 """Numbers of latents per probe, as in sae-bench."""
+
+_HUB_SETS = (
+    *(f"LabHC/bias_in_bios_class_set{number}" for number in (1, 2, 3)),
+    *("canrager/amazon_reviews_mcauley_1and5", "canrager/amazon_reviews_mcauley_1and5_sentiment"),
+    *("codeparrot/github-code", "fancyzhx/ag_news", "Helsinki-NLP/europarl"),
+)
+"""sae-bench's data sets, named here because a price must not import sae-bench."""
+_STEPS_PER_FIT = 20
+"""Iterations of a logistic regression's solver."""
 
 _HUB_TEXTS, _TINY_TEXTS = (4000, 1000), (400, 200)
 """Texts for fitting and testing a probe: sae-bench's numbers, and fewer for a fast run on the tiny world."""
@@ -102,6 +112,20 @@ class SparseProbing(HubData, LabelledData, Task):
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         self._data_sets(ctx)
         return None
+
+    def cost(self, setting: CostSetting) -> Cost:
+        tiny = setting.data.source == "tinyworld"
+        train, test = _TINY_TEXTS if tiny else _HUB_TEXTS
+        sizes = (self.train_texts or train, self.test_texts or test)
+        each = sum(limited_texts(size, setting) // 2 for size in sizes)
+        default = [*TINY_CLASSES] if tiny else _HUB_SETS
+        chosen = self.datasets if isinstance(self.datasets, tuple) else default
+        classes = sum(classes_of(chosen))
+        tokens = classes * each * text_tokens(setting, self.context)
+        fits = classes * len(K)
+        once = setting.read(tokens) + Work(steps=_STEPS_PER_FIT * (fits + classes))
+        per_sae = Work(encoded=tokens, steps=_STEPS_PER_FIT * fits)
+        return Cost(once, per_sae, assumes="" if tiny else LONG_TEXTS)
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> list[ProbedDataSet]:
         """Texts, draws, the model's own accuracies, and the columns of each SAE's codes that probes read.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from abench import Context, Metric, Parts, Precondition, Scores, Skip, UserError
+from abench import Context, Cost, CostSetting, Metric, Parts, Precondition, Scores, Skip, UserError
 
 from ._shared.ablation import NUMBERS, Contrasts, ProbeAblation, Probed, metric, probed, strongest
 from ._shared.data_sets import usable_data_sets
@@ -18,6 +18,7 @@ from ._shared.labelled import TINY_CLASSES, Labelled, is_tiny, labelled
 from ._shared.labelled_files import is_file, title_of
 from ._shared.labelled_hub import REPOSITORIES
 from ._shared.linear_probes import ProbeQuestion, seed_of
+from ._shared.priced import classes_of
 
 if TYPE_CHECKING:
     import torch
@@ -78,6 +79,13 @@ class TPP(ProbeAblation):
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         self._data_sets(ctx)
         return None
+
+    def cost(self, setting: CostSetting) -> Cost:
+        tiny = setting.data.source == "tinyworld"
+        default = [n for n, (_, _, c) in TINY_CLASSES.items() if len(c) > 2] if tiny else ("", "")
+        chosen = self.datasets if isinstance(self.datasets, tuple) else default
+        each = [count * self.texts_of(1 / 2, setting) for count in classes_of(chosen)]
+        return self.priced(each, len(each), setting)
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> Mapping[str, ProbedClasses]:
         """Probes, their clean accuracies and the pooled codes of all SAEs, keyed by data set."""

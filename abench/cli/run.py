@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_INCOMPLETE = 0, 3, 4
 
+MOST_LISTED = 60
+"""A dry run lists its cells one by one if there are no more than this."""
+
 
 @click.command()
 @run_options
@@ -34,9 +37,22 @@ EXIT_DONE, EXIT_SOME_FAILED, EXIT_INCOMPLETE = 0, 3, 4
     metavar="SECONDS",
     help="Shortest time between training checkpoints.",
 )
-@click.option("--dry-run", is_flag=True, help="Print what would be computed without computing it.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print what would be computed and what it costs, without computing it."
+)
+@click.option(
+    "--calibration/--no-calibration",
+    default=True,
+    envvar="ABENCH_CALIBRATION",
+    help="With --dry-run, measure this machine for some seconds, once, to state times; the default.",
+)
 def run(
-    request: "RunRequest", results: Path, device: str | None, checkpoint_every: float, dry_run: bool
+    request: "RunRequest",
+    results: Path,
+    device: str | None,
+    checkpoint_every: float,
+    dry_run: bool,
+    calibration: bool,
 ) -> int:
     """Train SAEs, score them and print the table.
 
@@ -46,7 +62,7 @@ def run(
     computed again.
     """
     if dry_run:
-        return _dry_run(request, results)
+        return _dry_run(request, results, device, calibration=calibration)
     from abench.lm.devices import usable_device
     from abench.progress import duration, for_stderr
     from abench.results.collecting import collection_paused
@@ -127,24 +143,45 @@ def _reason(cell: "Cell", status: "Status", store: "Store") -> str | None:
     return store.claimed_by(cell.key) if status in ("missing", "damaged") else None
 
 
-def _dry_run(request: "RunRequest", results: Path) -> int:
+def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibration: bool) -> int:
+    from abench.cli.price import price_text
     from abench.lm.catalogue import absent_weights
+    from abench.pricing.price import price_of
     from abench.results.store import Store
     from abench.runs.activation_caching import caching_sentence
 
     plan = plan_of(request, fetch=False)
     known = plan.model.commit is not None and (results / "abench.json").exists()
     store = Store.open(results, create=False) if known else None
-    rows = []
-    for cell in plan.cells:
-        status = store.standing(cell) if store else "missing"
-        rows.append([*cell.labels().values(), "to do" if status in ("missing", "damaged") else status])
     click.echo(_summary(plan))
-    click.echo(columns(rows, [*plan.cells[0].labels(), "status"]))
+    click.echo(_planned(plan, store))
+    place, rates = "cpu", None
+    if calibration:
+        from abench.lm.devices import usable_device
+        from abench.pricing.measured import measuring
+
+        place = usable_device(device)
+        rates = measuring(place)
+    click.echo("")
+    click.echo(price_text(plan, price_of(plan, store, device=place, rates=rates), results, place))
     for sentence in (_shared_reading(plan), caching_sentence(plan), absent_weights(plan.model.config)):
         if sentence is not None:
             click.echo(sentence)
     return EXIT_DONE
+
+
+def _planned(plan: "Plan", store: "Store | None") -> str:
+    """The cells with their status; for a large run their numbers by task."""
+    rows = []
+    for cell in plan.cells:
+        status = store.standing(cell) if store else "missing"
+        rows.append([*cell.labels().values(), "to do" if status in ("missing", "damaged") else status])
+    header = [*plan.cells[0].labels(), "status"]
+    if len(rows) <= MOST_LISTED:
+        return columns(rows, header)
+    places = [header.index(name) for name in ("task", "view", "status")]
+    numbers = Counter(tuple(row[place] for place in places) for row in rows)
+    return columns([[*kind, number] for kind, number in numbers.items()], ["task", "view", "status", "cells"])
 
 
 def _shared_reading(plan: "Plan") -> str | None:

@@ -43,6 +43,12 @@ class ModelConfig(Spec):
     revision: Word | None = None
     n_layers: int = Field(ge=1, le=10_000)
     d_model: int = Field(ge=2, le=10**6)
+    block_parameters: int | None = Field(None, ge=1, le=10**13)
+    """Weights of one block, for the price of a run before the weights are on this machine."""
+    vocabulary: int | None = Field(None, ge=1, le=10**8)
+    """Number of tokens of the embedding, likewise."""
+    tied_embeddings: bool = True
+    """Whether logits are computed with the embedding's own weights, likewise."""
     layers: tuple[Layer, ...] = Field(min_length=1)
     """Blocks that SAEs are trained at unless the run names others."""
     k: tuple[Latents, ...] = Field(min_length=1)

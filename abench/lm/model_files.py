@@ -81,3 +81,9 @@ def _header(file: Path) -> dict[str, Any]:
 def number_of_tensors(folder: Path) -> int:
     """The number of tensors in the safetensors files of a folder."""
     return sum(len(_header(file)) for file in folder.glob("*.safetensors"))
+
+
+def shapes_of(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in the safetensors files of a folder, by name. Raises UserError if damaged."""
+    headers = [_header(file) for file in sorted(folder.glob("*.safetensors"))]
+    return {name: tuple(each["shape"]) for header in headers for name, each in header.items()}

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from abench import Context, InputFile, Metric, Skip, Task, View
+from abench import Context, Cost, CostSetting, InputFile, Metric, Skip, Task, View, Work
 
 from .data_sets import DataSets
 from .label_options import LabelledData
 from .labelled_files import file_of
 from .linear_probes import ProbeQuestion, Probes, ProbeSettings, train_probes
+from .priced import LONG_TEXTS, is_tiny, limited_texts, text_tokens
 from .revisions import HubData
 
 if TYPE_CHECKING:
@@ -46,6 +47,22 @@ class ProbeAblation(HubData, LabelledData, ProbeSettings, Task):
     """Labelled data sets, also files with the columns text and label (for scr: and attribute); null uses
     sae-bench's, or the two of the tiny world; `available` those of them that can be read and have enough
     texts."""
+
+    def texts_of(self, share: float, setting: CostSetting) -> int:
+        """Texts for training and testing, of which a probe's sizes are one over `share`."""
+        sizes = self.sizes(tiny=is_tiny(setting)).values()
+        return sum(int(limited_texts(size, setting) * share) for size in sizes)
+
+    def priced(self, texts: Sequence[int], groups: int, setting: CostSetting) -> Cost:
+        """The cost of reading these numbers of texts once, and of training `groups` of probes together."""
+        tokens = sum(texts) * text_tokens(setting, self.context)
+        train = limited_texts(self.sizes(tiny=is_tiny(setting))["train"], setting)
+        steps = groups * self.probe_epochs * -(-train // self.probe_batch_size)
+        return Cost(
+            setting.read(tokens) + Work(steps=steps),
+            Work(encoded=tokens),
+            assumes="" if is_tiny(setting) else LONG_TEXTS,
+        )
 
 
 def metric(name: str, number: int, description: str, *, higher: bool = True, title: str = "") -> Metric:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
-from abench import Amount, Context, Metric, Parts, Precondition, Scores, Skip, Task, View
+from abench import Amount, Context, Cost, CostSetting, Metric, Parts, Precondition, Scores, Skip, Task, View
 
 from .._shared.labelled import is_tiny
 from .._shared.settings import setting
+from .cost import priced
 from .latents import PoleWeights, both_poles, encoded, ranked, split_latents
 from .probe import Probe, Training, train_probe
 from .spelling import LETTERS, Words, candidates, read, style_of, usable
@@ -146,6 +147,10 @@ class Absorption(Task):
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         self._words(lm, ctx, random.Random(ctx.evaluation.seed))
         return None
+
+    def cost(self, setting: CostSetting) -> Cost | None:
+        demands = TINY if setting.data.source == "tinyworld" else SAE_BENCH
+        return priced(setting, self.examples, self.train_share, self.epochs, self.batch_size or demands[0])
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> Spelled:
         """The residual stream at all words, the probe of the letters, and the words whose letter it knows.

@@ -14,11 +14,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from abench import Amount, Context, Metric, Precondition, Scores, Skip, Task, UserError
+from abench import (
+    Amount,
+    Context,
+    Cost,
+    CostSetting,
+    Metric,
+    Precondition,
+    Scores,
+    Skip,
+    Task,
+    UserError,
+    Work,
+)
 from abench.judges import MOST_PARALLEL, Endpoint, EndpointAddress, KeyVariable, ModelName, share
 
 from .._shared.held_out import held_out_rows, too_little_text
 from .._shared.labelled import is_tiny
+from .._shared.priced import is_tiny as is_tiny_data
 from .endpoint import OpenAIPoles
 from .judges import KINDS, PoleJudge, PoleVerdict, kappa
 from .oracle import TinyWorldPoles
@@ -93,6 +106,17 @@ class Bidirectionality(Task):
             if kind not in {"oracle", "openai"}:
                 return f"there is no judge '{name}'; available are oracle, openai and openai:MODEL"
         return too_little_text(lm, ctx)
+
+    def cost(self, setting: CostSetting) -> Cost:
+        rows = setting.held_out_rows()
+        tokens = rows * setting.context_size
+        first = self.judge if self.judge != "auto" else "oracle" if is_tiny_data(setting) else "openai"
+        asked = sum(name.startswith("openai") for name in (first, *self.judges))
+        reading = Work(lower=tokens, passes=-(-rows // setting.evaluation.batch_size))
+        return Cost(
+            reading + Work(requests=self.validation * (first == "openai")),
+            Work(encoded=tokens, requests=self.latents * asked),
+        )
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> ContextsToJudge:
         """The top contexts of all SAEs, from one pass, and the judge's accuracy."""

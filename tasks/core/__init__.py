@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from abench import Context, Metric, Precondition, Scores, Task
+from abench import Context, Cost, CostSetting, Metric, Precondition, Scores, Task, Work
 
 from .._shared.held_out import too_little_text
 from .latent_use import latent_use
@@ -103,6 +103,14 @@ class Core(Task):
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         return too_little_text(lm, ctx)
+
+    def cost(self, setting: CostSetting) -> Cost:
+        rows = setting.held_out_rows()
+        tokens = rows * setting.context_size
+        reading = Work(lower=tokens, passes=-(-rows // setting.evaluation.batch_size))
+        replaced = Work(upper=tokens, logits=tokens, passes=-(-rows // setting.rows_with_logits))
+        # Clean predictions and two ablations, then one pass per SAE.
+        return Cost(reading + 3 * replaced, replaced + Work(encoded=tokens, decoded=tokens))
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> Substitution:
         """Run the text once: clean predictions, the two ablations, and the reconstructions of all SAEs."""

@@ -22,6 +22,8 @@ from pydantic import Field
 from abench import (
     Amount,
     Context,
+    Cost,
+    CostSetting,
     InputFile,
     Metric,
     Parts,
@@ -39,6 +41,7 @@ from .._shared.only_if_set import OnlyIfSet
 from .._shared.revisions import HubData
 from .answers import Known, ask
 from .bank import Bank
+from .cost import Exchanged, priced
 from .mask import Effect, Fit, effect, learn_mask, reconstructions
 from .own_prompts import attributes_in
 from .pairs import Experiment, Pair, experiments
@@ -136,6 +139,13 @@ class Ravel(HubData, OnlyIfSet, Task):
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         self._experiments(lm, ctx)
         return None
+
+    def cost(self, setting: CostSetting) -> Cost | None:
+        if self.prompts is not None or isinstance(self.attributes, dict):
+            return None  # their number is known only when they are read
+        kinds = self.entities if isinstance(self.entities, tuple) else None
+        sizes = (self.pairs, self.train_share, self.epochs, self.batch_size, self.generated_tokens)
+        return priced(setting, kinds, Exchanged(*sizes))
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> Exchanges:
         known, made, parts = self._experiments(lm, ctx)

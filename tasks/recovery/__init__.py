@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from abench import Amount, Context, Metric, ModelKind, Scores, Skip, Task
+from abench import Amount, Context, Cost, CostSetting, Metric, ModelKind, Scores, Skip, Task, Work
 
 from .firings import LatentFirings, PoleCounts, Truth
 from .plane import plane_details
@@ -106,6 +106,11 @@ class Recovery(Task):
     def skip(self, lm: SyntheticModel, ctx: Context) -> str | None:
         self._truth(lm, ctx)
         return None
+
+    def cost(self, setting: CostSetting) -> Cost:
+        tokens = setting.limited(setting.evaluation.tokens)
+        # Once for firings and the error, once for the coefficients of matched latents.
+        return Cost(per_sae=Work(encoded=2 * tokens, decoded=tokens))
 
     def prepare(self, lm: SyntheticModel, ctx: Context) -> Truth:
         """Held-out activations, with the features of which they are made."""

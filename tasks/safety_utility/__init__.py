@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
-from abench import Context, InputFile, Metric, Precondition, Scores, Skip, Task, UserError
+from abench import Context, Cost, CostSetting, InputFile, Metric, Precondition, Scores, Skip, Task, UserError
 from abench.judges import (
     MOST_PARALLEL,
     Endpoint,
@@ -41,6 +41,7 @@ from abench.judges import (
 
 from .._shared.labelled import is_tiny
 from .._shared.revisions import HubData, is_hub_id
+from .cost import Steered, priced
 from .measure import SteeringExam
 from .methods import Candidate, Contrast, directions, latents, settings
 from .requests import HARMBENCH, INSTRUCTIONS, Requests, is_file, prompts, requests
@@ -164,6 +165,11 @@ class SafetyUtility(HubData, Task):
         if self.judge in {"auto", "harmbench"}:
             own.append(self.judge_model or HARMBENCH_CLASSIFIER)
         return (*self.repositories, *filter(is_hub_id, own))
+
+    def cost(self, setting: CostSetting) -> Cost:
+        numbers = (self.concept_prompts, self.validation_requests, self.test_requests)
+        questions = (self.validation_questions, self.shots, self.max_new_tokens)
+        return priced(setting, Steered(len(settings(self.strengths)), *numbers, *questions))
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         self._given(lm, ctx)

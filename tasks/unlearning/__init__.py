@@ -24,7 +24,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
-from abench import Amount, Context, InputFile, Metric, Precondition, Scores, Skip, Task, UserError, View
+from abench import (
+    Amount,
+    Context,
+    Cost,
+    CostSetting,
+    InputFile,
+    Metric,
+    Precondition,
+    Scores,
+    Skip,
+    Task,
+    UserError,
+    View,
+)
 
 from .._shared.choices import (
     PLAIN,
@@ -41,6 +54,7 @@ from .._shared.labelled import is_tiny
 from .._shared.revisions import HubData
 from .clamp import KnownBatch, Latents, accuracies, select
 from .control import lost_without_tokens
+from .cost import ClampedQuestions, priced
 from .score import Setting, summary
 from .texts import (
     REPOSITORIES,
@@ -146,6 +160,11 @@ class Unlearning(HubData, Task):
             self._rows(text, lm, ctx)
         self._known_questions(lm, ctx)
         return None
+
+    def cost(self, setting: CostSetting) -> Cost:
+        clamped = len(self.retain_thresholds) * len(self.n_features) * (1 + len(self.multipliers))
+        rows = ClampedQuestions(self.orders, clamped, self.dataset_size, self.seq_len, self.retain_subjects)
+        return priced(setting, rows)
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> ForgettingTest:
         """Known questions with their residual stream, and firing rates of all SAEs on both texts."""
