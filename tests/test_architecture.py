@@ -31,6 +31,7 @@ LAYERS = (
     ("report",),
     ("exporting",),
     ("runs",),
+    ("executors",),
     ("conformance",),
     ("cli",),
     ("__main__",),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abench.cli.options import SECONDS, json_option, plan_of, results_option, run_options
+from abench.cli.options import SECONDS, WORDS, json_option, plan_of, results_option, run_options
 from abench.cli.text import columns, count, echo_json
 from abench.cli.written import echo_report
 from abench.sanitize.printable import visible
@@ -15,9 +15,9 @@ from abench.sanitize.printable import visible
 if TYPE_CHECKING:
     from abench.results.jobs import Cell
     from abench.results.store import Status, Store
+    from abench.runs.outcome import Outcome
     from abench.runs.plan import Plan
     from abench.runs.planner import RunRequest
-    from abench.runs.runner import Outcome
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_INCOMPLETE = 0, 3, 4
 
@@ -25,7 +25,19 @@ EXIT_DONE, EXIT_SOME_FAILED, EXIT_INCOMPLETE = 0, 3, 4
 @click.command()
 @run_options
 @results_option
-@click.option("--device", default=None, help="cpu, cuda, cuda:1, ...  [default: the GPU if there is one]")
+@click.option(
+    "--device",
+    "devices",
+    type=WORDS,
+    help="cpu, cuda, cuda:1, or several that compute side by side, e.g. cuda:0,cuda:1.  [default: the GPU if "
+    "there is one]",
+)
+@click.option(
+    "--executor",
+    help="What computes the run: serial (this process), devices (one process per device) or ray (a Ray "
+    "cluster).  [default: serial, or devices if --device names several]",
+)
+@click.option("--ray-address", help="With --executor ray: the cluster, e.g. 10.0.0.1:6379.")
 @click.option(
     "--checkpoint-every",
     type=SECONDS,
@@ -36,7 +48,13 @@ EXIT_DONE, EXIT_SOME_FAILED, EXIT_INCOMPLETE = 0, 3, 4
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be computed without computing it.")
 def run(
-    request: "RunRequest", results: Path, device: str | None, checkpoint_every: float, dry_run: bool
+    request: "RunRequest",
+    results: Path,
+    devices: tuple[str, ...] | None,
+    executor: str | None,
+    ray_address: str | None,
+    checkpoint_every: float,
+    dry_run: bool,
 ) -> int:
     """Train SAEs, score them and print the table.
 
@@ -47,21 +65,21 @@ def run(
     """
     if dry_run:
         return _dry_run(request, results)
-    from abench.lm.devices import usable_device
+    from abench.executors.base import Placement
+    from abench.executors.registry import executor_for
     from abench.progress import duration, for_stderr
     from abench.results.collecting import collection_paused
     from abench.results.store import Store
     from abench.runs.report_of_plan import write_plan_report
-    from abench.runs.runner import run_plan
 
     started = time.monotonic()
     progress = for_stderr()
-    if device is not None:
-        device = usable_device(device)
+    placement = Placement(devices or (), ray_address, checkpoint_every, request.plugins)
+    computing = executor_for(executor, placement)
     plan = plan_of(request, fetch=True)
     store = Store.open(results, create=True)
     progress.say(_summary(plan))
-    outcome = run_plan(plan, store, progress=progress, device=device, checkpoint_seconds=checkpoint_every)
+    outcome = computing.run(plan, store, progress)
     with collection_paused():
         written = write_plan_report(plan, store)
     code = echo_report(written)
