@@ -26,7 +26,7 @@ from small_run import data_of, small_plan, weights_of
 from abench.data import token_rows
 from abench.report import tidy
 from abench.results.store import Store
-from abench.runs import group_training, runner
+from abench.runs import group_training, model_opening
 from abench.runs.plan import Plan
 from abench.runs.runner import run_plan
 
@@ -192,8 +192,8 @@ def main(part: str, folder: Path) -> None:
     torch.set_num_threads(1)
     sizes = {"training__tokens": 768, "training__batch_size": 256, "training__buffer_tokens": 512}
     plan = small_plan(variants=("abstopk",), seeds=(0, 1), **sizes)
-    opened = runner._open_model(plan.model, "cpu")
-    runner._open_model = lambda *_: opened  # opened once, not once for each operation
+    opened = model_opening.open_planned(plan.model, "cpu")
+    model_opening.open_planned = lambda *_: opened  # opened once, not once for each operation
     undisturbed, root = folder / "undisturbed", folder / "results"
     make_it_quick()
     train(plan, undisturbed)

@@ -31,7 +31,7 @@ LAYERS = (
     ("report",),
     ("exporting",),
     ("runs",),
-    ("pricing",),
+    ("pricing", "executors"),
     ("conformance",),
     ("cli",),
     ("__main__",),

@@ -17,7 +17,7 @@ from abench.lm import catalogue
 from abench.lm.catalogue import find_model
 from abench.lm.model_folder import Sizes, examine
 from abench.lm.origins import folder_hash
-from abench.runs import runner
+from abench.runs import model_opening
 from abench.runs.planner import RunRequest, plan_run
 
 Folder = Callable[[str], Path]
@@ -338,10 +338,10 @@ def test_every_file_that_opening_reads_is_in_the_key(model_folder: Folder, tmp_p
 
 def test_a_folder_that_changes_after_planning(folder: Path) -> None:
     planned = plan(folder)
-    runner._open_model(planned.model, "cpu")
+    model_opening.open_planned(planned.model, "cpu")
     text("generation_config.json", '{"eos_token_id": 7}')(folder)
     with pytest.raises(UserError, match="llama has changed since this run was planned: run the same command"):
-        runner._open_model(planned.model, "cpu")
+        model_opening.open_planned(planned.model, "cpu")
     assert folder_hash(folder) != planned.model.commit
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abench.cli.options import SECONDS, json_option, plan_of, results_option, run_options
+from abench.cli.options import SECONDS, WORDS, json_option, plan_of, results_option, run_options
 from abench.cli.text import columns, count, echo_json
 from abench.cli.written import echo_report
 from abench.sanitize.printable import visible
@@ -15,9 +15,9 @@ from abench.sanitize.printable import visible
 if TYPE_CHECKING:
     from abench.results.jobs import Cell
     from abench.results.store import Status, Store
+    from abench.runs.outcome import Outcome
     from abench.runs.plan import Plan
     from abench.runs.planner import RunRequest
-    from abench.runs.runner import Outcome
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_INCOMPLETE = 0, 3, 4
 
@@ -28,7 +28,19 @@ MOST_LISTED = 60
 @click.command()
 @run_options
 @results_option
-@click.option("--device", default=None, help="cpu, cuda, cuda:1, ...  [default: the GPU if there is one]")
+@click.option(
+    "--device",
+    "devices",
+    type=WORDS,
+    help="cpu, cuda, cuda:1, or several that compute side by side, e.g. cuda:0,cuda:1.  [default: the GPU if "
+    "there is one]",
+)
+@click.option(
+    "--executor",
+    help="What computes the run: serial (this process), devices (one process per device) or ray (a Ray "
+    "cluster).  [default: serial, or devices if --device names several]",
+)
+@click.option("--ray-address", help="With --executor ray: the cluster, e.g. 10.0.0.1:6379.")
 @click.option(
     "--checkpoint-every",
     type=SECONDS,
@@ -49,7 +61,9 @@ MOST_LISTED = 60
 def run(
     request: "RunRequest",
     results: Path,
-    device: str | None,
+    devices: tuple[str, ...] | None,
+    executor: str | None,
+    ray_address: str | None,
     checkpoint_every: float,
     dry_run: bool,
     calibration: bool,
@@ -62,22 +76,23 @@ def run(
     computed again.
     """
     if dry_run:
+        device = devices[0] if devices else None
         return _dry_run(request, results, device, calibration=calibration)
-    from abench.lm.devices import usable_device
+    from abench.executors.base import Placement
+    from abench.executors.registry import executor_for
     from abench.progress import duration, for_stderr
     from abench.results.collecting import collection_paused
     from abench.results.store import Store
     from abench.runs.report_of_plan import write_plan_report
-    from abench.runs.runner import run_plan
 
     started = time.monotonic()
     progress = for_stderr()
-    if device is not None:
-        device = usable_device(device)
+    placement = Placement(devices or (), ray_address, checkpoint_every, request.plugins)
+    computing = executor_for(executor, placement)
     plan = plan_of(request, fetch=True)
     store = Store.open(results, create=True)
     progress.say(_summary(plan))
-    outcome = run_plan(plan, store, progress=progress, device=device, checkpoint_seconds=checkpoint_every)
+    outcome = computing.run(plan, store, progress)
     with collection_paused():
         written = write_plan_report(plan, store)
     code = echo_report(written)

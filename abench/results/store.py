@@ -6,6 +6,7 @@
     checkpoints/KEY/                                checkpoints of unfinished training
     leases/KEY.json                                 work in progress
     lock                                            held while a lease changes and while a result is renamed
+    drivers/TOKEN.json                              runs that several workers compute (drivers.py)
     kept/AB/KEY.json                                values that tasks cache across cells, e.g. judges' answers
     reports/NAME/                                   tables and figures
     activations/                                    a temporary activation cache, while runs use it

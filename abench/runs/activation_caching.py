@@ -33,7 +33,8 @@ class ActivationCaching:
         self._cached: ActivationCache | None = None
         self._rows: list[CachedRows] = []
         self._temporary = self._spec is not None and self._spec.temporary
-        self._folder = store.activations_folder
+        lasting = self._spec is not None and not self._spec.temporary
+        self._folder = Path(self._spec.folder) if lasting else store.activations_folder
 
     @classmethod
     @contextmanager
@@ -43,13 +44,20 @@ class ActivationCaching:
         At the end, what it has done is reported, and a temporary cache is removed. Raises UserError for a
         folder that cannot be used, before anything is computed.
         """
-        with ExitStack() as while_open:
-            caching = cls(plan, store, progress, while_open)
+        with cls.of_share(plan, store, progress) as caching:
             caching._check()
             yield caching
-            caching._report()
-        if caching._temporary and caching._cached is not None:
+        if caching._temporary:
             remove_folder(caching._folder)
+
+    @classmethod
+    @contextmanager
+    def of_share(cls, plan: Plan, store: Store, progress: Progress) -> Iterator["ActivationCaching"]:
+        """As `of_run`, for a part of a run: the run has checked the folder and removes a temporary cache."""
+        with ExitStack() as while_open:
+            caching = cls(plan, store, progress, while_open)
+            yield caching
+            caching._report()
 
     def rows(
         self, lm: "LanguageModel | ActivationSource", sites: Callable[[], Sequence[str]]
@@ -75,7 +83,6 @@ class ActivationCaching:
         if self._plan.model.config.synthetic is not None:
             self._progress.say(_without_text(self._plan))
         elif not self._temporary:
-            self._folder = Path(self._spec.folder)
             make_folder(self._folder)
 
     def _announce(self, used: int) -> None:

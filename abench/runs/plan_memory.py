@@ -1,9 +1,11 @@
 """Checks that a run can fit into this machine's memory, before anything is downloaded or written."""
 
 import os
+from collections.abc import Sequence
 
 from abench.config import ModelConfig, RunConfig
 from abench.errors import UserError
+from abench.results.jobs import Job
 from abench.runs.plan import sae_widths
 
 _NUMBER = 4
@@ -68,3 +70,8 @@ def gpu_bytes() -> int:
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:,.1f} GiB"
+
+
+def saes_bytes(saes: Sequence[Job]) -> int:
+    """Minimum memory for training these SAEs together, without activations: weights and Adam's moments."""
+    return sum(3 * 2 * sae.width * sae.model.config.d_model for sae in saes) * _NUMBER

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from abench.amounts import summed
-from abench.data.opening import open_model
 from abench.errors import UserError, outside_cause
 from abench.parts import plain_parts
-from abench.progress import Progress, Silent, duration
-from abench.results.jobs import Cell, Job, ModelRef, SAEJob
+from abench.progress import Progress, Silent
+from abench.results.jobs import Cell, Job, SAEJob
 from abench.results.store import Record, SAERecord, Status, Store
 from abench.runs.activation_caching import ActivationCaching
 from abench.runs.given import GivenSAE
+from abench.runs.model_opening import Models, Opener, always
 from abench.runs.once import Once
 from abench.runs.opened_saes import OpenedSAEs
+from abench.runs.outcome import Outcome as Outcome
+from abench.runs.outcome import is_settled as is_settled
+from abench.runs.outcome import outcome_of, settled
 from abench.runs.plan import Group, Plan
 from abench.runs.provenance import provenance
 from abench.runs.reported import Reported
@@ -36,16 +39,6 @@ if TYPE_CHECKING:
     from abench.lm.models import LanguageModel
 
 WAIT_SECONDS = 1.0
-
-
-@dataclass
-class Outcome:
-    """The outcome of a plan's cells."""
-
-    computed: int = 0
-    cached: int = 0
-    failed: list[Record] = field(default_factory=list)
-    skipped: list[Record] = field(default_factory=list)
 
 
 def run_plan(
@@ -61,19 +54,48 @@ def run_plan(
 
     `lm` is the plan's model if it is open already.
 
-    A failing SAE or task affects only its own cells. The run waits for work that another process is doing on
-    the same store. A `device` of None means the GPU, or the CPU without a GPU. Raises UserError for a model
-    that cannot be opened or text that ends too early, and its subclass StorageError if results cannot be
-    written; results written before remain.
+    A failing SAE or task affects only its own cells. Work that another process is doing on the same store is
+    left to it; the run waits for it when it has nothing else to do. A `device` of None means the GPU, or the
+    CPU without a GPU. Raises UserError for a model that cannot be opened or text that ends too early, and its
+    subclass StorageError if results cannot be written; results written before remain.
     """
-    progress = progress or Silent()
+    opener, progress = None if lm is None else always(lm), progress or Silent()
     with ActivationCaching.of_run(plan, store, progress) as caching:
-        return _Runner(plan, store, progress, device, checkpoint_seconds, lm, caching).run()
+        runner = _Runner(plan, store, progress, device, checkpoint_seconds, opener, caching)
+        if lm is not None:
+            runner.check_sites(lm)
+        store.clear_leftovers()
+        cached = settled(plan, store)
+        runner.report_damage()
+        if cached < len(plan.cells):
+            store.check_writable()
+        runner.compute()
+    return outcome_of(plan, store, cached=cached, tried=runner.tried)
 
 
-def is_settled(status: Status) -> bool:
-    """Whether a cell needs no more work: done or skipped. The next run retries failed cells."""
-    return status in ("done", "skipped")
+def compute_share(
+    share: Plan,
+    store: Store,
+    *,
+    progress: Progress,
+    device: str,
+    checkpoint_seconds: float,
+    opener: Opener,
+    tried: Collection[str] = (),
+    only_train: bool = False,
+) -> frozenset[str]:
+    """Compute a part of a plan on behalf of a run; returns the keys on which the run has failed so far.
+
+    `opener` returns the plan's model, `tried` are the keys on which the run has failed elsewhere. With
+    `only_train`, the SAEs are trained and no cell is scored. Raises what `run_plan` raises.
+    """
+    with ActivationCaching.of_share(share, store, progress) as caching:
+        runner = _Runner(share, store, progress, device, checkpoint_seconds, opener, caching, tried)
+        if only_train:
+            runner.train()
+        else:
+            runner.compute()
+    return frozenset(runner.tried)
 
 
 class _Runner:
@@ -84,16 +106,16 @@ class _Runner:
         progress: Progress,
         device: str | None,
         checkpoint_seconds: float,
-        lm: LanguageModel | None,
+        opener: Opener | None,
         caching: ActivationCaching,
+        tried: Collection[str] = (),
     ) -> None:
         self._caching = caching
         self._plan, self._store, self._progress = plan, store, progress
         self._asked_device, self._checkpoint_seconds = device, checkpoint_seconds
-        self._lm: LanguageModel | ActivationSource | None = lm
-        if lm is not None:
-            self._check_sites(lm)
-        self._tried: set[str] = set()
+        self._opener = opener
+        self._lm: LanguageModel | ActivationSource | None = None
+        self.tried: set[str] = set(tried)
         """Keys on which this run has failed; they are not tried again."""
         self._reasons: dict[tuple[int, str, str], Once] = {}
         """By task, site and view: why the task cannot run there, determined once for all SAEs."""
@@ -102,37 +124,45 @@ class _Runner:
         self._readable_text = Once(self._check_text)
         """Returns once the training text has been found to be readable; asked once for all cells."""
 
-    def run(self) -> Outcome:
-        outcome = Outcome()
-        self._store.clear_leftovers()
-        outcome.cached = sum(is_settled(self._store.standing(cell)) for cell in self._plan.cells)
-        self._report_damage()
-        if outcome.cached < len(self._plan.cells):
-            self._store.check_writable()
-        for group in self._plan.groups:
-            self._run_group(group)
-        for cell in self._plan.cells:
-            status = self._store.standing(cell)
-            if status in ("failed", "skipped") and (record := self._store.get(cell)) is not None:
-                (outcome.failed if status == "failed" else outcome.skipped).append(record)
-        outcome.computed = len(self._plan.cells) - outcome.cached - len(outcome.failed)
-        return outcome
-
-    def _run_group(self, group: Group) -> None:
-        announced = False
-        self._obtain({sae.key: sae for sae in group.saes if self._store.sae_standing(sae) == "damaged"})
-        while pending := [cell for cell in group.cells if self._is_pending(cell)]:
-            before = len(pending)
-            self._settle_early(pending)
-            pending = [cell for cell in pending if self._is_pending(cell)]
-            self._obtain({cell.sae.key: cell.sae for cell in pending})
-            # By identity: options such as mappings have no hash.
-            for task in {id(cell.task): cell.task for cell in pending}.values():
-                self._score_task(task, [cell for cell in pending if cell.task is task])
-            self._report_damage()
-            if sum(map(self._is_pending, pending)) == before:
-                announced = announced or self._announce_wait(pending)
+    def compute(self) -> None:
+        """Compute the cells of all groups. Waits only when other processes hold all that is missing."""
+        groups, announced = list(self._plan.groups), False
+        while groups:
+            before = self._pending_in(groups)
+            for group in groups:
+                self._advance(group)
+            groups = [group for group in groups if any(map(self._is_pending, group.cells))]
+            if groups and self._pending_in(groups) == before:
+                announced = announced or self._announce_wait(groups)
                 time.sleep(WAIT_SECONDS)
+
+    def train(self) -> None:
+        """Train the SAEs that are missing for cells that can have a score, and score nothing."""
+        for group in self._plan.groups:
+            self._retrain_damaged(group)
+            wanted = {}
+            for cell in filter(self._is_pending, group.cells):
+                if cell.sae.key not in wanted and self._can_be_scored(cell):
+                    wanted[cell.sae.key] = cell.sae
+            self._obtain(wanted)
+
+    def _pending_in(self, groups: Sequence[Group]) -> int:
+        return sum(self._is_pending(cell) for group in groups for cell in group.cells)
+
+    def _advance(self, group: Group) -> None:
+        """Compute what is missing in a group and not held by another process."""
+        self._retrain_damaged(group)
+        pending = [cell for cell in group.cells if self._is_pending(cell)]
+        self._settle_early(pending)
+        pending = [cell for cell in pending if self._is_pending(cell)]
+        self._obtain({cell.sae.key: cell.sae for cell in pending})
+        # By identity: options such as mappings have no hash.
+        for task in {id(cell.task): cell.task for cell in pending}.values():
+            self._score_task(task, [cell for cell in pending if cell.task is task])
+        self.report_damage()
+
+    def _retrain_damaged(self, group: Group) -> None:
+        self._obtain({sae.key: sae for sae in group.saes if self._store.sae_standing(sae) == "damaged"})
 
     def _settle_early(self, cells: Sequence[Cell]) -> None:
         """Settle the cells that cannot have a score, before anything is trained for them."""
@@ -172,9 +202,10 @@ class _Runner:
         return reason
 
     def _is_pending(self, cell: Cell) -> bool:
-        return cell.key not in self._tried and not is_settled(self._store.standing(cell))
+        return cell.key not in self.tried and not is_settled(self._store.standing(cell))
 
-    def _announce_wait(self, pending: Sequence[Cell]) -> bool:
+    def _announce_wait(self, groups: Sequence[Group]) -> bool:
+        pending = [cell for group in groups for cell in group.cells if self._is_pending(cell)]
         keys = [key for cell in pending for key in (cell.sae.key, cell.key)]
         holders = sorted({who for key in keys if (who := self._store.claimed_by(key))})
         self._progress.say(
@@ -184,8 +215,8 @@ class _Runner:
 
     def _obtain(self, jobs: dict[str, Job]) -> None:
         """Train the SAEs that are missing, and check those that exist already."""
-        missing = [job for job in jobs.values() if job.key not in self._tried and self._sae(job) is None]
-        self._report_damage()
+        missing = [job for job in jobs.values() if job.key not in self.tried and self._sae(job) is None]
+        self.report_damage()
         if not missing:
             return
         from abench.runs.given_check import check_given
@@ -203,7 +234,7 @@ class _Runner:
                 checkpoint_seconds=seconds,
                 row_activations=rows,
             )
-        self._tried |= {job.key for job in missing if self._store.get_sae(job) is not None}
+        self.tried |= {job.key for job in missing if self._store.get_sae(job) is not None}
 
     def _sites_to_train(self) -> list[str]:
         """The sites at which SAEs are missing."""
@@ -213,7 +244,7 @@ class _Runner:
     def _sae(self, job: Job) -> SAERecord | None:
         """The SAE's record if it is trained, or checked, or has failed in this run; else None."""
         record = self._store.get_sae(job)
-        failed_before = record is not None and record.status == "failed" and job.key not in self._tried
+        failed_before = record is not None and record.status == "failed" and job.key not in self.tried
         return None if failed_before else record
 
     def _score_task(self, task: Task, cells: Sequence[Cell]) -> None:
@@ -233,7 +264,7 @@ class _Runner:
                 with self._store.claim(cell.key) as lease:
                     if lease and self._is_pending(cell) and (sae := self._sae(cell.sae)) is not None:
                         self._settle(cell, partial(self._score, cell, sae, saes, prepare), lease)
-                        self._report_damage()
+                        self.report_damage()
                 steps.advance_to(number, cell.sae.label)
         del self._memories[id(task), cells[0].sae.site]
 
@@ -252,7 +283,7 @@ class _Runner:
         seconds = time.perf_counter() - started
         kept = self._put(cell, replace(record, provenance=provenance(self._device, seconds)), lease)
         if kept and record.status == "failed":
-            self._tried.add(cell.key)
+            self.tried.add(cell.key)
             self._progress.say(f"{cell.sae.label} · {cell.label} failed: {record.reason}")
 
     def _put(self, cell: Cell, record: Record, lease: Lease) -> bool:
@@ -330,39 +361,23 @@ class _Runner:
 
     def _model(self) -> LanguageModel | ActivationSource:
         if self._lm is None:
-            started = time.monotonic()
-            self._lm = _open_model(self._plan.model, self._device)
-            self._check_sites(self._lm)
-            took = duration(time.monotonic() - started)
-            self._progress.say(f"opened {self._plan.model.config.title} in {took}")
+            opener = self._opener or Models(self._progress)
+            self._lm = opener(self._plan.model, self._device)
+            self.check_sites(self._lm)
         return self._lm
 
-    def _check_sites(self, lm: LanguageModel | ActivationSource) -> None:
+    def check_sites(self, lm: LanguageModel | ActivationSource) -> None:
         """Raise UserError for a site that the model lacks, before anything is trained."""
         from abench.lm.models import LanguageModel
 
         if isinstance(lm, LanguageModel):
             lm.check_sites([group.site for group in self._plan.groups])
 
-    def _report_damage(self) -> None:
+    def report_damage(self) -> None:
         for sentences in (self._store.damaged, self._store.leases.notices):
             for sentence in dict.fromkeys(sentences):
                 self._progress.say(sentence)
             sentences.clear()
-
-
-def _open_model(ref: ModelRef, device: str) -> LanguageModel | ActivationSource:
-    return open_model(
-        ref.config,
-        name=ref.name,
-        commit=ref.commit,
-        dtype=ref.dtype,
-        eos_after_documents=ref.config.eos_after_documents,
-        device=device,
-        otherwise=lambda folder, _: (
-            f"{folder} has changed since this run was planned: run the same command again"
-        ),
-    )
 
 
 def _unusable(job: Job, record: SAERecord) -> str:

@@ -1,0 +1,1 @@
+"""Computing a plan in this process, on several devices of this machine, or on a Ray cluster."""
