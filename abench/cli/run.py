@@ -129,15 +129,17 @@ def _reason(cell: "Cell", status: "Status", store: "Store") -> str | None:
 
 def _dry_run(request: "RunRequest", results: Path) -> int:
     from abench.lm.catalogue import absent_weights
+    from abench.results.collecting import collection_paused
     from abench.results.store import Store
 
-    plan = plan_of(request, fetch=False)
-    known = plan.model.commit is not None and (results / "abench.json").exists()
-    store = Store.open(results, create=False) if known else None
-    rows = []
-    for cell in plan.cells:
-        status = store.standing(cell) if store else "missing"
-        rows.append([*cell.labels().values(), "to do" if status in ("missing", "damaged") else status])
+    with collection_paused():
+        plan = plan_of(request, fetch=False)
+        known = plan.model.commit is not None and Store.exists(results)
+        store = Store.open(results, create=False) if known else None
+        rows = []
+        for cell in plan.cells:
+            status = store.standing(cell) if store else "missing"
+            rows.append([*cell.labels().values(), "to do" if status in ("missing", "damaged") else status])
     click.echo(_summary(plan))
     click.echo(columns(rows, [*plan.cells[0].labels(), "status"]))
     for sentence in (_shared_reading(plan), absent_weights(plan.model.config)):
