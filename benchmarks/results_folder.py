@@ -1,8 +1,13 @@
 """Time and memory of `abench status`, `abench report` and a cached `abench run` on a large results folder.
 
+    python benchmarks/results_folder.py [CELLS [FOLDER]]
+
+CELLS is 20,000 (2,000 SAEs) unless another multiple of 1,000 is given; a FOLDER is filled once and stays.
+
 The folder is written by the store itself: SAEs with small files, and cells with scores of `core` and of tasks
-made up here. The import of torch is measured before each command, because the speed of a machine varies; the
-ratio of the two times is the result. Each command runs in a separate process, whose peak memory is reported.
+made up here. Two things are measured before each command, because machines vary in speed: the import of
+torch, and reading every cell's file with `json.loads`. The ratios to these times are the result. Each command
+runs in a separate process, whose peak memory is reported.
 """
 
 import os
@@ -29,8 +34,8 @@ from abench.storage.sealed import manifest_of
 
 CELLS = 20_000
 TASKS = 9
-SEEDS = 20
-"""Seeds per variant, k and width."""
+CELLS_PER_SEED = 1_000
+"""Five variants, 20 k and ten tasks."""
 ROWS = 200
 """Points of a training curve."""
 TURNS = 3
@@ -54,16 +59,23 @@ class Made{number}(Task):
 '''
 
 
-def grid(folder: Path) -> dict[str, object]:
-    """The options of a run of 20,000 cells: 2,000 SAEs, ten tasks."""
+READ_ALL = """
+import json, pathlib, sys
+for file in pathlib.Path(sys.argv[1]).rglob("*.json"):
+    json.loads(file.read_bytes())
+"""
+
+
+def grid(folder: Path, cells: int) -> dict[str, object]:
+    """The options of a run with this many cells: a tenth as many SAEs, ten tasks."""
     tasks = folder / "tasks"
-    tasks.mkdir()
+    tasks.mkdir(parents=True, exist_ok=True)
     for number in range(TASKS):
         (tasks / f"made{number}.py").write_text(TASK_FILE.format(number=number), encoding="utf-8")
     return {
         "variants": ("abstopk", "topk", "jumprelu", "batchtopk", "relu"),
         "k": tuple(range(4, 24)),
-        "seeds": tuple(range(SEEDS)),
+        "seeds": tuple(range(cells // CELLS_PER_SEED)),
         "width": (256,),
         "tasks": ("core", *(f"made{number}" for number in range(TASKS))),
     }
@@ -137,45 +149,62 @@ def measured(arguments: list[str]) -> Cost:
     return Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss >> 10)
 
 
-def row(name: str, costs: Sequence[tuple[Cost, Cost]]) -> list[str]:
-    """A command's medians; `costs` has the costs of importing torch and of the command for each turn."""
-    ratios = [command.wall / torch.wall for torch, command in costs]
-    cpu_ratios = [command.cpu / torch.cpu for torch, command in costs]
+def row(name: str, costs: Sequence[tuple[Cost, Cost, Cost]]) -> list[str]:
+    """A command's medians; `costs` has those of importing torch, of reading all cells, and of the command."""
+    over_torch = [command.wall / torch.wall for torch, _, command in costs]
+    over_reading = [command.wall / reading.wall for _, reading, command in costs]
     return [
         name,
-        f"{median(command.wall for _, command in costs):.1f} s",
-        f"{median(torch.wall for torch, _ in costs):.1f} s",
-        f"{median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})",
-        f"{median(cpu_ratios):.1f}",
-        f"{max(command.memory for _, command in costs)} MiB",
+        f"{median(command.wall for _, _, command in costs):.1f} s",
+        f"{median(torch.wall for torch, _, _ in costs):.1f} s",
+        f"{median(over_torch):.1f} ({min(over_torch):.1f} to {max(over_torch):.1f})",
+        f"{median(reading.wall for _, reading, _ in costs):.1f} s",
+        f"{median(over_reading):.2f} ({min(over_reading):.2f} to {max(over_reading):.2f})",
+        f"{median(command.cpu for _, _, command in costs):.1f} s",
+        f"{max(command.memory for _, _, command in costs)} MiB",
     ]
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        options = grid(folder)
-        whole = plan(options, folder)
+def main(cells: int, folder: Path) -> None:
+    options = grid(folder, cells)
+    whole = plan(options, folder)
+    if not (folder / "results").exists():
         fill(whole, folder)
-        given = words(options, folder)
-        commands = {
-            "status": "status",
-            "report, the first of its name": "report",
-            "report, of the same cells again": "report",
-            "run, all cells cached, report included": "run",
-        }
-        costs: dict[str, list[tuple[Cost, Cost]]] = {name: [] for name in commands}
-        for turn in range(TURNS):
-            for name, command in commands.items():
-                torch = measured(["-c", "import torch"])
-                arguments = ["-m", "abench", command, *given, "--name", f"report-{turn}"]
-                costs[name].append((torch, measured(arguments)))
-        header = ["abench", "wall clock", "import torch", "ratio", "CPU ratio", "peak memory"]
-        print(table(header, [row(name, each) for name, each in costs.items()]))
-        load = " ".join(f"{each:.1f}" for each in os.getloadavg())
-        print(f"\nLoad averages of the machine: {load}.")
-        print(f"{len(whole.cells):,} cells of {len(whole.saes):,} SAEs. {machine()}")
+    given = words(options, folder)
+    read_all = ["-c", READ_ALL, str(folder / "results" / "cells")]
+    commands = {
+        "run --dry-run": ["run", "--dry-run"],
+        "status": ["status"],
+        "report, the first of its name": ["report"],
+        "report, of the same cells again": ["report"],
+        "run, all cells cached, report included": ["run"],
+    }
+    costs: dict[str, list[tuple[Cost, Cost, Cost]]] = {name: [] for name in commands}
+    for turn in range(TURNS):
+        for name, command in commands.items():
+            beside = measured(["-c", "import torch"]), measured(read_all)
+            arguments = ["-m", "abench", *command, *given, "--name", f"report-{os.getpid()}-{turn}"]
+            costs[name].append((*beside, measured(arguments)))
+    header = [
+        "abench",
+        "wall clock",
+        "import torch",
+        "ratio",
+        "all json.loads",
+        "ratio",
+        "CPU",
+        "peak memory",
+    ]
+    print(table(header, [row(name, each) for name, each in costs.items()]))
+    load = " ".join(f"{each:.1f}" for each in os.getloadavg())
+    print(f"\nLoad averages of the machine: {load}.")
+    print(f"{len(whole.cells):,} cells of {len(whole.saes):,} SAEs. {machine()}")
 
 
 if __name__ == "__main__":
-    main()
+    cells = int(sys.argv[1]) if len(sys.argv) > 1 else CELLS
+    if len(sys.argv) > 2:
+        main(cells, Path(sys.argv[2]))
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            main(cells, Path(name))

@@ -81,6 +81,47 @@ def test_imports_go_down(file: Path) -> None:
     assert upward == []
 
 
+OF_THE_FOLDER = {
+    "cells",
+    "checkpoints",
+    "kept",
+    "leases",
+    "lock",
+    "reports",
+    "saes",
+    "abench.json",
+    "sae.json",
+}
+"""Names within a results folder."""
+REACHING_IN = {f"{of}.{part}" for of in ("store", "self.store", "self._store") for part in ("leases", "root")}
+"""Parts of a store in a folder that another kind of store would not have."""
+
+
+def paths_built(source: str) -> Iterator[str]:
+    """Where a module builds a path within a results folder, or reaches into a store."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            if isinstance(node.right, ast.Constant) and node.right.value in OF_THE_FOLDER:
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in REACHING_IN:
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_only_the_store_knows_the_paths_of_its_folder(file: Path) -> None:
+    if file.relative_to(PACKAGE).parts[0] not in {"results", "storage"}:
+        assert list(paths_built(file.read_text(encoding="utf-8"))) == []
+
+
+def test_a_path_built_outside_of_the_store_is_seen() -> None:
+    source = """
+x = results / "cells"
+shutil.rmtree(self._store.root)
+file = results / "other"
+"""
+    assert sorted(paths_built(source)) == ["results / 'cells'", "self._store.root"]
+
+
 def test_an_import_upward_is_seen_wherever_it_stands() -> None:
     source = """
 import os, abench.cli.text

@@ -146,7 +146,7 @@ def assert_nothing_is_left(store: Store) -> None:
 def take_over(store: Store, job: SAEJob) -> None:
     """Another process takes the work of one that has been silent for long, and ends it."""
     path = store.root / "leases" / f"{job.key}.json"
-    os.utime(path, (time.time() - 3600,) * 2)
+    os.utime(path, (time.time() - 2 * 86_400,) * 2)
     other = Store.open(store.root, create=True)
     with other.claim(job.key) as lease:
         assert lease is not None
@@ -196,7 +196,7 @@ def test_a_cell_whose_lease_was_lost_while_it_was_scored_is_the_other_s(
         result = score(self, *args)  # type: ignore[arg-type]
         if not marks:
             path = store.root / "leases" / f"{cell.key}.json"
-            os.utime(path, (time.time() - 3600,) * 2)
+            os.utime(path, (time.time() - 2 * 86_400,) * 2)
             with store.claim(cell.key):
                 marks.append(True)
         return result

@@ -93,28 +93,29 @@ def test_a_silent_host_loses_its_lease_and_it_is_said(tmp_path: Path) -> None:
     leases = leases_of(tmp_path)
     plant(tmp_path, ELSEWHERE)
     assert not is_free(tmp_path, leases)
-    plant(tmp_path, ELSEWHERE, age=3600)
+    plant(tmp_path, ELSEWHERE, age=DAYS)
     assert is_free(tmp_path, leases)
     (notice,) = leases.notices
-    assert "of elsewhere, process 1: no sign of life for 3,6" in notice
+    assert "of elsewhere, process 1: no sign of life for 172,8" in notice
 
 
-def test_a_lease_dated_ahead_is_taken_over_once_it_has_not_changed_for_as_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("age", [-DAYS, -300.0, 0.0, 300.0, 3600.0])
+def test_a_lease_of_any_date_is_taken_over_once_it_has_not_changed_for_as_long(
+    tmp_path: Path, age: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("abench.storage.lease.STALE_SECONDS", 0.5)
     leases = leases_of(tmp_path)
-    path = plant(tmp_path, ELSEWHERE, age=-DAYS)
+    path = plant(tmp_path, ELSEWHERE, age=age)
     assert not is_free(tmp_path, leases)
     time.sleep(0.3)
-    os.utime(path, (time.time() + DAYS + 1,) * 2)  # it lives, and its clock is two days ahead
+    os.utime(path, (time.time() - age + 1,) * 2)  # it lives, and its clock is wrong
     assert not is_free(tmp_path, leases)
     time.sleep(0.3)
     assert not is_free(tmp_path, leases)
     time.sleep(0.6)
     assert is_free(tmp_path, leases)
     (notice,) = leases.notices
-    assert "no sign of life for 1 seconds, and it is dated 172,8" in notice
+    assert notice.endswith("no sign of life for 1 seconds")
 
 
 def test_a_process_number_used_again_is_another_process(tmp_path: Path) -> None:
@@ -218,10 +219,10 @@ def test_no_fcntl_is_needed(tmp_path: Path) -> None:
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> Iterator[Lease]:
-    """A lease whose holder has not shown a sign of life for an hour and does not know."""
+    """A lease whose holder has not shown a sign of life for two days and does not know."""
     with leases_of(tmp_path).claim(NAME) as lease:
         assert lease is not None
-        os.utime(lease_file(tmp_path), (time.time() - 3600,) * 2)
+        os.utime(lease_file(tmp_path), (time.time() - DAYS,) * 2)
         yield lease
 
 
@@ -434,7 +435,7 @@ with leases.claim("a") as lease:
 
 
 def test_many_processes_at_once_have_one_winner_even_over_a_stale_lease(tmp_path: Path) -> None:
-    plant(tmp_path, ELSEWHERE, age=3600)
+    plant(tmp_path, ELSEWHERE, age=DAYS)
     start = str(time.time() + 2.0)
     racers = [
         subprocess.Popen([sys.executable, "-c", RACE, tmp_path, start], stdout=subprocess.PIPE, text=True)

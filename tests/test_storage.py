@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +82,47 @@ def test_a_file_that_cannot_be_written_ends_the_run_with_a_sentence(
     assert_nothing_half_written(results)
     assert not list(results.glob("cells/*/*/*/*")), "the failure of the disk is no result of the cell"
     assert bool(list(results.glob("saes/*/*/*"))) == (stage != "training")
+
+
+ON_A_FULL_DISK = """
+import errno, os, runpy, sys
+really, left = os.fsync, int(sys.argv.pop(1))
+def refuse(file):
+    global left
+    left -= 1
+    if left < 0:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    really(file)
+os.fsync = refuse
+runpy.run_module("abench", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("writes", [0, 6], ids=["first", "later"])
+def test_a_disk_that_is_full_on_one_node_stops_that_node_alone(
+    finished: Path, tmp_path: Path, writes: int
+) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    shutil.copy(finished / "abench.json", results)
+    words = [*RUN, "--checkpoint-every", "0", "--results", str(results)]
+    full = subprocess.Popen(
+        [sys.executable, "-c", ON_A_FULL_DISK, str(writes), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    other = start(*words)
+    output, _ = other.communicate()
+    refused, _ = full.communicate()
+    assert other.returncode == 0, output
+    assert full.returncode in (0, 2), refused
+    if full.returncode:  # else the other one had done everything before its disk was full
+        assert_one_sentence(refused, results)
+    assert_nothing_half_written(results)
+    report = "reports/default/data.csv"
+    assert (results / report).read_bytes() == (finished / report).read_bytes()
 
 
 FULL = {

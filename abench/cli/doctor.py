@@ -132,7 +132,7 @@ def _plugins(what: str, found: "Mapping[str, Found[Any]]") -> Diagnosis:
 def _results_folder(results: Path) -> Diagnosis:
     from abench.results.store import Store
 
-    if (results / "abench.json").exists():
+    if Store.exists(results):
         Store.open(results, create=True)
     place = next(p for p in (results.resolve(), *results.resolve().parents) if p.exists())
     free = shutil.disk_usage(place).free >> 30

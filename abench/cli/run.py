@@ -162,14 +162,17 @@ def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibr
     from abench.cli.price import price_text
     from abench.lm.catalogue import absent_weights
     from abench.pricing.price import price_of
+    from abench.results.collecting import collection_paused
     from abench.results.store import Store
     from abench.runs.activation_caching import caching_sentence
 
-    plan = plan_of(request, fetch=False)
-    known = plan.model.commit is not None and (results / "abench.json").exists()
-    store = Store.open(results, create=False) if known else None
+    with collection_paused():
+        plan = plan_of(request, fetch=False)
+        known = plan.model.commit is not None and Store.exists(results)
+        store = Store.open(results, create=False) if known else None
+        planned = _planned(plan, store)
     click.echo(_summary(plan))
-    click.echo(_planned(plan, store))
+    click.echo(planned)
     place, rates = "cpu", None
     if calibration:
         from abench.lm.devices import usable_device

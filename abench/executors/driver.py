@@ -77,7 +77,7 @@ def _must_be_mended(sae: Job, store: Store, tried: Collection[str]) -> bool:
 
 
 def _report_damage(store: Store, progress: Progress) -> None:
-    for sentences in (store.damaged, store.leases.notices):
+    for sentences in (store.damaged, store.notices):
         for sentence in dict.fromkeys(sentences):
             progress.say(sentence)
         sentences.clear()

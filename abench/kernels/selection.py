@@ -126,7 +126,7 @@ def _flat_is_faster(u: Tensor) -> bool:
 
 
 def _top_of_all(u: Tensor, count: int, signed: bool) -> Tensor:
-    """As `top_of_batch`, by passes over all entries; waits for a GPU once, when it asks how many there are."""
+    """As `top_of_batch`, by passes over all entries, which wait for a GPU only once."""
     size = (u.abs() if signed else u).view(-1)
     # Only the border is used, because which of several equal entries topk returns is not defined.
     border = size.topk(count, sorted=False).values.amin()

@@ -36,6 +36,7 @@ from abench.results.records import SAERecord as SAERecord
 from abench.results.records import Status as Status
 from abench.results.sae_folder import CURVE_FILE as CURVE_FILE
 from abench.results.sae_folder import MARK, read_sae
+from abench.results.store_mark import MARK as STORE_MARK
 from abench.results.store_mark import check_mark
 from abench.storage.faults import writing
 from abench.storage.files import flush, hidden_name, remove
@@ -80,6 +81,20 @@ class Store:
         store = cls(root)
         check_mark(root, create=create, name_damage=store._name_damage)
         return store
+
+    @staticmethod
+    def exists(root: Path) -> bool:
+        """Whether a results folder has been begun at `root`."""
+        return (root / STORE_MARK).exists()
+
+    def remove(self) -> None:
+        """Remove everything in the store, as far as that is possible."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    @property
+    def notices(self) -> list[str]:
+        """Sentences about work that was taken over although its process may still be running."""
+        return self.leases.notices
 
     def check_writable(self) -> None:
         """Raise UserError if the folder is not writable; call only if results are missing."""

@@ -374,7 +374,7 @@ class _Runner:
             lm.check_sites([group.site for group in self._plan.groups])
 
     def report_damage(self) -> None:
-        for sentences in (self._store.damaged, self._store.leases.notices):
+        for sentences in (self._store.damaged, self._store.notices):
             for sentence in dict.fromkeys(sentences):
                 self._progress.say(sentence)
             sentences.clear()

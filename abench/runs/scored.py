@@ -1,6 +1,5 @@
 """The scores of a plan, as Python users see them."""
 
-import shutil
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ class Scored:
 
     def __post_init__(self) -> None:
         if self.temporary:
-            weakref.finalize(self, shutil.rmtree, self.store.root, ignore_errors=True)
+            weakref.finalize(self, self.store.remove)
 
     @property
     def failed(self) -> dict[str, str]:

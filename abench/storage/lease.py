@@ -1,7 +1,10 @@
 """Leases: processes that share a results folder neither duplicate work nor overwrite each other's results.
 
 A lease is a file that names its holder and a token; its modification time is the holder's heartbeat. It may
-be taken over when its process has ended, after a minute without a heartbeat, or when it is damaged.
+be taken over when its process has ended, when it is damaged, or when the process that wants it has observed
+no heartbeat for a minute of its own monotonic clock. Dates are not compared for this, because hosts' clocks
+differ by minutes, and on some file systems they date the files. Only a lease that is a day older than a file
+written now counts as abandoned without being observed.
 
 A process that was suspended for that long does not know that it lost its lease. Results are therefore renamed
 into place only inside `Lease.commit`, which checks that the file still holds this lease's token. Taking,
@@ -25,6 +28,9 @@ from abench.storage.processes import ProcessId
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
+"""How long a process observes a lease without a heartbeat before it takes the lease over."""
+ABANDONED_SECONDS = 24 * 3600.0
+"""A difference of dates that clocks which are set wrong do not explain."""
 _ENDED = "its process has ended"
 
 
@@ -63,8 +69,20 @@ class Lease:
 
     def beat(self) -> None:
         """Send a heartbeat, unless the lease is lost."""
-        if not self._file.touch(self.token):
-            self._lost = True
+        try:
+            there = self._file.touch(self.token)
+        except OSError:
+            # The file system does not let a date be set, but it dates a file that is written again.
+            self._write_again()
+        else:
+            self._lost = self._lost or not there
+
+    def _write_again(self) -> None:
+        # A heart that misses a beat goes on: if others take over for that, `commit` finds out.
+        with suppress(UserError, OSError), guarded(self._guard):
+            if self._is_ours():
+                with _drafted(self._file.path, self.token) as draft:
+                    draft.replace(self._file.path)
 
     def release(self) -> None:
         """Give the lease back, unless it is lost."""
@@ -127,7 +145,11 @@ class Leases:
         """
         if not self._folder.is_dir() or not any(self._folder.iterdir()):
             return set()
-        with writing(self._folder), guarded(self._guard), self._draft("clock", uuid.uuid4().hex) as draft:
+        with (
+            writing(self._folder),
+            guarded(self._guard),
+            _drafted(self._folder / "clock", uuid.uuid4().hex) as draft,
+        ):
             now = draft.stat().st_mtime_ns
             others = [path for path in self._folder.iterdir() if path != draft]
             left = [seen.token for path in others if (seen := self._cleared(path, now)) is not None]
@@ -150,7 +172,7 @@ class Leases:
 
     def _take(self, name: str) -> Lease | None:
         file, token = self._file(name), uuid.uuid4().hex
-        with writing(file.path), guarded(self._guard), self._draft(file.path.name, token) as draft:
+        with writing(file.path), guarded(self._guard), _drafted(file.path, token) as draft:
             seen = file.look()
             if seen is not None:
                 reason = self._why_stale(name, seen, draft.stat().st_mtime_ns)
@@ -163,39 +185,20 @@ class Leases:
         self._observed.pop(name, None)
         return Lease(file, token, self._guard)
 
-    @contextmanager
-    def _draft(self, name: str, token: str) -> Iterator[Path]:
-        """A lease of this process under a hidden name.
-
-        Its modification time is the present by the file system's clock, which all leases are compared by,
-        because the clocks of hosts differ.
-        """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        draft = self._folder / f".{name}.{token}"
-        try:
-            draft.write_text(lease_text(token, ProcessId.current()), encoding="utf-8")
-            yield draft
-        finally:
-            draft.unlink(missing_ok=True)
-
     def _why_stale(self, name: str, seen: Seen, now_ns: int) -> str | None:
         """Why the lease may be taken over; None if it must be respected."""
         if seen.broken is not None:
             return seen.broken
         if seen.owner is not None and seen.owner.has_ended():
             return _ENDED
-        silent = max((now_ns - seen.beat_ns) / 1e9, self._unchanged_seconds(name, seen))
-        if silent <= STALE_SECONDS:
+        unchanged, dated = self._unchanged_seconds(name, seen), (now_ns - seen.beat_ns) / 1e9
+        if unchanged <= STALE_SECONDS and dated <= ABANDONED_SECONDS:
             return None
-        ahead = (seen.beat_ns - now_ns) / 1e9
-        dated = f", and it is dated {ahead:,.0f} seconds ahead" if ahead > STALE_SECONDS else ""
-        return f"no sign of life for {silent:,.0f} seconds{dated}"
+        silent = unchanged if unchanged > STALE_SECONDS else dated
+        return f"no sign of life for {silent:,.0f} seconds"
 
     def _unchanged_seconds(self, name: str, seen: Seen) -> float:
-        """For how long this process has observed the lease in this state, in seconds.
-
-        Independent of file dates, so that waiting for a lease always ends.
-        """
+        """For how long this process has observed the lease in this state, by its monotonic clock."""
         before = self._observed.get(name)
         if before is None or before[0] != seen:
             self._observed[name] = (seen, time.monotonic())
@@ -209,6 +212,18 @@ class Leases:
 
     def _file(self, name: str) -> LeaseFile:
         return LeaseFile(self._folder / f"{name}.json")
+
+
+@contextmanager
+def _drafted(file: Path, token: str) -> Iterator[Path]:
+    """A lease of this process under a hidden name, which the file system dates as of now."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{token}")
+    try:
+        draft.write_text(lease_text(token, ProcessId.current()), encoding="utf-8")
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _beat(lease: Lease, stop: threading.Event) -> None:

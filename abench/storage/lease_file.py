@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,20 +67,21 @@ class LeaseFile:
     def touch(self, token: str) -> bool:
         """Set the modification time to now if the lease with this token is there; returns whether it is.
 
-        A file that is temporarily unreachable counts as being there.
+        An unreachable file counts as being there. Raises OSError if the time cannot be set.
         """
-        try:
-            # Via the open file, so that a lease that takes this name after the check is not touched.
-            with self.path.open("rb") as stream:
+        with ExitStack() as stack:
+            try:
+                stream = stack.enter_context(self.path.open("rb"))
                 content = _content(stream.read(_MOST_BYTES))
-                if content is None or content[0] != token:
-                    return False
-                os.utime(stream.fileno() if os.utime in os.supports_fd else self.path)
-        except FileNotFoundError:
-            return False
-        except OSError:
+            except FileNotFoundError:
+                return False
+            except OSError:
+                return True
+            if content is None or content[0] != token:
+                return False
+            # Via the open file, so that a lease that takes this name after the check is not touched.
+            os.utime(stream.fileno() if os.utime in os.supports_fd else self.path)
             return True
-        return True
 
     def remove(self) -> None:
         """Remove the file, link or folder at the path; the target of a link stays."""

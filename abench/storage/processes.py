@@ -30,11 +30,13 @@ class ProcessId:
 
     def has_ended(self) -> bool:
         """Whether the process has certainly ended: it ran on this machine and no longer exists."""
-        if self.machine != _machine() or (self.machine is None and self.host != socket.gethostname()):
+        if (self.host, self.machine) != (socket.gethostname(), _machine()):
             return False
-        if self.machine is not None:
-            return _started(self.pid) != self.started
-        return not _may_exist(self.pid)
+        if self.machine is None:
+            # Only Linux has containers that share the host's name; hiding /proc, they can only be observed.
+            return sys.platform != "linux" and not _may_exist(self.pid)
+        started = _started(self.pid)
+        return started != self.started if started is not None else not _may_exist(self.pid)
 
 
 @cache
@@ -47,19 +49,18 @@ def _machine() -> str | None:
 
 
 def _started(pid: int) -> str | None:
-    """The start time of a running process; None if there is no such process, or no /proc."""
+    """The start time of a process, "" if it has ended; None if it is hidden or does not exist."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     # Fields after the command's closing parenthesis begin with the state; the start time is the 22nd of all.
     fields = text.rpartition(")")[2].split()
-    dead = len(fields) < 20 or fields[0] in "ZX"
-    return None if dead else fields[19]
+    return "" if len(fields) < 20 or fields[0] in "ZX" else fields[19]
 
 
 def _may_exist(pid: int) -> bool:
-    """Whether a process with this id may exist, for systems without /proc."""
+    """Whether a process with this id may exist; /proc may hide those of other users, or be missing."""
     if sys.platform == "win32":
         return True  # here os.kill would end the process
     try:
