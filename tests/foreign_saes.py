@@ -38,10 +38,10 @@ def scorable_architectures() -> list[str]:
     return [name for name in SAE_CLASS_REGISTRY if "transcoder" not in name and name != "temporal"]
 
 
-def saelens_sae(architecture: str, **settings: Any) -> sae_lens.SAE[Any]:
+def saelens_sae(architecture: str, d_in: int = D_IN, **settings: Any) -> sae_lens.SAE[Any]:
     """An SAE of an architecture with random weights, including biases, thresholds and decoder norms."""
     sae_class, config_class = SAE_CLASS_REGISTRY[architecture]
-    config = config_class(d_in=D_IN, d_sae=WIDTH, **OPTIONS.get(architecture, {}), **settings)
+    config = config_class(d_in=d_in, d_sae=WIDTH, **OPTIONS.get(architecture, {}), **settings)
     for name, value in METADATA.items():
         config.metadata[name] = value
     torch.manual_seed(3)

@@ -16,6 +16,7 @@ from abench.tasks._shared.labelled import labelled, quadrants
 from abench.tasks._shared.linear_probes import ProbeSettings
 from abench.tasks.scr import SCR, CorrelatedPair, correlated, scr_effects
 from abench.tasks.tpp import TPP, ProbedClasses, one_against_others, tpp_effects
+from imported_saes import Imported, imported
 from probe_oracle import (
     Activations,
     activations,
@@ -47,12 +48,42 @@ def lm() -> LanguageModel:
 
 
 @pytest.fixture(scope="module")
-def saes(lm: LanguageModel) -> dict[str, Any]:
+def objects(lm: LanguageModel) -> dict[str, Any]:
     rows = TokenRows(lm, DATA, "train", 48)
     batches = (lm.residual(t, SITE)[ordinary(t, lm)].clone() for t in (rows.batch(16) for _ in range(60)))
     names = ["topk", "relu", "jumprelu"]
     trained = train(batches, variants=names, k=[8], width=640, steps=60, batch_size=512)
     return {each.variant: each.sae for each in trained} | {"random": random_sae("topk", width=640)}
+
+
+@pytest.fixture(scope="module")
+def folders(objects: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Imported]:
+    """SAEs that were saved as sae-lens folders, and what sae-lens and abench read from them.
+
+    None of them normalises its input: sae-bench decodes such an SAE twice after encoding once, which sae-lens
+    refuses with an error.
+    """
+    root = tmp_path_factory.mktemp("saelens")
+    return {
+        "topk from a folder": imported(objects["topk"], root / "topk"),
+        "jumprelu from a folder": imported(objects["jumprelu"], root / "jumprelu"),
+    }
+
+
+@pytest.fixture(scope="module")
+def saes(objects: dict[str, Any], folders: dict[str, Imported]) -> dict[str, Any]:
+    """All SAEs as abench scores them."""
+    return objects | {name: each.ours for name, each in folders.items()}
+
+
+OBJECTS = ["topk", "relu", "jumprelu", "random"]
+FOLDERS = ["topk from a folder", "jumprelu from a folder"]
+
+
+@pytest.fixture
+def of_both(name: str, saes: dict[str, Any], folders: dict[str, Imported]) -> Imported:
+    """The SAE that sae-bench scores and the one that abench scores."""
+    return folders.get(name, Imported(saes[name], saes[name]))
 
 
 @pytest.fixture(autouse=True)
@@ -126,23 +157,27 @@ def scr_case(lm: LanguageModel, saes: dict[str, Any]) -> Case:
     return Case(*halves, probes, {"pair": pair})
 
 
-@pytest.mark.parametrize("name", ["topk", "relu", "jumprelu", "random"])
-def test_scr_is_sae_benchs(name: str, scr_case: Case, saes: dict[str, Any], lm: LanguageModel) -> None:
-    sae = saes[name]
-    theirs = results(sae, scr_case.train, scr_case.test, scr_case.probes, list(NUMBERS), scr=True)
+@pytest.mark.parametrize("name", OBJECTS + FOLDERS)
+def test_scr_is_sae_benchs(
+    of_both: Imported, scr_case: Case, saes: dict[str, Any], lm: LanguageModel
+) -> None:
+    sae = of_both.ours
+    theirs = results(of_both.theirs, scr_case.train, scr_case.test, scr_case.probes, list(NUMBERS), scr=True)
     ours, _ = SCR().score(sae, scr_case.prepared, lm, context_of(saes))
     assert ours == pytest.approx(theirs, abs=1e-4)
     assert len({round(value, 4) for value in ours.values()}) > 3
 
 
-@pytest.mark.parametrize("name", ["topk", "relu", "jumprelu", "random"])
-def test_tpp_is_sae_benchs(name: str, tpp_case: Case, saes: dict[str, Any], lm: LanguageModel) -> None:
+@pytest.mark.parametrize("name", OBJECTS + FOLDERS)
+def test_tpp_is_sae_benchs(
+    of_both: Imported, tpp_case: Case, saes: dict[str, Any], lm: LanguageModel
+) -> None:
     """As long as enough latents have an effect above 0; below that it ablates others (test_ablation.py)."""
-    sae, use = saes[name], tpp_case.prepared["reviews"].probed
+    sae, use = of_both.ours, tpp_case.prepared["reviews"].probed
     effects = tpp_effects(use.use(sae).contrasts, use.directions(sae))
     enough = [n for n in NUMBERS if n <= int((effects > 0).sum(1).min())]
     assert len(enough) >= 4
-    theirs = results(sae, tpp_case.train, tpp_case.test, tpp_case.probes, enough, scr=False)
+    theirs = results(of_both.theirs, tpp_case.train, tpp_case.test, tpp_case.probes, enough, scr=False)
     ours, _ = TPP().score(sae, tpp_case.prepared, lm, context_of(saes))
     assert {key: ours[key] for key in theirs} == pytest.approx(theirs, abs=1e-4)
     assert max(abs(ours[key]) for key in theirs) > 0.02

@@ -4,6 +4,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jaxtyping
@@ -13,6 +14,7 @@ import torch
 from abench.tasks._shared import labelled as labelled_module
 from abench.tasks._shared.labelled import Labelled, labelled
 from abench.tasks._shared.probes import held_out_accuracy, one_against_rest
+from imported_saes import Imported, imported
 from probe_oracle import activations
 from sae_bench.evals.sparse_probing import probe_training
 from sae_bench.sae_bench_utils.activation_collection import (
@@ -100,6 +102,7 @@ class SAEBench:
         return float(np.mean(list(accuracies.values())))
 
 
+VARIANTS = ["topk", "relu", "jumprelu", "abstopk"]
 ONE_TEXT = 1 / (2 * 5 * SIZES["test_texts"])
 """What one text of the data set with the most classes is worth in a mean over two data sets."""
 
@@ -109,12 +112,23 @@ def sae_bench(lm: LanguageModel) -> dict[str, SAEBench]:
     return {name: SAEBench(lm, name) for name in (BIOGRAPHIES, SENTIMENT)}
 
 
-@pytest.mark.parametrize("variant", ["topk", "relu", "jumprelu", "abstopk"])
-def test_equals_sae_bench(lm: LanguageModel, sae_bench: dict[str, SAEBench], variant: str) -> None:
+@pytest.mark.parametrize(
+    ("variant", "from_folder"),
+    [*((each, False) for each in VARIANTS), ("topk", True), ("abstopk", True)],
+    ids=[*VARIANTS, "topk from a folder", "abstopk from a folder"],
+)
+def test_equals_sae_bench(
+    lm: LanguageModel,
+    sae_bench: dict[str, SAEBench],
+    variant: str,
+    from_folder: bool,
+    tmp_path: Path,
+) -> None:
     sae = random_sae(variant)
-    (ours,) = scored(lm, sae)
+    of_both = imported(sae, tmp_path) if from_folder else Imported(sae, sae)
+    (ours,) = scored(lm, of_both.ours)
     for k in (1, 2, 5):
-        of_sae = np.mean([each.top(k, sae) for each in sae_bench.values()])
+        of_sae = np.mean([each.top(k, of_both.theirs) for each in sae_bench.values()])
         of_model = np.mean([each.top(k) for each in sae_bench.values()])
         assert ours[f"sae_top_{k}_test_accuracy"] == pytest.approx(of_sae, abs=1e-4)
         # The model's pass is batched otherwise than theirs: rounding can put a text across the border.

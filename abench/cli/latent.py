@@ -24,11 +24,11 @@ def show_latent(
     results: Path, name: str, latent: int, *, tokens: int, model: str | None, html: Path | None, as_json: bool
 ) -> None:
     """Print one latent; if `html` is given, also write an HTML page."""
+    from abench.importing.recorded import open_recorded_sae
     from abench.latents.latent_card import latent_card
     from abench.results.finding import find_sae
     from abench.results.recorded import recorded_data
     from abench.runs.recorded_model import open_recorded_model
-    from abench.runs.recorded_sae import open_recorded_sae
 
     folder, record = find_sae(results, name)
     data = recorded_data(record.spec, record.provenance)

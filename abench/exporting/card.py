@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,24 @@ UNKNOWN = "unknown"
 """The hub's own identifier for a model whose licence is not stated."""
 
 
-def write_hub_folder(chosen: Chosen, folder: Path, *, licence: str) -> list[ExportedSAE]:
-    """Write the SAEs, their training specs, all their scores as scores.csv, and README.md, the model card."""
-    saes = write_saes(chosen.saes, folder)
-    for sae in saes:
+def write_hub_folder(chosen: Chosen, folder: Path, *, licence: str) -> tuple[list[ExportedSAE], list[str]]:
+    """Write the SAEs, their training specs, all their scores as scores.csv, and README.md, the model card.
+
+    Returns the SAEs, and a sentence about each that could not be written. Raises UserError if none could.
+    """
+    saes, notes = write_saes(chosen.saes, folder)
+    for sae in _trained(saes):
         spec = json.dumps(_public_spec(sae.record), indent=1, sort_keys=True)
         write_text(folder / sae.place / "training.json", spec + "\n")
     scored = [record for sae in saes for record in chosen.of(sae.record) if record.status == "done"]
     if scored:
         write_frame(scores_frame(scored), folder / "scores.csv")
     write_text(folder / "README.md", _card(saes, chosen, licence, has_scores=bool(scored)))
-    return saes
+    return saes, notes
+
+
+def _trained(saes: Sequence[ExportedSAE]) -> list[ExportedSAE]:
+    return [sae for sae in saes if not sae.given]
 
 
 def _public_spec(record: SAERecord) -> dict[str, Any]:
@@ -57,20 +64,51 @@ def _card(saes: Sequence[ExportedSAE], chosen: Chosen, licence: str, *, has_scor
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
         f"# Sparse autoencoders of {', '.join(models)}",
-        f"Trained with abench {__version__}. Input scale and decoder norms are "
-        "folded into the weights: an SAE takes the model's activations as they are.",
+        *_provenance(saes),
         _table(saes),
         "## How to load them",
         _loading(saes),
-        "## Training",
-        *(_training(sae) for sae in saes[:1]),
-        f"Each SAE's folder has its complete specification in `training.json`{_same(saes)}.",
+        *_training_section(_trained(saes)),
         "## Scores",
         *(_scores(sae, chosen.of(sae.record)) for sae in saes),
     ]
     if has_scores:
         parts.append("All scores, also those not shown here, are in `scores.csv`.")
     return "\n\n".join(parts) + "\n"
+
+
+def _provenance(saes: Sequence[ExportedSAE]) -> list[str]:
+    """Who trained the SAEs, and what their weights take."""
+    trained, given = _trained(saes), [sae for sae in saes if sae.given]
+    parts = []
+    if trained:
+        parts.append(
+            f"{_subject(trained, given)}rained with abench {__version__}. Input scale and decoder norms are "
+            "folded into the weights: an SAE takes the model's activations as they are."
+        )
+    if given:
+        origins = [f"- `{sae.place}`: {_from(sae)}" for sae in given]
+        parts.append(
+            f"Scored, but not trained, with abench {__version__}; their weights are as they were read, in "
+            "sae-lens's format:\n\n" + "\n".join(origins)
+        )
+    return parts
+
+
+def _subject(trained: Sequence[ExportedSAE], given: Sequence[ExportedSAE]) -> str:
+    """How the sentence about trained SAEs begins; it names them only if there are others."""
+    return f"{', '.join(f'`{sae.place}`' for sae in trained)}: t" if given else "T"
+
+
+def _from(sae: ExportedSAE) -> str:
+    origin = sae.origin
+    if origin is None:
+        raise ValueError(f"{sae.place} has no files that it was written from")
+    layout = "" if origin.format is None else f", in the format of {origin.format}"
+    if origin.local:
+        return f"from the local `{origin.name}`{layout}"
+    owner_and_name = "/".join(origin.name.split("/")[:2])
+    return f"from [`{origin.name}`](https://huggingface.co/{owner_and_name}) on the hub{layout}"
 
 
 def _base_models(saes: Sequence[ExportedSAE]) -> dict[str, Any]:
@@ -100,7 +138,7 @@ def _table(saes: Sequence[ExportedSAE]) -> str:
         f"| `{sae.place}` | {labels['variant']} | {labels['k']} | {labels['width']} | {sae.config['d_in']} | "
         f"{labels['seed']} | {labels['site']} | {_loader(sae)} |"
         for sae in saes
-        for labels in [sae.record.labels]
+        for labels in [_shown(sae.record.labels)]
     ]
     return "\n".join(
         [
@@ -109,6 +147,10 @@ def _table(saes: Sequence[ExportedSAE]) -> str:
             *rows,
         ]
     )
+
+
+def _shown(labels: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: "—" if value is None else value for name, value in labels.items()}
 
 
 def _loader(sae: ExportedSAE) -> str:
@@ -135,6 +177,13 @@ def _from_disk(sae: ExportedSAE) -> str:
 def _imports(sae: ExportedSAE) -> str:
     register = f"import {REGISTERS}  # registers the architecture {sae.architecture}\n"
     return ("" if sae.plain else register) + "from sae_lens import SAE"
+
+
+def _training_section(trained: Sequence[ExportedSAE]) -> list[str]:
+    if not trained:
+        return []
+    where = f"Each SAE's folder has its complete specification in `training.json`{_same(trained)}."
+    return ["## Training", _training(trained[0]), where]
 
 
 def _training(sae: ExportedSAE) -> str:

@@ -20,9 +20,9 @@ class Chosen:
     records: tuple[Record, ...]
     """All cells, including failed and skipped ones."""
     saes: tuple[tuple[Path, SAERecord], ...]
-    """Folder and record of the trained SAEs in this results folder."""
+    """Folder and record of the SAEs in this results folder, trained or given."""
     notes: tuple[str, ...] = ()
-    """Sentences about damaged files and about SAEs that are damaged or were not trained."""
+    """Sentences about damaged files and about SAEs that are damaged or failed."""
 
     def of(self, sae: SAERecord) -> list[Record]:
         """The cells of an SAE."""
@@ -32,13 +32,13 @@ class Chosen:
 def choose(results: Path, names: Sequence[str]) -> Chosen:
     """What the names stand for: reports, or SAEs by their folder or the beginning of a key; all without any.
 
-    Raises UserError for an unknown name, and if an SAE that is named is damaged or was not trained.
+    Raises UserError for an unknown name, and if an SAE that is named is damaged or failed.
     """
     store = Store.open(results, create=False)
     every = [record for _, record in store.all_records()]
     if not names:
-        trained, notes = _trained(results, every, store)
-        return Chosen(tuple(every), tuple(trained), (*store.damaged, *notes))
+        found, notes = _saes_of(results, every, store)
+        return Chosen(tuple(every), tuple(found), (*store.damaged, *notes))
     cells: set[str] = set()
     saes: dict[str, tuple[Path, SAERecord]] = {}
     for name in names:
@@ -50,8 +50,8 @@ def choose(results: Path, names: Sequence[str]) -> Chosen:
         else:
             cells |= report
     records = tuple(record for record in every if record.key in cells)
-    trained, notes = _trained(results, records, store)
-    saes |= {sae.key: (folder, sae) for folder, sae in trained}
+    found, notes = _saes_of(results, records, store)
+    saes |= {sae.key: (folder, sae) for folder, sae in found}
     return Chosen(records, tuple(saes.values()), (*store.damaged, *notes))
 
 
@@ -61,10 +61,10 @@ def _report(store: Store, name: str) -> set[str] | None:
     return None if manifest is None else set(manifest.values.values())
 
 
-def _trained(
+def _saes_of(
     results: Path, records: Iterable[Record], store: Store
 ) -> tuple[list[tuple[Path, SAERecord]], list[str]]:
-    """The trained SAEs of the cells, in the order of their folders, and sentences about the others."""
+    """The SAEs of the cells, in the order of their folders, and sentences about the others."""
     found: list[tuple[Path, SAERecord]] = []
     notes: list[str] = []
     for folder in sorted({store.sae_folder_of(record) for record in records}):

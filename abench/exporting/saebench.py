@@ -18,7 +18,8 @@ from uuid import NAMESPACE_URL, uuid5
 from abench.errors import UserError
 from abench.exporting.chosen import Chosen
 from abench.exporting.saebench_tasks import TASKS, Converted, configuration
-from abench.exporting.saelens import config_of, place_of
+from abench.exporting.saelens import place_of
+from abench.exporting.sources import config_of
 from abench.report.validity import invalid_metrics
 from abench.results.records import Record, SAERecord
 from abench.storage.files import write_text
@@ -88,11 +89,17 @@ def name_of(sae: SAERecord) -> str:
 
 def _write(record: Record, sae: SAERecord, config: Mapping[str, Any], folder: Path) -> None:
     task = TASKS[str(record.labels["task"])]
-    output = _output(record, sae, config, task.convert(asdict(record)))
+    output = _output(record, sae, config, task.convert(_with_data(asdict(record), sae)))
     target = folder / task.name
     target.mkdir(exist_ok=True)
     text = json.dumps(asdict(output), indent=2, default=str)
     write_text(target / f"{name_of(sae)}_eval_results.json", text + "\n")
+
+
+def _with_data(cell: dict[str, Any], sae: SAERecord) -> dict[str, Any]:
+    """A cell whose SAE's spec states data: those of the run for an SAE that abench did not train."""
+    known = {"data": sae.spec.get("data", sae.provenance.get("data"))}
+    return cell | {"spec": cell["spec"] | {"sae": known | cell["spec"]["sae"]}}
 
 
 def _output(record: Record, sae: SAERecord, config: Mapping[str, Any], converted: Converted) -> Any:

@@ -1,18 +1,17 @@
 """SAEs as sae-lens folders: the same weights, and a configuration in sae-lens's terms."""
 
-import json
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from abench.errors import UserError
+from abench.exporting.sources import Origin, origin_of, write_sae
+from abench.importing.recorded import is_given
 from abench.results.jobs import sae_label
 from abench.results.records import SAERecord
 from abench.results.store import KEY_DIGITS
-from abench.storage.files import write_text
 
-CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 REGISTERS = "abench.variants.saes"
 """The module whose import registers abench's own architectures with sae-lens."""
 
@@ -32,36 +31,48 @@ class ExportedSAE:
     def architecture(self) -> str:
         return str(self.config["architecture"])
 
+    @property
+    def given(self) -> bool:
+        """Whether abench did not train it."""
+        return is_given(self.record)
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where it comes from if abench did not train it."""
+        return origin_of(self.record)
+
 
 def place_of(record: SAERecord) -> str:
-    """MODEL/SITE/LABEL-KEY, the place of an SAE in a results folder and in an export."""
+    """MODEL/SITE/NAME-KEY, the place of an SAE in an export.
+
+    For an SAE that abench trained, this is also its place in a results folder.
+    """
     labels = record.labels
-    return f"{labels['model']}/{labels['site']}/{sae_label(labels)}-{record.key[:KEY_DIGITS]}"
+    name = labels["variant"] if is_given(record) else sae_label(labels)
+    return f"{labels['model']}/{labels['site']}/{name}-{record.key[:KEY_DIGITS]}"
 
 
-def write_saes(saes: Iterable[tuple[Path, SAERecord]], folder: Path) -> list[ExportedSAE]:
-    """Write each SAE's cfg.json and sae_weights.safetensors to a folder of its own below `folder`."""
-    return [_written(source, record, folder) for source, record in saes]
+def write_saes(saes: Iterable[tuple[Path, SAERecord]], folder: Path) -> tuple[list[ExportedSAE], list[str]]:
+    """Write each SAE's cfg.json and sae_weights.safetensors to a folder of its own below `folder`.
+
+    Returns the SAEs, and a sentence about each that could not be written. Raises UserError if none could.
+    """
+    written: list[ExportedSAE] = []
+    notes: list[str] = []
+    for source, record in saes:
+        try:
+            written.append(_written(source, record, folder))
+        except UserError as error:
+            notes.append(f"left out: {error}")
+    if not written:
+        raise UserError(f"there are no SAEs to export; {'; '.join(notes)}")
+    return written, notes
 
 
 def _written(source: Path, record: SAERecord, folder: Path) -> ExportedSAE:
     place = place_of(record)
-    target = folder / place
-    target.mkdir(parents=True)
-    config = config_of(source, record)
-    write_text(target / CONFIG, json.dumps(config, indent=1) + "\n")
-    shutil.copyfile(source / WEIGHTS, target / WEIGHTS)
+    config = write_sae(source, record, folder / place)
     return ExportedSAE(record, place, config, is_plain(str(config["architecture"])))
-
-
-def config_of(source: Path, record: SAERecord) -> dict[str, Any]:
-    """An SAE's sae-lens configuration, with the number of training tokens in its metadata."""
-    config: dict[str, Any] = json.loads((source / CONFIG).read_text(encoding="utf-8"))
-    tokens = record.spec.get("training", {}).get("tokens")
-    metadata = dict(config.get("metadata", {}))
-    if tokens is not None:
-        metadata.setdefault("training_tokens", tokens)
-    return config | {"metadata": metadata, "device": "cpu"}
 
 
 def is_plain(architecture: str) -> bool:

@@ -38,15 +38,15 @@ def _csv(chosen: Chosen, folder: Path, _licence: str | None, _view: str) -> Writ
 
 def _saelens(chosen: Chosen, folder: Path, _licence: str | None, _view: str) -> Written:
     _check_saes(chosen)
-    saes = write_saes(chosen.saes, folder)
-    return Written(len(saes), "SAE", tuple(_of_abench(saes)))
+    saes, notes = write_saes(chosen.saes, folder)
+    return Written(len(saes), "SAE", (*notes, *_of_abench(saes)))
 
 
 def _hub(chosen: Chosen, folder: Path, licence: str | None, _view: str) -> Written:
     _check_saes(chosen)
-    saes = write_hub_folder(chosen, folder, licence=licence or UNKNOWN)
+    saes, notes = write_hub_folder(chosen, folder, licence=licence or UNKNOWN)
     unstated = "the model card states no licence: name one with --licence, e.g. --licence mit"
-    return Written(len(saes), "SAE", (*_of_abench(saes), *([] if licence else [unstated])))
+    return Written(len(saes), "SAE", (*notes, *_of_abench(saes), *([] if licence else [unstated])))
 
 
 def _saebench(chosen: Chosen, folder: Path, _licence: str | None, view: str) -> Written:
@@ -65,7 +65,7 @@ _FORMATS: Mapping[str, Callable[[Chosen, Path, str | None, str], Written]] = {
 def _check_saes(chosen: Chosen) -> None:
     if not chosen.saes:
         why = f"; {'; '.join(chosen.notes)}" if chosen.notes else ""
-        raise UserError(f"there are no trained SAEs to export: `abench run` trains some{why}")
+        raise UserError(f"there are no SAEs to export: `abench run` trains or scores some{why}")
 
 
 def _of_abench(saes: list[ExportedSAE]) -> list[str]:

@@ -42,5 +42,6 @@ def _whole(folder: Path) -> SAERecord:
     except Damaged as error:
         raise UserError(f"{error}: `abench run` trains the SAE again") from error
     if record.status == "failed":
-        raise UserError(f"the SAE in {folder} could not be trained: {record.reason}")
+        what = "used" if "given" in record.spec else "trained"
+        raise UserError(f"the SAE in {folder} could not be {what}: {record.reason}")
     return record

@@ -5,14 +5,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from abench.config import DataSpec
 from abench.importing import ImportedSAE
 from abench.results.jobs import SCHEMA, Job, ModelRef
+from abench.results.recorded import RecordedData
 from abench.storage.keys import canonical_json, digest_of
 
 
 @dataclass(frozen=True)
 class GivenSAE(Job):
-    """One SAE to score as it is. Its key depends on its weights and configuration, not on its place."""
+    """One SAE to score as it is.
+
+    Its key depends on its weights, its configuration and the text it is scored on, not on its place.
+    """
 
     model: ModelRef
     site: str
@@ -21,6 +26,10 @@ class GivenSAE(Job):
     k: int | None
     """Active latents per token, if its configuration states them."""
     width: int
+    data: DataSpec
+    """The text whose held-out part it is checked and scored on."""
+    text: str | None
+    """Identity of the text if it is on this machine (`abench.results.recorded.RecordedData`)."""
     source: ImportedSAE = field(compare=False)
 
     trained: ClassVar[bool] = False
@@ -49,6 +58,7 @@ class GivenSAE(Job):
             "model": self.model.spec(),
             "site": self.site,
             "given": {"identity": self.source.identity},
+            "data": RecordedData.of(self.data, self.text).plain(),
         }
 
     @cached_property

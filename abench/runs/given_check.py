@@ -1,5 +1,6 @@
 """Checks of SAEs that abench did not train, on held-out text, before they are scored."""
 
+import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,7 @@ from abench.lm.catalogue import recorded
 from abench.lm.models import LanguageModel
 from abench.lm.tokens import ordinary
 from abench.progress import Progress
-from abench.results.recorded import RecordedData, text_place
+from abench.results.recorded import text_place
 from abench.results.store import SAERecord, Store
 from abench.runs.given import GivenSAE
 from abench.runs.provenance import provenance
@@ -79,9 +80,11 @@ class HeldOut:
 
 def _checked(job: GivenSAE, held_out: HeldOut, device: str, say: Callable[[str], None]) -> SAERecord:
     found: tuple[str, ...] = ()
+    config: dict[str, Any] = {}
     reason: str | None = None
     try:
         sae = job.source.load(device)
+        config = _plain_config(sae)
         with torch.no_grad():
             reason = _problem(sae, held_out.x)
             if reason is None:
@@ -102,11 +105,19 @@ def _checked(job: GivenSAE, held_out: HeldOut, device: str, say: Callable[[str],
         | {
             "model": recorded(job.model.config),
             "sae": job.source.place,
-            "data": RecordedData.of(held_out.data, None).plain(),
+            "understood": {"format": job.source.format, "config": config},
             "findings": list(found),
         }
         | text_place(held_out.data),
     )
+
+
+def _plain_config(sae: Any) -> dict[str, Any]:
+    """The configuration in sae-lens's terms as plain JSON, so that exports need not open the SAE."""
+    if not hasattr(sae.cfg, "to_dict"):
+        return {"architecture": type(getattr(sae, "wrapped", sae)).__name__, "d_in": sae.cfg.d_in}
+    plain: dict[str, Any] = json.loads(json.dumps(sae.cfg.to_dict(), default=str))
+    return plain
 
 
 def _problem(sae: Any, x: Tensor) -> str | None:

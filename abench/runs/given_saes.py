@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from abench.config import ModelConfig, RunConfig, config_names, model_config
+from abench.config import DataSpec, ModelConfig, RunConfig, config_names, model_config
 from abench.errors import UserError
 from abench.importing import ImportedSAE
 from abench.results.jobs import ModelRef
@@ -110,8 +110,13 @@ def _check_fit(sae: ImportedSAE, site: str, model: ModelConfig) -> None:
         )
 
 
-def jobs_of(given: Given, config: RunConfig) -> Callable[[ModelRef], Sequence[GivenSAE]]:
-    """The SAEs of a plan, once its model is known; their names differ from each other's and the variants'."""
+def jobs_of(
+    given: Given, config: RunConfig, data: DataSpec, text: str | None
+) -> Callable[[ModelRef], Sequence[GivenSAE]]:
+    """The SAEs of a plan, once its model is known; their names differ from each other's and the variants'.
+
+    `data` is the text that they are scored on, and `text` its identity if it is on this machine.
+    """
     names = _distinct(given.saes, Counter(config.variants))
 
     def jobs(model: ModelRef) -> Sequence[GivenSAE]:
@@ -122,6 +127,8 @@ def jobs_of(given: Given, config: RunConfig) -> Callable[[ModelRef], Sequence[Gi
                 name=names[sae],
                 k=sae.k,
                 width=sae.width,
+                data=data,
+                text=text,
                 source=sae,
             )
             for sae in given.saes

@@ -12,7 +12,7 @@ from abench.errors import UserError, did_you_mean, short
 from abench.lm.catalogue import fetched_commit, find_model, local_commit
 from abench.plugins import FoundTask, find_tasks, get_task
 from abench.runs.given_saes import Given, fitting, jobs_of, read_given
-from abench.runs.inputs import inputs_of, missing_inputs
+from abench.runs.inputs import TEXT, inputs_of, missing_inputs
 from abench.runs.plan import Plan, check_sizes, make_plan
 from abench.runs.plan_memory import check_memory
 from abench.storage.keys import canonical_json
@@ -98,6 +98,7 @@ def plan_run(
     data = config.data or model.data
     for sentence in missing_inputs(data, tasks):
         say(sentence)
+    hashes = inputs_of(data, tasks)
     plan = make_plan(
         config,
         name,
@@ -105,9 +106,9 @@ def plan_run(
         variants,
         tasks,
         commit=commit,
-        inputs=inputs_of(data, tasks),
+        inputs=hashes,
         trainings=trainings,
-        given=jobs_of(given, config),
+        given=jobs_of(given, config, data, hashes.get(TEXT)),
     )
     return replace(plan, refused=given.refused)
 
