@@ -36,7 +36,7 @@ class Devices(Executor):
         threads = _threads(self._devices)
 
         def pool(token: str) -> Pool:
-            placement, root = self.placement, str(store.root.absolute())
+            placement, root = self.placement, store.place
             plugins = tuple(str(folder.absolute()) for folder in placement.plugins)
             return Processes(
                 {

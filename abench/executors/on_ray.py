@@ -60,7 +60,7 @@ class OnRay(Executor):
 
         with connected(self.placement.address) as ray:
             where = self._where(ray, plan)
-            seconds, root = self.placement.checkpoint_seconds, str(store.root.absolute())
+            seconds, root = self.placement.checkpoint_seconds, store.place
             plugins = tuple(str(folder.absolute()) for folder in self.placement.plugins)
 
             def pool(token: str) -> Pool:

@@ -96,6 +96,11 @@ class Store:
         """Sentences about work that was taken over although its process may still be running."""
         return self.leases.notices
 
+    @property
+    def place(self) -> str:
+        """What another process opens the same results by."""
+        return str(self.root.absolute())
+
     def check_writable(self) -> None:
         """Raise UserError if the folder is not writable; call only if results are missing."""
         if not os.access(self.root, os.W_OK):

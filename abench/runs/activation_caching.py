@@ -33,8 +33,8 @@ class ActivationCaching:
         self._cached: ActivationCache | None = None
         self._rows: list[CachedRows] = []
         self._temporary = self._spec is not None and self._spec.temporary
-        lasting = self._spec is not None and not self._spec.temporary
-        self._folder = Path(self._spec.folder) if lasting else store.activations_folder
+        lasting = None if self._spec is None or self._spec.temporary else Path(self._spec.folder)
+        self._folder = lasting or store.activations_folder
 
     @classmethod
     @contextmanager
