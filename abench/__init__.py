@@ -162,7 +162,6 @@ __all__ = [
     "ClampLatent",
     "Concept",
     "Context",
-    "Context",
     "Cost",
     "CostSetting",
     "DataSpec",

@@ -1,6 +1,7 @@
 """What a task computes, in units that do not depend on the machine: the basis of a run's price.
 
-A task states its `Work` in `Task.cost`: what it does once for all SAEs of a site, and for each SAE. Numbers may be estimates where they depend on answers that are not known before the run.
+A task states its `Work` in `Task.cost`: what it does once for all SAEs of a site, and for each SAE. Numbers
+may be estimates where they depend on answers that are not known before the run.
 """
 
 from collections.abc import Mapping

@@ -110,9 +110,8 @@ def main() -> None:
         with measuring(spent, clock, options.device):
             runner.run_plan(plan, store, device=options.device)
         whole = clock() - began
-    print(
-        f"\nCalibration took {calibrated:.1f} s.\n\n| part | priced, s | measured, s | ratio |\n| --- | --- | --- | --- |"
-    )
+    print(f"\nCalibration took {calibrated:.1f} s.\n")
+    print("| part | priced, s | measured, s | ratio |\n| --- | --- | --- | --- |")
     stated: Spent = {}
     for part in price.parts:
         stated[part.what] = stated.get(part.what, 0.0) + (part.seconds or 0.0)
