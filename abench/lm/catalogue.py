@@ -9,7 +9,7 @@ from abench.config import ModelConfig, config_names, is_model_file, model_config
 from abench.config.plugin_models import added_model, added_names
 from abench.errors import UserError, did_you_mean
 from abench.lm import hub
-from abench.lm.dimensions import check_dimensions
+from abench.lm.dimensions import other_dimensions
 from abench.lm.gguf_files import is_gguf
 from abench.lm.model_folder import Sizes, configured_sizes, examine
 from abench.lm.origins import GgufFile, Say, is_file, is_folder, is_path, origin_of
@@ -139,7 +139,8 @@ def _say(sentence: str) -> None:
 def _check_fit(config: ModelConfig, folder: Path, context: int | None) -> None:
     sizes = _shipped_sizes(folder) if config.weights == "tinyworld" else examine(folder)
     _check_sizes(config, folder, sizes)
-    check_dimensions(config, folder)
+    if (sentence := other_dimensions(config, folder)) is not None:
+        _say(sentence)
     _check_context(config, context, sizes)
 
 

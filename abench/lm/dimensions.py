@@ -62,19 +62,23 @@ def dimensions_of(config: ModelConfig) -> Dimensions:
     )
 
 
-def check_dimensions(config: ModelConfig, folder: Path) -> None:
-    """Raise UserError if the weights contradict `block_parameters` or `vocabulary` of the configuration."""
+def other_dimensions(config: ModelConfig, folder: Path) -> str | None:
+    """A sentence if the weights contradict `block_parameters` or `vocabulary` of the configuration.
+
+    It is no error, because no result depends on them and prices use the weights themselves.
+    """
     found = _of_folder(folder, config)
     if found is None:
-        return
+        return None
     for name, here in (("block_parameters", found.block_parameters), ("vocabulary", found.vocabulary)):
         stated = getattr(config, name)
         # Some files also hold buffers, such as the frequencies of rotary embeddings.
         if stated is not None and here is not None and abs(stated - here) > _TOLERANCE * here:
-            raise UserError(
+            return (
                 f"{config.title} is configured with {name} {stated:,}, but the weights in {folder} have "
-                f"{here:,}: correct the model's YAML file"
+                f"{here:,}: correct the model's YAML file, from which prices without weights are made"
             )
+    return None
 
 
 def _of_folder(folder: Path, config: ModelConfig) -> Dimensions | None:
