@@ -20,6 +20,7 @@ from abench.executors.base import Placement
 from abench.executors.registry import executor_for
 from abench.executors.schedule import MOST_ATTEMPTS, Schedule
 from abench.executors.shares import Share, shares_of
+from abench.executors.worker import facts, versions_complaint
 from abench.progress import Silent, Steps
 from abench.results.drivers import check_shared, different_versions, driving
 from abench.results.store import Store
@@ -230,6 +231,18 @@ def test_two_drivers_with_different_versions(tmp_path: Path) -> None:
         assert len(list((tmp_path / "drivers").iterdir())) == 1
     assert different_versions({"torch": "1"}, {"torch": "1"}) is None
     assert different_versions({"torch": "1"}, {}) == "torch 1 here and none there"
+
+
+def test_a_worker_with_other_packages_is_refused_with_both_versions() -> None:
+    ours = facts()
+    assert {"abench", "torch", "transformers", "abench's source"} <= ours.keys()
+    assert versions_complaint("node-7", ours) is None
+    complaint = versions_complaint("node-7", ours | {"torch": "1.0"})
+    assert complaint is not None
+    assert (
+        f"the worker on node-7 has other versions of packages (torch {ours['torch']} here and 1.0"
+        in complaint
+    )
 
 
 @pytest.mark.parametrize(
