@@ -180,7 +180,7 @@ def test_a_curve_is_read_from_its_file(
     file = tmp_path / "train.csv"
     file.write_text(f"step,tokens,mse,l0\n{rows}", encoding="utf-8")
     curve = read_curve(file)
-    assert curve["step"] == steps
+    assert list(curve["step"]) == steps
     np.testing.assert_array_equal(curve["mse"], mse)
 
 
