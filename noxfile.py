@@ -24,6 +24,9 @@ BENCHMARKS = (
     "unlearning",
     "six_tasks",
     "results_folder",
+    "given_saes",
+    "activation_cache",
+    "price",
 )
 """`real_model` needs a model's folder: `nox -s benchmarks -- real_model` after `abench fetch smollm2`."""
 # Libraries that train SAEs: tests read what they write, benchmarks compare their training steps.
