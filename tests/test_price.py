@@ -14,6 +14,7 @@ from command import Abench
 from small_run import small_plan
 
 from abench import Context, CostSetting, DataSpec, EvaluationSpec, LanguageModel, Task, site_name
+from abench.cli.price import duration
 from abench.config import config_names, model_config
 from abench.cost import Work
 from abench.lm.dimensions import dimensions_of, other_dimensions
@@ -203,3 +204,18 @@ def test_a_task_of_a_third_party_need_not_state_its_cost(abench: Abench, tmp_pat
     assert priced.code == 0
     assert "not stated" in priced.out
     assert "Not included, as they do not state their cost: mine." in priced.out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.2, "< 1 s"),
+        (90, "90 s"),
+        (600, "10 min"),
+        (86_400, "24 h"),
+        (1e6, "11.6 days"),
+        (4e8, "4,630 days"),
+    ],
+)
+def test_a_time_is_shown_without_exponents(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown

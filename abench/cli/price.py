@@ -136,4 +136,9 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     if seconds < 2 * _HOUR:
         return f"{seconds / _MINUTE:.3g} min"
-    return f"{seconds / _HOUR:.3g} h" if seconds < 3 * _DAY else f"{seconds / _DAY:.3g} days"
+    return f"{seconds / _HOUR:.3g} h" if seconds < 3 * _DAY else f"{_three_digits(seconds / _DAY)} days"
+
+
+def _three_digits(number: float) -> str:
+    """About three digits, and never an exponent: `4,560`."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
