@@ -8,18 +8,21 @@ HookedTransformer. It evaluates each SAE separately; abench runs the clean and t
 import argparse
 import os
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 os.environ["JAXTYPING_DISABLE"] = "1"  # sae-bench's annotations fail under the newest jaxtyping
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import torch
 from common import machine, table
+from core_oracle import core_of_sae_bench
 from torch import Tensor
 
-from abench import Context, LanguageModel, TokenRows, site_name
+from abench import Context, LanguageModel, TokenRows
 from abench.config import DataSpec, EvaluationSpec
 from abench.plugins import find_tasks, get_task
 from abench.tinyworld import MODEL_DIR
@@ -30,66 +33,8 @@ BATCH = 16
 DATA = DataSpec(source="tinyworld", dataset=None)
 
 
-class Hooked:
-    """The interface of a HookedTransformer that sae-bench's core evaluation needs, on abench's model."""
-
-    def __init__(self, lm: LanguageModel, layer: int) -> None:
-        self._lm, self._layer = lm, layer
-
-    def __call__(self, tokens: Tensor, *, return_type: str, loss_per_token: bool) -> tuple[Tensor, Tensor]:
-        logits = self._lm.model(input_ids=tokens).logits
-        log_probs = logits[:, :-1].log_softmax(-1)
-        return logits, -log_probs.gather(-1, tokens[:, 1:, None])[..., 0]
-
-    def run_with_hooks(
-        self, tokens: Tensor, *, fwd_hooks: Sequence[tuple[str, Any]], **options: Any
-    ) -> tuple[Tensor, Tensor]:
-        ((_, change),) = fwd_hooks
-        layer = self._lm.model.get_decoder().layers[self._layer]
-        handle = layer.register_forward_hook(lambda _module, _inputs, output: change(output, hook=None))
-        try:
-            return self(tokens, **options)
-        finally:
-            handle.remove()
-
-    def run_with_cache(self, tokens: Tensor, **_: Any) -> tuple[None, dict[str, Tensor]]:
-        return None, {site_name(self._layer): self._lm.residual(tokens, site_name(self._layer))}
-
-
-class Tokens:
-    """The interface of an ActivationsStore that it needs: the same rows from the start."""
-
-    store_batch_size_prompts, context_size = BATCH, CONTEXT
-
-    def __init__(self, rows: Tensor) -> None:
-        self._rows = rows
-        self.reset_input_dataset()
-
-    def reset_input_dataset(self) -> None:
-        self._batches: Iterator[Tensor] = iter(self._rows.split(BATCH))
-
-    def get_batch_tokens(self, _batch_size: int) -> Tensor:
-        return next(self._batches)
-
-
-def theirs(lm: LanguageModel, saes: Sequence[Any], rows: Tensor) -> list[dict[str, Any]]:
-    from sae_bench.evals.core.main import get_multiple_evals_everything_config, run_evals
-
-    batches = len(rows) // BATCH
-    config = get_multiple_evals_everything_config(BATCH, batches, batches)
-    extra = {
-        "compute_featurewise_density_statistics": True,
-        "compute_featurewise_weight_based_metrics": True,
-        "exclude_special_tokens_from_reconstruction": True,
-    }
-    special = set(lm.special_ids)
-    found = []
-    for sae in saes:
-        site = {"hook_name": SITE, "hook_layer": LAYER, "hook_head_index": None, "d_sae": sae.cfg.d_sae}
-        sae.cfg = SimpleNamespace(**{**vars(sae.cfg), **site, "architecture_str": sae.cfg.architecture()})
-        options = SimpleNamespace(**vars(config), **extra)
-        found.append(run_evals(sae, Tokens(rows), Hooked(lm, LAYER), options, ignore_tokens=special)[0])
-    return found
+def theirs(lm: LanguageModel, saes: Sequence[Any], rows: Tensor) -> list[Any]:
+    return [core_of_sae_bench(lm, sae, rows, layer=LAYER, batch=BATCH)[0] for sae in saes]
 
 
 def ours(lm: LanguageModel, saes: Sequence[Any], rows: Tensor) -> list[dict[str, float]]:

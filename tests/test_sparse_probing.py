@@ -14,6 +14,7 @@ import torch
 from abench.tasks._shared import labelled as labelled_module
 from abench.tasks._shared.labelled import Labelled, labelled
 from abench.tasks._shared.probes import held_out_accuracy, one_against_rest
+from foreign_saes import saelens_sae
 from imported_saes import Imported, imported
 from probe_oracle import activations
 from sae_bench.evals.sparse_probing import probe_training
@@ -27,6 +28,8 @@ from torch import Tensor
 
 from abench import Context, LanguageModel, SplitSAE, UserError, pool
 from abench.config import DataSpec, EvaluationSpec
+from abench.conformance.rewritten import normalising
+from abench.latents import codes as codes_module
 from abench.plugins import find_tasks, get_task
 from abench.task import checked, parted
 from abench.tinyworld import MODEL_DIR
@@ -84,6 +87,7 @@ class SAEBench:
 
     def __init__(self, lm: LanguageModel, name: str) -> None:
         data = labelled(name, context_of(), train=SIZES["train_texts"], test=SIZES["test_texts"])
+        self.train = data.train
         self.acts = [padded(lm, half) for half in (data.train, data.test)]
 
     @torch.no_grad()
@@ -103,6 +107,8 @@ class SAEBench:
 
 
 VARIANTS = ["topk", "relu", "jumprelu", "abstopk"]
+FOLDED = ["none", "expected_average_only_in"]
+"""Normalisations under which an SAE that was saved encodes activations as they are."""
 ONE_TEXT = 1 / (2 * 5 * SIZES["test_texts"])
 """What one text of the data set with the most classes is worth in a mean over two data sets."""
 
@@ -114,18 +120,21 @@ def sae_bench(lm: LanguageModel) -> dict[str, SAEBench]:
 
 @pytest.mark.parametrize(
     ("variant", "from_folder"),
-    [*((each, False) for each in VARIANTS), ("topk", True), ("abstopk", True)],
-    ids=[*VARIANTS, "topk from a folder", "abstopk from a folder"],
+    [
+        *((each, None) for each in VARIANTS),
+        *((each, kind) for each in ("topk", "abstopk") for kind in FOLDED),
+    ],
+    ids=[*VARIANTS, *(f"{each} from a folder, {kind}" for each in ("topk", "abstopk") for kind in FOLDED)],
 )
 def test_equals_sae_bench(
     lm: LanguageModel,
     sae_bench: dict[str, SAEBench],
     variant: str,
-    from_folder: bool,
+    from_folder: str | None,
     tmp_path: Path,
 ) -> None:
     sae = random_sae(variant)
-    of_both = imported(sae, tmp_path) if from_folder else Imported(sae, sae)
+    of_both = imported(normalising(sae, from_folder), tmp_path) if from_folder else Imported(sae, sae)
     (ours,) = scored(lm, of_both.ours)
     for k in (1, 2, 5):
         of_sae = np.mean([each.top(k, of_both.theirs) for each in sae_bench.values()])
@@ -133,6 +142,75 @@ def test_equals_sae_bench(
         assert ours[f"sae_top_{k}_test_accuracy"] == pytest.approx(of_sae, abs=1e-4)
         # The model's pass is batched otherwise than theirs: rounding can put a text across the border.
         assert ours[f"llm_top_{k}_test_accuracy"] == pytest.approx(of_model, abs=ONE_TEXT + 1e-4)
+
+
+class CodesTimesFactor:
+    """sae-lens's SAE with codes in units of the residual stream.
+
+    Each token's codes are multiplied by the factor that the decoder applies to that token, and each latent's
+    by the norm of its decoder row.
+    """
+
+    def __init__(self, sae: Any) -> None:
+        self._sae, self._kind, self.dtype = sae, sae.cfg.normalize_activations, sae.dtype
+
+    def encode(self, x: Tensor) -> Tensor:
+        spread = {
+            "none": torch.ones_like(x[..., :1]),
+            "layer_norm": x.std(-1, keepdim=True),
+            "constant_norm_rescale": x.square().mean(-1, keepdim=True).sqrt(),
+        }[self._kind]
+        codes: Tensor = self._sae.encode(x) * spread * self._sae.W_dec.norm(dim=-1)
+        # Padding has no spread; sae-lens divides by its norm, which gives NaN, if it rescales tokens.
+        return torch.where(spread > 0, codes, 0.0)
+
+
+@pytest.mark.parametrize("variant", ["topk", "abstopk"])
+@pytest.mark.parametrize("kind", ["layer_norm", "constant_norm_rescale", "none"])
+def test_an_sae_with_codes_in_other_units_differs_from_sae_bench_by_the_unit_only(
+    lm: LanguageModel, sae_bench: dict[str, SAEBench], kind: str, variant: str, tmp_path: Path
+) -> None:
+    """sae-bench averages codes in units of each token's spread or each row's norm; abench converts them.
+
+    Encoding is the same; once sae-bench gets converted codes, so are the means and the scores.
+    """
+    other_norms = saelens_sae(variant, lm.d_model).requires_grad_(False)
+    sae = other_norms if kind == "none" else normalising(random_sae(variant), kind)
+    theirs, ours = imported(sae, tmp_path)
+    converted = CodesTimesFactor(theirs)
+    biographies = sae_bench[BIOGRAPHIES]
+    train = biographies.acts[0]
+    tokens = torch.cat([x[x.abs().sum(-1) > 0] for x in train.values()])
+    torch.testing.assert_close(ours.encode(tokens), theirs.encode(tokens))
+
+    texts = [text for of_class in biographies.train.values() for text in of_class]
+    pooled = pool(lm, texts, site=SITE, saes=[ours], context=SIZES["context"]).codes(ours)
+    means, of_converted, of_sae_lens = (
+        pooled.columns(slice(None)),
+        *(torch.cat([*get_sae_meaned_activations(train, s, 125).values()]) for s in (converted, theirs)),
+    )
+    torch.testing.assert_close(means, of_converted, atol=1e-4, rtol=0)
+    # Means are up to 16; those of codes as sae-lens gives them differ, or are NaN where there is padding.
+    assert not torch.allclose(means, of_sae_lens, atol=1, rtol=0)
+
+    (scores,) = scored(lm, ours)
+    for k in (1, 2, 5):
+        mean = np.mean([each.top(k, converted) for each in sae_bench.values()])
+        assert scores[f"sae_top_{k}_test_accuracy"] == pytest.approx(mean, abs=1e-4)
+
+
+def test_without_converting_codes_the_scores_are_sae_benchs(
+    lm: LanguageModel, sae_bench: dict[str, SAEBench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same from the other side: the factor is all that separates the two."""
+    theirs, ours = imported(normalising(random_sae("topk"), "layer_norm"), tmp_path)
+    mean = {k: np.mean([each.top(k, theirs) for each in sae_bench.values()]) for k in (1, 2, 5)}
+    (converted,) = scored(lm, ours)
+    monkeypatch.setattr(codes_module, "output_gain", lambda *_: None)
+    (as_encoded,) = scored(lm, ours)
+    expected = {f"sae_top_{k}_test_accuracy": value for k, value in mean.items()}
+    assert {name: as_encoded[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+    assert converted["sae_top_1_test_accuracy"] != pytest.approx(mean[1], abs=1e-2)
 
 
 def test_the_split_view_equals_sae_bench_on_the_wide_sae(
