@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -27,13 +27,25 @@ from abench import (
     UserError,
     Work,
 )
-from abench.judges import MOST_PARALLEL, Endpoint, EndpointAddress, KeyVariable, ModelName, share
+from abench.judges import (
+    MOST_PARALLEL,
+    Endpoint,
+    EndpointAddress,
+    JudgeOption,
+    KeyVariable,
+    ModelName,
+    OwnPoleJudge,
+    PoleJudge,
+    PoleVerdict,
+    own_pole_judge,
+    share,
+)
 
 from .._shared.held_out import held_out_rows, too_little_text
 from .._shared.labelled import is_tiny
 from .._shared.priced import is_tiny as is_tiny_data
 from .endpoint import OpenAIPoles
-from .judges import KINDS, PoleJudge, PoleVerdict, kappa
+from .judges import KINDS, kappa
 from .oracle import TinyWorldPoles
 from .validation import validation
 
@@ -80,10 +92,12 @@ class Bidirectionality(Task):
     """Contexts shown per side."""
     around: int = Field(12, ge=1, le=100_000)
     """Tokens shown before and after the strongest one."""
-    judge: Literal["auto", "oracle", "openai"] = "auto"
-    """auto: the tiny world's own judge on the tiny world, otherwise a model behind an endpoint."""
-    judges: tuple[str, ...] = ()
-    """Further judges, for agreement only: `oracle`, `openai`, or `openai:MODEL` at the same address."""
+    judge: Annotated[str, JudgeOption("auto", "oracle", "openai", of=OwnPoleJudge)] = "auto"
+    """auto: the tiny world's own judge on the tiny world, otherwise a model behind an endpoint. Or the name
+    of a judge of your own."""
+    judges: Annotated[tuple[str, ...], JudgeOption("oracle", "openai", "openai:", of=OwnPoleJudge)] = ()
+    """Further judges, for agreement only: `oracle`, `openai`, `openai:MODEL` at the same address, or judges
+    of your own."""
     judge_model: ModelName | None = None
     """Name of the endpoint's model."""
     judge_url: EndpointAddress = "https://api.openai.com/v1"
@@ -103,15 +117,13 @@ class Bidirectionality(Task):
                 return "it needs a judge: set its option judge_model to the name of an endpoint's model"
             if kind == "oracle" and not is_tiny(ctx):
                 return "its judge 'oracle' knows only the tiny world's texts: use judge 'openai'"
-            if kind not in {"oracle", "openai"}:
-                return f"there is no judge '{name}'; available are oracle, openai and openai:MODEL"
         return too_little_text(lm, ctx)
 
     def cost(self, setting: CostSetting) -> Cost:
         rows = setting.held_out_rows()
         tokens = rows * setting.context_size
         first = self.judge if self.judge != "auto" else "oracle" if is_tiny_data(setting) else "openai"
-        asked = sum(name.startswith("openai") for name in (first, *self.judges))
+        asked = sum(name.partition(":")[0] == "openai" for name in (first, *self.judges))
         reading = Work(lower=tokens, passes=-(-rows // setting.evaluation.batch_size))
         return Cost(
             reading + Work(requests=self.validation * (first == "openai")),
@@ -194,6 +206,8 @@ class Bidirectionality(Task):
         kind, _, model = name.partition(":")
         if kind == "oracle":
             return TinyWorldPoles()
+        if kind != "openai":
+            return own_pole_judge(name)
         endpoint = Endpoint(
             model or str(self.judge_model), self.judge_url, self.judge_key, parallel=self.judge_parallel
         )
