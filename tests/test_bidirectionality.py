@@ -10,7 +10,7 @@ import pytest
 import torch
 from abench.tasks.bidirectionality import Bidirectionality, drawn
 from abench.tasks.bidirectionality.endpoint import OpenAIPoles, question, read_kind
-from abench.tasks.bidirectionality.judges import PoleVerdict, kappa
+from abench.tasks.bidirectionality.judges import kappa
 from abench.tasks.bidirectionality.oracle import TinyWorldPoles, about, base_rates, kind_of, opposite_of, tail
 from abench.tasks.bidirectionality.validation import made_up, validation
 from chat_server import Says, chat_server, without_proxies
@@ -21,7 +21,7 @@ from signed import flipped, permuted, random_sae
 
 from abench import Excerpt, LatentContexts, Metric
 from abench.conformance.bench import Bench
-from abench.judges import Endpoint
+from abench.judges import Endpoint, PoleVerdict
 from abench.kept import MemoryKept
 from abench.report import write_report
 from abench.task import parted
@@ -264,7 +264,8 @@ def test_a_judge_that_cannot_be_had_is_a_reason(bench: Bench) -> None:
     assert "judge_model" in str(Bidirectionality(judges=("openai",)).skip(bench.lm, ctx))  # type: ignore[arg-type]
     assert Bidirectionality(judges=("openai:m",)).skip(bench.lm, ctx) is None  # type: ignore[arg-type]
     assert "oracle" in str(Bidirectionality(judge="oracle").skip(bench.lm, elsewhere))  # type: ignore[arg-type]
-    assert "'dice'" in str(Bidirectionality(judges=("dice",)).skip(bench.lm, ctx))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="there is no judge 'dice'"):
+        Bidirectionality(judges=("dice",))
 
 
 def test_kappa_is_cohen_s() -> None:

@@ -114,13 +114,14 @@ def _chosen(kind: str, found: "Mapping[str, Found[T]]", only: Sequence[str]) -> 
 @json_option
 @plugins_option
 def judges(as_json: bool, plugins: tuple[Path, ...]) -> None:
-    """List the judges of replies, and those that could not be imported."""
+    """List the judges of replies and of latents, and those that could not be imported."""
     from abench.judges.registry import find_judges
 
     rows = [
         {
             "name": each.name,
             "state": "broken" if each.value is None else "ok",
+            "judges": "" if each.value is None else getattr(each.value, "judges", "replies"),
             "source": each.source,
             "summary": each.summary,
         }

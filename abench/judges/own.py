@@ -1,101 +1,102 @@
-"""Judges that do not come with abench: their base class, and an option of a task that takes their names."""
+"""Judges that do not come with abench: their base classes."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 
-from pydantic import ConfigDict, GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import ConfigDict
 
 from abench.config.spec import Spec
-from abench.errors import UserError, did_you_mean, short
-from abench.identity import NamesPlugin, code_identity
-from abench.judges.exchange import Exchange, Judge, Verdict
+from abench.errors import UserError, short
+from abench.identity import code_identity
+from abench.judges.exchange import Exchange, Verdict
+from abench.judges.poles import PoleKind, PoleVerdict
+
+if TYPE_CHECKING:
+    from abench.latents.excerpts import LatentContexts
+
+T = TypeVar("T")
 
 
-class OwnJudge(Spec, ABC):
-    """A judge of your own: a subclass with a name and `verdicts`; its fields are options with defaults.
+class PluginJudge(Spec, ABC):
+    """What judges of your own have in common; derive yours from `OwnJudge` or `OwnPoleJudge`.
 
-    It is found in a folder (`--plugins`) or a package (entry point `abench.judges`), and tasks take its name.
+    The fields are options with defaults. A judge is found in a folder (`--plugins`) or a package (entry point
+    `abench.judges`), and tasks take its name.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: ClassVar[str]
+    judges: ClassVar[str]
+    """What it judges, as in messages: replies or latents."""
     version: ClassVar[str | None] = None
     """Raise it whenever the verdicts change. Without it, keys contain a hash of the code."""
 
-    @abstractmethod
-    def verdicts(self, exchanges: Sequence[Exchange]) -> Sequence[Verdict]:
-        """One verdict per exchange, in the same order."""
-
     def spec(self) -> dict[str, Any]:
-        """See Judge: the name, the options, and the version or a hash of the code."""
+        """The name, the options, and the version or a hash of the code."""
         return {
             "judge": self.name,
             "options": self.model_dump(mode="json"),
             **code_identity(type(self)),
         }
 
-    def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+    @abstractmethod
+    def judge(self, asked: Sequence[Any], /) -> list[Any]:
+        """The checked verdicts."""
+
+
+class OwnJudge(PluginJudge):
+    """A judge of replies of your own: a subclass with a name and `verdicts`; see `PluginJudge`."""
+
+    judges: ClassVar[str] = "replies"
+
+    @abstractmethod
+    def verdicts(self, exchanges: Sequence[Exchange]) -> Sequence[Verdict]:
+        """One verdict per exchange, in the same order."""
+
+    def judge(self, exchanges: Sequence[Exchange], /) -> list[Verdict]:
         """See Judge. Raises UserError if `verdicts` does not return one verdict per exchange."""
-        found = list(self.verdicts(exchanges))
-        if len(found) != len(exchanges):
-            raise UserError(
-                f"the judge {self.name} returned {len(found):,} verdicts on {len(exchanges):,} replies"
-            )
+        found = _one_each(self, self.verdicts(exchanges), exchanges)
         if wrong := [each for each in found if each not in get_args(Verdict)]:
             known = ", ".join(get_args(Verdict))
             raise UserError(f"the judge {self.name} returned {short(wrong[0])}, which is none of {known}")
         return found
 
 
-class JudgeOption(NamesPlugin):
-    """Marks a task's option that takes one of some words or the name of an `OwnJudge`.
+class OwnPoleJudge(PluginJudge):
+    """A judge of a latent's two sides of your own: a subclass with a name and `verdicts`; see `PluginJudge`.
 
-    `judge: Annotated[str, JudgeOption("auto", "substring")] = "auto"`; `own_judge` returns the judge.
+    A verdict must not depend on which side is called positive.
     """
 
-    def __init__(self, *words: str) -> None:
-        self.words = words
+    judges: ClassVar[str] = "latents"
 
-    def identity(self, name: str) -> str | None:
-        """See NamesPlugin."""
-        if name in self.words:
-            return None
-        from abench.judges.registry import judge_class
+    @abstractmethod
+    def verdicts(self, latents: Sequence[LatentContexts]) -> Sequence[PoleVerdict | PoleKind]:
+        """One verdict per latent, in the same order; its kind alone suffices."""
 
-        judge: type[OwnJudge] = judge_class(name)
-        return " ".join(part for pair in code_identity(judge).items() for part in pair)
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._known, handler(source))
-
-    def _known(self, name: str) -> str:
-        from abench.judges.registry import find_judges
-
-        if name in self.words:
-            return name
-        found = find_judges()
-        own = {each.name: each for each in found.values() if each.source != "abench.judges"}
-        if name not in own:
-            near = did_you_mean(name, [*self.words, *own])
-            raise ValueError(
-                f"there is no judge {short(name)}{near} (a judge of your own: see `abench list judges`)"
-            )
-        if own[name].value is None:
-            raise ValueError(f"the judge {short(name)} ({own[name].source}) {own[name].refusal}")
-        return name
+    def judge(self, latents: Sequence[LatentContexts], /) -> list[PoleVerdict]:
+        """See PoleJudge. Raises UserError if `verdicts` does not return one verdict per latent."""
+        return [_pole_verdict(self, each) for each in _one_each(self, self.verdicts(latents), latents)]
 
 
-def own_judge(name: str) -> Judge:
-    """The judge of a package or folder with this name, with its default options.
+# Functions, because a judge of one's own may have methods of any name.
 
-    Raises UserError if there is none or if it cannot be used.
-    """
-    from abench.judges.registry import judge_class
 
-    made: OwnJudge = judge_class(name)()
-    return made
+def _one_each(judge: PluginJudge, found: Sequence[T], asked: Sequence[Any]) -> list[T]:
+    if len(found) != len(asked):
+        raise UserError(
+            f"the judge {judge.name} returned {len(found):,} verdicts on {len(asked):,} {judge.judges}"
+        )
+    return list(found)
+
+
+def _pole_verdict(judge: PluginJudge, given: PoleVerdict | PoleKind) -> PoleVerdict:
+    verdict = given if isinstance(given, PoleVerdict) else PoleVerdict(given)
+    if verdict.kind not in get_args(PoleKind):
+        known = ", ".join(get_args(PoleKind))
+        raise UserError(f"the judge {judge.name} returned {short(verdict.kind)}, which is none of {known}")
+    return verdict

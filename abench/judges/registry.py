@@ -11,7 +11,7 @@ from abench.discovery import Found, Kind, chosen, find
 from abench.judges.harmbench import HarmBenchClassifier
 from abench.judges.openai_judge import OpenAIJudge
 from abench.judges.oracle import TinyWorldOracle
-from abench.judges.own import OwnJudge
+from abench.judges.own import PluginJudge
 from abench.judges.substring import SubstringJudge
 from abench.names import NAME_LENGTH, name_problem
 
@@ -24,6 +24,11 @@ _OWN: dict[str, type[Any]] = {
     "openai": OpenAIJudge,
 }
 """The judges that come with abench, by the names that tasks use."""
+_RESERVED = {
+    "auto": "the word with which tasks choose a judge themselves",
+    "oracle": "the tiny world's own judge of latents",
+}
+"""Words that options take in place of the name of a judge, although no judge is listed under them."""
 _folders: list[Path] = []
 """The folders in which judges are looked for in this process: those of the runs that it has planned."""
 
@@ -39,12 +44,17 @@ def find_judges(folders: Sequence[Path] = ()) -> dict[str, FoundJudge]:
     The names of abench's own cannot be taken. Raises UserError for a folder that does not exist.
     """
     first = [Found(name, "abench.judges", each) for name, each in _OWN.items()]
-    return find(JUDGES, [*dict.fromkeys([*_folders, *folders])], first=first, fixed={*_OWN, "auto"})
+    return find(JUDGES, [*dict.fromkeys([*_folders, *folders])], first=first, fixed=taken_names())
 
 
 def judge_class(name: str) -> type[Any]:
     """The class of a judge. Raises UserError if there is none of this name or if it cannot be used."""
     return chosen(JUDGES, name, find_judges())
+
+
+def taken_names() -> frozenset[str]:
+    """The names that no judge of your own can have."""
+    return frozenset({*_OWN, *_RESERVED})
 
 
 def judge_problems(judge: type[Any]) -> list[str]:
@@ -57,14 +67,14 @@ def judge_problems(judge: type[Any]) -> list[str]:
 
 
 def _problems(judge: Any) -> Iterator[str]:
-    for name in ("name", "version"):
+    for name in ("name", "version", "judges"):
         if name in judge.model_fields:
             yield f"{name} is an option instead of a class variable; annotate it as ClassVar"
             return
     if problem := name_problem(getattr(judge, "name", None)):
         yield f"its name: {problem}"
-    elif judge.name == "auto":
-        yield "its name: 'auto' is the word with which tasks choose a judge themselves"
+    elif judge.name in _RESERVED:
+        yield f"its name: '{judge.name}' is {_RESERVED[judge.name]}"
     version = judge.version
     if version is not None and not (
         isinstance(version, str) and 0 < len(version) <= NAME_LENGTH and is_printable(version)
@@ -75,4 +85,4 @@ def _problems(judge: Any) -> Iterator[str]:
     yield from option_problems(judge)
 
 
-JUDGES: Kind[type[Any]] = Kind("judge", "abench.judges", OwnJudge, judge_problems)
+JUDGES: Kind[type[Any]] = Kind("judge", "abench.judges", PluginJudge, judge_problems)

@@ -100,9 +100,14 @@ def _printed(model: str, site: str, styles: Styles) -> Iterator[TableRow]:
 def _notes(cells: Sequence[Poles], *, printed: bool, single: bool) -> Iterator[str]:
     for judge in sorted({poles["judge"] for poles in cells}):
         mine = [poles for poles in cells if poles["judge"] == judge]
+        given = [len(poles["concepts"]) for poles in mine if poles.get("concepts")]
+        which = (
+            f"the latents that differ most between the poles of {max(given)} given concepts"
+            if given
+            else "a sample of the alive latents"
+        )
         yield (
-            f"Judged by {judge} from the {mine[0]['contexts']} strongest contexts of each side, for a sample "
-            "of the alive latents."
+            f"Judged by {judge} from the {mine[0]['contexts']} strongest contexts of each side, for {which}."
             + (" In brackets: 95 % intervals (Wilson) of a single run." if single else "")
         )
         yield from dict.fromkeys(_tested(judge, each["validation"]) for each in mine if each["validation"])

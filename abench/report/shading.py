@@ -76,10 +76,15 @@ def _name(record: Record, styles: Styles) -> str:
 def _latents(poles: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for latent in poles["examples"]:
         yield {
-            "title": f"latent {latent['latent']}: {_KINDS.get(latent['kind'], latent['kind'])}",
+            "title": _title(latent),
             "about": _about(latent["about"]),
             "sides": sides_of(latent, signed=poles["signed"]),
         }
+
+
+def _title(latent: Mapping[str, Any]) -> str:
+    concepts = f", {'; '.join(latent['concepts'])}" if latent.get("concepts") else ""
+    return f"latent {latent['latent']}{concepts}: {_KINDS.get(latent['kind'], latent['kind'])}"
 
 
 def _about(sides: Sequence[str]) -> str:

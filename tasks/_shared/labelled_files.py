@@ -69,7 +69,7 @@ def examples(name: str, columns: Columns) -> list[Example]:
     """
     found: dict[str, Example] = {}
     ambiguous: set[str] = set()
-    for each in _examples(name, columns):
+    for each in read_examples(name, columns):
         first = found.setdefault(each.text, each)
         if (first.label, first.attribute) != (each.label, each.attribute):
             ambiguous.add(each.text)
@@ -180,7 +180,8 @@ def _check(name: str, part: Part, counts: Mapping[str, int], fewest: int) -> Non
         )
 
 
-def _examples(name: str, columns: Columns) -> Iterator[Example]:
+def read_examples(name: str, columns: Columns) -> Iterator[Example]:
+    """Every row of a file, in its order; see `examples` for the errors of reading it."""
     of_package = name.startswith(sae_probes.PREFIX)
     rows = sae_probes.rows(name) if of_package else read_file(Path(name))
     reader = _Reader(name, _OF_SAE_PROBES if of_package else columns)

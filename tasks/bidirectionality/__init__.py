@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -19,6 +20,7 @@ from abench import (
     Context,
     Cost,
     CostSetting,
+    InputFile,
     Metric,
     Precondition,
     Scores,
@@ -27,13 +29,27 @@ from abench import (
     UserError,
     Work,
 )
-from abench.judges import MOST_PARALLEL, Endpoint, EndpointAddress, KeyVariable, ModelName, share
+from abench.judges import (
+    MOST_PARALLEL,
+    Endpoint,
+    EndpointAddress,
+    JudgeOption,
+    KeyVariable,
+    ModelName,
+    OwnPoleJudge,
+    PoleJudge,
+    PoleVerdict,
+    own_pole_judge,
+    share,
+)
 
 from .._shared.held_out import held_out_rows, too_little_text
+from .._shared.label_options import LabelledData
 from .._shared.labelled import is_tiny
 from .._shared.priced import is_tiny as is_tiny_data
+from .concepts import ConceptLatent, ConceptLatents, OwnConcept, judged, own_concepts
 from .endpoint import OpenAIPoles
-from .judges import KINDS, PoleJudge, PoleVerdict, kappa
+from .judges import KINDS, kappa
 from .oracle import TinyWorldPoles
 from .validation import validation
 
@@ -48,7 +64,7 @@ _SHOWN_CONTEXTS = 3
 """Contexts per side that are stored for the page."""
 
 
-class Bidirectionality(Task):
+class Bidirectionality(LabelledData, Task):
     """Are both signs of a latent about something? Decided by a judge that sees their strongest contexts."""
 
     name: ClassVar[str] = "bidirectionality"
@@ -74,16 +90,23 @@ class Bidirectionality(Task):
     """Not measured with `validation: 0`. A third is chance, and the paper reports 96 % for its judge (Table
     5). With 20 % of errors, shares are off by up to 20 points, about as much as the paper's SAEs differ."""
 
+    only_if_set: ClassVar[tuple[str, ...]] = ("columns", "concepts")
+
     latents: int = Field(100, ge=1, le=10**7)
     """Number of alive latents to judge."""
+    concepts: Annotated[str | None, InputFile()] = None
+    """A file of texts with the columns text, pole (or label) and concept: for each concept, the latent whose
+    mean code differs most between the two poles is judged, in place of a sample of latents."""
     contexts: int = Field(8, ge=2, le=1000)
     """Contexts shown per side."""
     around: int = Field(12, ge=1, le=100_000)
     """Tokens shown before and after the strongest one."""
-    judge: Literal["auto", "oracle", "openai"] = "auto"
-    """auto: the tiny world's own judge on the tiny world, otherwise a model behind an endpoint."""
-    judges: tuple[str, ...] = ()
-    """Further judges, for agreement only: `oracle`, `openai`, or `openai:MODEL` at the same address."""
+    judge: Annotated[str, JudgeOption("auto", "oracle", "openai", of=OwnPoleJudge)] = "auto"
+    """auto: the tiny world's own judge on the tiny world, otherwise a model behind an endpoint. Or the name
+    of a judge of your own."""
+    judges: Annotated[tuple[str, ...], JudgeOption("oracle", "openai", "openai:", of=OwnPoleJudge)] = ()
+    """Further judges, for agreement only: `oracle`, `openai`, `openai:MODEL` at the same address, or judges
+    of your own."""
     judge_model: ModelName | None = None
     """Name of the endpoint's model."""
     judge_url: EndpointAddress = "https://api.openai.com/v1"
@@ -103,15 +126,21 @@ class Bidirectionality(Task):
                 return "it needs a judge: set its option judge_model to the name of an endpoint's model"
             if kind == "oracle" and not is_tiny(ctx):
                 return "its judge 'oracle' knows only the tiny world's texts: use judge 'openai'"
-            if kind not in {"oracle", "openai"}:
-                return f"there is no judge '{name}'; available are oracle, openai and openai:MODEL"
+        self._concepts(ctx)
         return too_little_text(lm, ctx)
+
+    def _concepts(self, ctx: Context) -> list[OwnConcept]:
+        """The concepts of the file, read once; empty without a file."""
+        if self.concepts is None:
+            return []
+        read = partial(own_concepts, self.concepts, self.columns, limit=ctx.evaluation.limit)
+        return ctx.once("concepts", read)
 
     def cost(self, setting: CostSetting) -> Cost:
         rows = setting.held_out_rows()
         tokens = rows * setting.context_size
         first = self.judge if self.judge != "auto" else "oracle" if is_tiny_data(setting) else "openai"
-        asked = sum(name.startswith("openai") for name in (first, *self.judges))
+        asked = sum(name.partition(":")[0] == "openai" for name in (first, *self.judges))
         reading = Work(lower=tokens, passes=-(-rows // setting.evaluation.batch_size))
         return Cost(
             reading + Work(requests=self.validation * (first == "openai")),
@@ -129,6 +158,7 @@ class Bidirectionality(Task):
             else None
         )
         ctx.measured("judge_accuracy", None if tested is None else tested["accuracy"][0])
+        chosen = ConceptLatents(self._concepts(ctx), lm, ctx) if self.concepts else None
         rows = held_out_rows(lm, ctx)
         with ctx.steps("bidirectionality: contexts of latents", len(rows), "rows") as steps:
             found = top_contexts(
@@ -137,13 +167,19 @@ class Bidirectionality(Task):
                 site=ctx.site,
                 saes=ctx.saes,
                 batch_size=ctx.evaluation.batch_size,
-                latents=lambda sae: drawn(sae.W_dec, ctx.evaluation.seed)[: _CANDIDATES * self.latents],
-                most=self.latents,
+                latents=lambda sae: self._searched(sae, chosen, ctx),
+                most=None if chosen else self.latents,
                 number=self.contexts,
                 around=self.around,
                 done=steps.advance_to,
             )
-        return ContextsToJudge(found, judge, tuple(others), tested)
+        return ContextsToJudge(found, judge, tuple(others), tested, chosen)
+
+    def _searched(self, sae: SAE, chosen: ConceptLatents | None, ctx: Context) -> list[int]:
+        """The latents whose contexts are searched: those of the concepts, or candidates of a sample."""
+        if chosen:
+            return [*dict.fromkeys(each.latent for each in chosen.of(sae))]
+        return drawn(sae.W_dec, ctx.evaluation.seed)[: _CANDIDATES * self.latents]
 
     def score(
         self, sae: SAE, prepared: ContextsToJudge, lm: LanguageModel, ctx: Context
@@ -155,8 +191,12 @@ class Bidirectionality(Task):
                 "their place"
             )
         if not top.latents:
-            raise Skip("none of the drawn latents fires on the held-out text")
+            which = "drawn latents" if prepared.chosen is None else "concepts' latents"
+            raise Skip(f"none of the {which} fires on the held-out text")
+        of_concepts = prepared.chosen.of(sae) if prepared.chosen else []
         wanted = self.latents if ctx.evaluation.limit is None else len(top.latents)
+        if prepared.chosen:
+            wanted = len({each.latent for each in of_concepts})
         ctx.used(Amount("latents", len(top.latents), wanted))
         verdicts = prepared.judge.judge(top.latents)
         kinds = [verdict.kind for verdict in verdicts]
@@ -181,8 +221,11 @@ class Bidirectionality(Task):
             "validation": prepared.validation,
             "agreement": [_agreement(other, top.latents, verdicts) for other in prepared.others],
             "verdicts": {str(each.latent): kind for each, kind in zip(top.latents, kinds, strict=True)},
-            "examples": list(_examples(top.latents, verdicts, self.examples)),
+            "examples": list(_examples(top.latents, verdicts, self.examples, of_concepts)),
         }
+        if of_concepts:
+            by_latent = {each.latent: kind for each, kind in zip(top.latents, kinds, strict=True)}
+            details["concepts"] = judged(of_concepts, by_latent)
         return scores | {"alive": top.alive / top.width, "latents": valid}, {"poles": details}
 
     def _judges(self, ctx: Context) -> tuple[str, ...]:
@@ -194,6 +237,8 @@ class Bidirectionality(Task):
         kind, _, model = name.partition(":")
         if kind == "oracle":
             return TinyWorldPoles()
+        if kind != "openai":
+            return own_pole_judge(name)
         endpoint = Endpoint(
             model or str(self.judge_model), self.judge_url, self.judge_key, parallel=self.judge_parallel
         )
@@ -209,6 +254,8 @@ class ContextsToJudge:
     judge: PoleJudge
     others: tuple[PoleJudge, ...]
     validation: dict[str, Any] | None
+    chosen: ConceptLatents | None
+    """The latents of the user's concepts; None for a sample of latents."""
 
 
 def drawn(decoder: Tensor, seed: int) -> list[int]:
@@ -242,14 +289,23 @@ def _agreement(
     return {"judge": other.name, "n": len(pairs)} | ({} if found is None else {"kappa": found})
 
 
-def _examples(latents: Sequence[LatentContexts], verdicts: Sequence[PoleVerdict], each: int) -> Any:
-    """The first `each` latents of each kind, with their contexts."""
+def _examples(
+    latents: Sequence[LatentContexts],
+    verdicts: Sequence[PoleVerdict],
+    each: int,
+    concepts: Sequence[ConceptLatent],
+) -> Any:
+    """The first `each` latents of each kind, with their contexts; those of concepts name their concepts."""
     for kind in KINDS:
         mine = [pair for pair in zip(latents, verdicts, strict=True) if pair[1].kind == kind]
         for latent, verdict in mine[:each]:
+            named = [
+                f"{c.concept} ({c.positive} / {c.negative})" for c in concepts if c.latent == latent.latent
+            ]
             yield {
                 "latent": latent.latent,
                 "kind": kind,
+                **({"concepts": named} if named else {}),
                 "about": [verdict.positive, verdict.negative],
                 "positive": [_plain(excerpt) for excerpt in latent.positive[:_SHOWN_CONTEXTS]],
                 "negative": [_plain(excerpt) for excerpt in latent.negative[:_SHOWN_CONTEXTS]],

@@ -7,9 +7,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from abench import Kept
-from abench.judges import Asker, Endpoint, Estimate
-
-from .judges import PoleKind, PoleVerdict
+from abench.judges import Asker, Endpoint, Estimate, PoleKind, PoleVerdict
 
 if TYPE_CHECKING:
     from abench import Excerpt, LatentContexts

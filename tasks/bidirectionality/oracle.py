@@ -18,9 +18,8 @@ from math import comb
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from abench.judges import PoleKind, PoleVerdict
 from abench.tinyworld import World, labels
-
-from .judges import PoleKind, PoleVerdict
 
 if TYPE_CHECKING:
     from abench import Excerpt, LatentContexts

@@ -17,10 +17,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from abench import Context, UserError
-from abench.judges import share
+from abench.judges import PoleJudge, PoleKind, share
 from abench.tinyworld import AXES, Document, World
 
-from .judges import PoleJudge, PoleKind
 from .oracle import labels_of
 
 if TYPE_CHECKING:

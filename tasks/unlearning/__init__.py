@@ -171,7 +171,7 @@ class Unlearning(HubData, Task):
         form, (forgotten, retained) = self._form(lm, ctx), self._known_questions(lm, ctx)
         every = [*forgotten, *retained]
         ctx.used(Amount("known questions", len(every), len(every)))
-        batches = self._batches(every, form, len(forgotten), lm, ctx)
+        batches = self._known_batches(every, form, len(forgotten), lm, ctx)
         letters = letter_tokens(lm, form, form.write(every[0]))
         ctx.measured("read_from_questions", lost_without_tokens(lm, ctx.site, batches, letters))
         return ForgettingTest(
@@ -253,12 +253,12 @@ class Unlearning(HubData, Task):
         with ctx.steps(f"unlearning: reading the {text}", len(rows), "rows") as steps:
             return firing_rates(lm, rows, site=ctx.site, saes=ctx.saes, done=steps.advance_to)
 
-    def _batches(
+    def _known_batches(
         self, every: Sequence[ChoiceQuestion], form: Form, forget: int, lm: LanguageModel, ctx: Context
     ) -> list[KnownBatch]:
         found: list[KnownBatch] = []
         with ctx.steps("unlearning: reading known questions", len(every), "questions") as steps:
-            for batch in _batches(lm, ctx.site, every, form, forget):
+            for batch in _read_batches(lm, ctx.site, every, form, forget):
                 found.append(batch)
                 steps.advance_to(sum(len(each.answers) for each in found))
         return found
@@ -341,7 +341,7 @@ def _told(
     return f"{lm.name} knows {', '.join(counts)}"
 
 
-def _batches(
+def _read_batches(
     lm: LanguageModel, site: str, every: Sequence[ChoiceQuestion], form: Form, forget: int
 ) -> Iterator[KnownBatch]:
     """The questions with their residual stream; the first `forget` of them are on the subject to forget."""
