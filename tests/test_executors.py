@@ -8,14 +8,16 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from command import Abench, running
-from small_run import data_of, small_plan, weights_of
+from small_run import SMALL, data_of, small_plan, weights_of
 
+from abench import run as abench_run
 from abench.errors import UserError
 from abench.executors.base import Placement
 from abench.executors.registry import executor_for
@@ -171,6 +173,25 @@ def test_a_cell_that_fails_in_a_worker_is_tried_once(abench: Abench, tmp_path: P
     assert result.code == 3, result.err
     assert result.err.count("picky-native failed: ValueError: not this one") == 2
     assert "2 cells computed, 0 from the results folder, 2 failed" in result.out
+
+
+@pytest.mark.slow
+def test_a_run_as_a_function_on_a_device(
+    serial: tuple[Plan, dict[str, bytes], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configuration: Any = SMALL | TWO_SITES | {"training.tokens": 8192}
+    run = partial(abench_run, results=tmp_path / "results", **configuration)
+    for placement, sentence in (
+        ({"device": ["cpu", "cpu"], "executor": "serial"}, "use --executor devices"),
+        ({"device": "cpu,cuda:0"}, "different kinds of devices"),
+        ({"ray_address": "1.2.3.4:6379"}, "needs --executor ray"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            run(**placement)
+    assert not (tmp_path / "results").exists()
+    assert not run(executor="devices", device="cpu").failed
+    assert "cpu: training 2 SAEs at" in capsys.readouterr().err
+    assert same_as(serial, Store.open(tmp_path / "results", create=False))
 
 
 @pytest.mark.slow
