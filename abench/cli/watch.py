@@ -76,7 +76,7 @@ def _counts(numbers: Counter[str]) -> str:
 
 @contextmanager
 def _display() -> Iterator[Show]:
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         yield _changes()
         return
     from rich.console import Console
