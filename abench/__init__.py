@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from abench.data.text_rows import activations_of
     from abench.data.token_rows import TokenRows
     from abench.errors import UserError
+    from abench.executors.library import run
     from abench.foreign import hush_libraries
     from abench.kept import Kept
     from abench.latents.anyones import as_sae
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from abench.preconditions import Precondition
     from abench.runs.evaluation import evaluate
     from abench.runs.inputs import InputFile
-    from abench.runs.library import plan, run
+    from abench.runs.library import plan
     from abench.runs.loading import load_results
     from abench.runs.scored import Scored
     from abench.sae import SAE
@@ -141,7 +142,7 @@ _HOME = {
     "residual_codes": "latents.decoding",
     "right_padded": "lm.tokens",
     "rows_at_once": "latents.parts",
-    "run": "runs.library",
+    "run": "executors.library",
     "site_name": "sites",
     "sparse_codes": "latents.codes",
     "steered": "steering.interventions",

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +51,12 @@ class Abench:
         return Result(int(exit_.value.code or 0), captured.out, captured.err)
 
 
-def start(*args: str | Path) -> "subprocess.Popen[str]":
-    """`abench` in a process of its own."""
+@contextmanager
+def running(*args: str | Path) -> "Iterator[subprocess.Popen[str]]":
+    """`abench` in a process of its own, which is ended, and its output closed, however the block ends."""
     command = [sys.executable, "-P", "-m", "abench", *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -43,7 +43,7 @@ def test_help_imports_neither_torch_nor_pydantic() -> None:
     assert run.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("what", ["models", "variants", "tasks", "configs"])
+@pytest.mark.parametrize("what", ["models", "variants", "tasks", "executors", "configs"])
 def test_listings_are_text_and_json(abench: Abench, what: str) -> None:
     text = abench("list", what)
     rows = json.loads(abench("list", what, "--json").out)

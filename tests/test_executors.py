@@ -4,17 +4,20 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from command import Abench, start
-from small_run import data_of, small_plan, weights_of
+from command import Abench, running
+from small_run import SMALL, data_of, small_plan, weights_of
 
+from abench import run as abench_run
 from abench.errors import UserError
 from abench.executors.base import Placement
 from abench.executors.registry import executor_for
@@ -165,11 +168,30 @@ def test_a_cell_that_fails_in_a_worker_is_tried_once(abench: Abench, tmp_path: P
     plugins.mkdir()
     (plugins / "picky.py").write_text(PICKY)
     own = ("--tasks", "picky", "--plugins", plugins, "--results", results)
-    options = (*SMALL_RUN, *own, "--device", "cpu,cpu")
+    options = (*SMALL_RUN, *own, *ONE_WORKER)
     result = abench(*options)
     assert result.code == 3, result.err
     assert result.err.count("picky-native failed: ValueError: not this one") == 2
     assert "2 cells computed, 0 from the results folder, 2 failed" in result.out
+
+
+@pytest.mark.slow
+def test_a_run_as_a_function_on_a_device(
+    serial: tuple[Plan, dict[str, bytes], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configuration: Any = SMALL | TWO_SITES | {"training.tokens": 8192}
+    run = partial(abench_run, results=tmp_path / "results", **configuration)
+    for placement, sentence in (
+        ({"device": ["cpu", "cpu"], "executor": "serial"}, "use --executor devices"),
+        ({"device": "cpu,cuda:0"}, "different kinds of devices"),
+        ({"ray_address": "1.2.3.4:6379"}, "needs --executor ray"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            run(**placement)
+    assert not (tmp_path / "results").exists()
+    assert not run(executor="devices", device="cpu").failed
+    assert "cpu: training 2 SAEs at" in capsys.readouterr().err
+    assert same_as(serial, Store.open(tmp_path / "results", create=False))
 
 
 @pytest.mark.slow
@@ -179,15 +201,13 @@ def test_ctrl_c_and_a_killed_driver_leave_a_folder_that_resumes(
 ) -> None:
     store = Store.open(tmp_path / "results", create=True)
     for ending, status in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
-        process = start(*COMMAND, "--results", store.root)
-        worker = wait_until(lambda: holder(store, {sae.key for sae in serial[0].saes}))
-        process.send_signal(ending)
-        assert process.wait(60) == status
-        if process.stdout:
-            process.stdout.close()
+        with running(*COMMAND, "--results", store.root) as process:
+            worker = wait_until(lambda: holder(store, {sae.key for sae in serial[0].saes}), process)
+            process.send_signal(ending)
+            assert process.wait(60) == status
         wait_until(lambda worker=worker: not Path(f"/proc/{worker}").exists())
-    executor_for("devices", two_processes()).run(serial[0], store, Silent())
-    assert same_as(serial, store)
+    outcome = run_plan(serial[0], store)  # a driver would start more processes for the same
+    assert outcome.computed and same_as(serial, store)
 
 
 SMALL_RUN = shlex.split(
@@ -195,19 +215,27 @@ SMALL_RUN = shlex.split(
     "--set context=32 --set training.batch_size=512 --set training.buffer_tokens=1024 --set "
     "evaluation.tokens=256"
 )
-COMMAND = (*SMALL_RUN, "--tasks", "core", "--device", "cpu,cpu")
+ONE_WORKER = ("--executor", "devices", "--device", "cpu")
+COMMAND = (*SMALL_RUN, "--tasks", "core", *ONE_WORKER)
 """The run of `serial` on the command line."""
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
+def wait_until(
+    condition: Callable[[], Any], process: "subprocess.Popen[str] | None" = None, seconds: float = 120.0
+) -> Any:
+    """What the condition gives once it is true; fails at once if the process that must make it true ends."""
     ends = time.monotonic() + seconds
     while not (found := condition()):
+        assert process is None or process.poll() is None, process.communicate()[0]
         assert time.monotonic() < ends
         time.sleep(0.02)
     return found
 
 
-def test_a_folder_that_is_not_shared_is_found_by_its_token(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_shared_is_found_by_its_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("abench.results.drivers._SECONDS_TO_APPEAR", 0.1)
     here, there = (Store.open(tmp_path / name, create=True) for name in ("here", "there"))
     with driving(here, {"torch": "2.9"}) as token:
         check_shared(here.root, token, "node-7")

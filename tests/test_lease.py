@@ -50,8 +50,9 @@ def test_a_lease_is_held_by_one(tmp_path: Path) -> None:
     leases = leases_of(tmp_path)
     with leases.claim(NAME) as first, leases.claim(NAME) as second, leases.claim("b") as other:
         assert first is not None and second is None and other is not None
-        assert leases.holder(NAME) == f"{socket.gethostname()}, process {os.getpid()}"
-    assert is_free(tmp_path)
+        me = f"{socket.gethostname()}, process {os.getpid()}"
+        assert leases.holder(NAME) == me and leases.holders() == {NAME: me, "b": me}
+    assert is_free(tmp_path) and leases.holders() == {}
     assert leases.holder(NAME) is None
     assert list((tmp_path / "leases").iterdir()) == []
     assert leases.notices == []

@@ -13,8 +13,9 @@ from abench.cli.importing import import_command
 from abench.cli.listing import list_group
 from abench.cli.new import new
 from abench.cli.report import report
-from abench.cli.run import run, status
+from abench.cli.run import run
 from abench.cli.show import explain, show
+from abench.cli.status import status
 from abench.cli.streams import answers, complain, prepare_streams, settle_streams
 from abench.cli.tinyworld import tinyworld
 from abench.version import __version__

@@ -1,4 +1,4 @@
-"""`abench list models|variants|tasks|judges|configs`."""
+"""`abench list models|variants|tasks|judges|executors|configs`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ EXIT_SOME_FAILED = 3
 
 @click.group("list")
 def list_group() -> None:
-    """List models, variants, tasks, judges or configurations."""
+    """List models, variants, tasks, judges, executors or configurations."""
 
 
 @list_group.command()
@@ -118,16 +118,24 @@ def judges(as_json: bool, plugins: tuple[Path, ...]) -> None:
     from abench.judges.registry import find_judges
 
     rows = [
-        {
-            "name": each.name,
-            "state": "broken" if each.value is None else "ok",
-            "judges": "" if each.value is None else getattr(each.value, "judges", "replies"),
-            "source": each.source,
-            "summary": each.summary,
-        }
+        {**_stated(each), "judges": "" if each.value is None else getattr(each.value, "judges", "replies")}
         for each in find_judges(plugins).values()
     ]
     _show(rows, as_json)
+
+
+def _stated(each: "Found[Any]") -> dict[str, Any]:
+    state = "broken" if each.value is None else "ok"
+    return {"name": each.name, "state": state, "source": each.source, "summary": each.summary}
+
+
+@list_group.command()
+@json_option
+def executors(as_json: bool) -> None:
+    """List the executors, which decide where a run is computed, and those that could not be imported."""
+    from abench.executors.registry import find_executors
+
+    _show([_stated(each) for each in find_executors().values()], as_json)
 
 
 @list_group.command()

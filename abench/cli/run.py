@@ -1,25 +1,24 @@
-"""`abench run` and `abench status`."""
+"""`abench run`."""
 
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from abench.cli.options import SECONDS, WORDS, json_option, plan_of, results_option, run_options
-from abench.cli.text import columns, count, echo_json
+from abench.cli.options import SECONDS, WORDS, plan_of, results_option, run_options
+from abench.cli.text import columns, count
 from abench.cli.written import echo_report
 from abench.sanitize.printable import visible
 
 if TYPE_CHECKING:
-    from abench.results.jobs import Cell
-    from abench.results.store import Status, Store
+    from abench.results.store import Store
     from abench.runs.outcome import Outcome
     from abench.runs.plan import Plan
     from abench.runs.planner import RunRequest
 
-EXIT_DONE, EXIT_SOME_FAILED, EXIT_INCOMPLETE = 0, 3, 4
+EXIT_DONE, EXIT_SOME_FAILED = 0, 3
 
 MOST_LISTED = 60
 """A dry run lists its cells one by one if there are no more than this."""
@@ -98,64 +97,6 @@ def run(
     code = echo_report(written)
     click.echo(f"{_counts(outcome)}, {duration(time.monotonic() - started)}")
     return _explain_failures(plan, outcome) or code
-
-
-@click.command()
-@run_options
-@results_option
-@json_option
-def status(request: "RunRequest", results: Path, as_json: bool) -> int:
-    """Show which cells of a run are done, failed, skipped or missing. Takes the options of `abench run`.
-
-    Exit status: 0 everything is done, 3 some cells failed, 4 something is missing or damaged.
-    """
-    from abench.results.collecting import collection_paused
-    from abench.results.store import Store
-
-    with collection_paused():
-        plan = plan_of(request, fetch=False)
-        store = Store.open(results, create=False)
-        rows = _rows(plan, store)
-    if as_json:
-        echo_json(rows)
-    else:
-        shown = [
-            [*row["labels"].values(), row["status"], row["key"][:12], row["reason"] or ""] for row in rows
-        ]
-        click.echo(columns(shown, [*rows[0]["labels"], "status", "key", "reason"]))
-        parts = [f"{number} {name}" for name, number in Counter(r["status"] for r in rows).items()]
-        damaged = len({r["sae_key"] for r in rows if r["sae"] == "damaged"})
-        click.echo(", ".join([*parts, *([f"{count(damaged, 'SAE')} damaged"] if damaged else [])]))
-    for sentence in store.damaged:
-        click.echo(sentence, err=True)
-    found = {row[what] for row in rows for what in ("status", "sae")}
-    # An SAE may be missing if all its cells are there, because nothing remains to be computed from it.
-    if "damaged" in found or "missing" in {row["status"] for row in rows}:
-        return EXIT_INCOMPLETE
-    return EXIT_SOME_FAILED if "failed" in found else EXIT_DONE
-
-
-def _rows(plan: "Plan", store: "Store") -> list[dict[str, Any]]:
-    saes = {sae.key: store.sae_standing(sae) for sae in plan.saes}
-    return [
-        {
-            "labels": cell.labels(),
-            "status": (status := store.standing(cell)),
-            "key": cell.key,
-            "reason": _reason(cell, status, store),
-            "file": store.cell_path(cell),
-            "sae": saes[cell.sae.key],
-            "sae_key": cell.sae.key,
-        }
-        for cell in plan.cells
-    ]
-
-
-def _reason(cell: "Cell", status: "Status", store: "Store") -> str | None:
-    if status in ("failed", "skipped"):
-        record = store.get(cell)
-        return record.reason if record else None
-    return store.claimed_by(cell.key) if status in ("missing", "damaged") else None
 
 
 def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibration: bool) -> int:

@@ -51,6 +51,7 @@ from abench.storage.sealed import (
     rest_of,
     write_sealed,
 )
+from abench.training.checkpoint_files import step_of
 
 KEY_DIGITS = 12
 """Digits of a key in the names of files and folders."""
@@ -188,6 +189,10 @@ class Store:
     def checkpoint_folder(self, job: Job) -> Path:
         return self.root / "checkpoints" / job.key
 
+    def checkpoint_step(self, job: Job) -> int | None:
+        """The training step of an SAE's newest intact checkpoint; None if there is none."""
+        return step_of(self.checkpoint_folder(job))
+
     @property
     def activations_folder(self) -> Path:
         """The folder of the activation cache of runs that share it between their sites only."""
@@ -282,6 +287,10 @@ class Store:
     def claimed_by(self, key: str) -> str | None:
         """The process that holds the lease on the work for a key; None if none does."""
         return self.leases.holder(key)
+
+    def claims(self) -> dict[str, str]:
+        """The processes that hold leases, by the key of their work."""
+        return self.leases.holders()
 
     @contextmanager
     def _leased(self, key: str, lease: Lease | None) -> Iterator[Lease]:

@@ -138,6 +138,13 @@ class Leases:
             return None
         return _named(seen)
 
+    def holders(self) -> dict[str, str]:
+        """The holders of all leases that are held, by lease name; for display, as `holder`."""
+        with suppress(OSError):
+            names = [path.stem for path in self._folder.iterdir() if not path.name.startswith(".")]
+            return {name: who for name in names if (who := self.holder(name)) is not None}
+        return {}
+
     def clear(self) -> set[str] | None:
         """Remove stale leases and drafts left by ended processes; returns the tokens of live leases.
 

@@ -21,9 +21,8 @@ from abench.storage.faults import writing
 from abench.storage.files import flush, remove
 from abench.storage.lease import Lease
 from abench.storage.sealed import Damaged, Verified, manifest_of, read_sealed, write_sealed
+from abench.training.checkpoint_files import STATE, TENSORS, beside
 from abench.training.trainer import CurvePoint, SAETrainer
-
-_TENSORS, _STATE = "state.safetensors", "state.json"
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def save_checkpoint(
     There are never more than two. With a lease, files are only replaced while it is held. Raises LeaseLost
     and StorageError.
     """
-    temporary, before = _draft(folder, lease), _beside(folder, "before")
+    temporary, before = _draft(folder, lease), beside(folder, "before")
     try:
         with writing(folder):
             remove(temporary)
@@ -73,8 +72,8 @@ def save_checkpoint(
 
 
 def _write(trainer: SAETrainer, stream: StreamState, folder: Path) -> None:
-    save_file(_tensors(trainer), folder / _TENSORS)
-    flush(folder / _TENSORS)
+    save_file(_tensors(trainer), folder / TENSORS)
+    flush(folder / TENSORS)
     state = {
         "step": trainer.step,
         "seconds": trainer.counters.seconds,
@@ -83,11 +82,11 @@ def _write(trainer: SAETrainer, stream: StreamState, folder: Path) -> None:
         "stream": {"position": list(stream.position), "statistics": asdict(stream.statistics)},
         "files": manifest_of(folder),
     }
-    write_sealed(folder / _STATE, state)
+    write_sealed(folder / STATE, state)
 
 
 def _draft(folder: Path, lease: Lease | None) -> Path:
-    return lease.draft_of(folder) if lease else _beside(folder, "tmp")
+    return lease.draft_of(folder) if lease else beside(folder, "tmp")
 
 
 def _committing(lease: Lease | None) -> AbstractContextManager[None]:
@@ -102,7 +101,7 @@ def load_checkpoint(
     None, with the trainer unchanged, if there is none. Damaged checkpoints are reported to `say` and removed.
     Raises StorageError if one cannot be removed and, with a lease, LeaseLost.
     """
-    for place in (folder, _beside(folder, "before")):
+    for place in (folder, beside(folder, "before")):
         if not place.exists():
             continue
         try:
@@ -119,20 +118,16 @@ def load_checkpoint(
 
 def delete_checkpoint(folder: Path) -> None:
     """Remove a checkpoint that is no longer needed, its predecessor and drafts included; raises OSError."""
-    for path in (folder, _beside(folder, "before"), _beside(folder, "tmp")):
+    for path in (folder, beside(folder, "before"), beside(folder, "tmp")):
         remove(path)
-
-
-def _beside(folder: Path, role: str) -> Path:
-    return folder.with_name(f".{folder.name}.{role}")
 
 
 def _read(folder: Path, trainer: SAETrainer) -> _Checkpoint:
     """The content of a checkpoint; raises Damaged if the trainer cannot resume from it."""
     try:
-        state = read_sealed(folder / _STATE)
-        Verified().check(folder / _TENSORS, state["files"][_TENSORS])
-        tensors = load_file(folder / _TENSORS, device=trainer.shape.device)
+        state = read_sealed(folder / STATE)
+        Verified().check(folder / TENSORS, state["files"][TENSORS])
+        tensors = load_file(folder / TENSORS, device=trainer.shape.device)
         found = _Checkpoint(
             tensors=tensors,
             step=state["step"],
@@ -144,7 +139,7 @@ def _read(folder: Path, trainer: SAETrainer) -> _Checkpoint:
             ),
         )
     except FileNotFoundError as error:
-        raise Damaged(f"{_STATE} is missing") from error
+        raise Damaged(f"{STATE} is missing") from error
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise Damaged(f"it cannot be restored: {error!r}") from error
     if not _fits(found, trainer):
