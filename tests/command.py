@@ -51,11 +51,16 @@ class Abench:
         return Result(int(exit_.value.code or 0), captured.out, captured.err)
 
 
+def start(*args: str | Path) -> "subprocess.Popen[str]":
+    """`abench` in a process of its own."""
+    command = [sys.executable, "-P", "-m", "abench", *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
 @contextmanager
 def running(*args: str | Path) -> "Iterator[subprocess.Popen[str]]":
     """`abench` in a process of its own, which is ended, and its output closed, however the block ends."""
-    command = [sys.executable, "-P", "-m", "abench", *map(str, args)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with start(*args) as process:
         try:
             yield process
         finally:
