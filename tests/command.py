@@ -1,5 +1,7 @@
 """Running the command line in tests: in this process where that is enough, in its own where it is not."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,7 +56,18 @@ class Abench:
 def start(*args: str | Path) -> "subprocess.Popen[str]":
     """`abench` in a process of its own."""
     command = [sys.executable, "-P", "-m", "abench", *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=interruptible if os.name == "posix" else None,
+    )
+
+
+def interruptible() -> None:
+    """Let Ctrl-C end a process that is about to start; the background jobs of a shell ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager

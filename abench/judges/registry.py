@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from abench.declaration import is_printable, option_problems
-from abench.discovery import Found, Kind, chosen, find
+from abench.discovery import Found, Kind, chosen, existing_folder, find
 from abench.judges.harmbench import HarmBenchClassifier
 from abench.judges.openai_judge import OpenAIJudge
 from abench.judges.oracle import TinyWorldOracle
@@ -34,8 +34,12 @@ _folders: list[Path] = []
 
 
 def use_judges_in(folders: Sequence[Path]) -> None:
-    """Let tasks in this process use the judges in these folders, too."""
-    _folders.extend(folder for folder in folders if folder not in _folders)
+    """Let tasks in this process use the judges in these folders, too.
+
+    Raises UserError for a folder that does not exist, before any is used.
+    """
+    there = [existing_folder(folder) for folder in folders]
+    _folders.extend(folder for folder in there if folder not in _folders)
 
 
 def find_judges(folders: Sequence[Path] = ()) -> dict[str, FoundJudge]:

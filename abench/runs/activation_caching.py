@@ -102,8 +102,10 @@ class ActivationCaching:
 def caching_sentence(plan: Plan) -> str | None:
     """What the activation cache of a run will take, and what follows if it is too much; None without one."""
     spec = plan.config.activation_cache
+    if spec is None:
+        return None
     per_site, sites = needed_bytes(plan)
-    if spec is None or not sites:
+    if not sites:
         return None
     if plan.model.config.synthetic is not None:
         return _without_text(plan)
