@@ -3,8 +3,9 @@
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from abench.errors import UserError
@@ -82,7 +83,10 @@ def connected(address: str | None) -> Iterator[Any]:
     """
     ray = import_ray()
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
+        # Workers import from the folder in which ray.init is called: from an empty one, so that they import
+        # what is installed and not, say, the checkout that the driver was started in.
+        with TemporaryDirectory() as empty, chdir(empty):
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = address or os.environ.get("RAY_ADDRESS") or "this machine"
         first = " ".join(str(error).split())[:300]
