@@ -195,7 +195,7 @@ def test_a_dry_run_without_calibration_needs_no_torch(tmp_path: Path) -> None:
         "try: main()\nexcept SystemExit: pass\n"
         "sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+    assert subprocess.run([sys.executable, "-P", "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
 def test_a_task_of_a_third_party_need_not_state_its_cost(abench: Abench, tmp_path: Path) -> None:

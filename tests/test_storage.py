@@ -108,7 +108,7 @@ def test_a_disk_that_is_full_on_one_node_stops_that_node_alone(
     shutil.copy(finished / "abench.json", results)
     words = [*RUN, "--checkpoint-every", "0", "--results", str(results)]
     full = subprocess.Popen(
-        [sys.executable, "-c", ON_A_FULL_DISK, str(writes), *words],
+        [sys.executable, "-P", "-c", ON_A_FULL_DISK, str(writes), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
