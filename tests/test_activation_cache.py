@@ -312,10 +312,7 @@ def test_what_a_running_process_has_used_stays(tmp_path: Path) -> None:
         "    sys.stdin.read()\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-P", "-c", code, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -361,16 +358,7 @@ def test_two_processes_write_at_once(tiny: LanguageModel, tmp_path: Path) -> Non
     data, folder = corpus(tmp_path, 140), tmp_path / "cache"
     processes = [
         subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-c",
-                _READER,
-                folder,
-                data.model_dump_json(),
-                site,
-                Path(__file__).parent,
-            ],
+            [sys.executable, "-c", _READER, folder, data.model_dump_json(), site, Path(__file__).parent],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -237,7 +237,7 @@ def test_an_interrupt_ends_requests_that_hang(hanging: int) -> None:
         return Says("no") if hanging and n == 0 else Says(misbehave=sends(repeat(b" "), seconds=0.05))
 
     with chat_server(answer) as server:
-        command = [sys.executable, "-P", "-c", SCRIPT, server.base_url]
+        command = [sys.executable, "-c", SCRIPT, server.base_url]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             wanted, late = 1 + 2 * hanging, time.monotonic() + 60
             while len(server.asked) < wanted and process.poll() is None and time.monotonic() < late:

@@ -116,7 +116,7 @@ def test_settings_of_the_user_stay() -> None:
     for own, expected in (({"TQDM_DISABLE": "0"}, "0\n"), ({}, "1\n")):
         environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"} | own
         done = subprocess.run(
-            [sys.executable, "-P", "-c", script], capture_output=True, check=True, env=environment
+            [sys.executable, "-c", script], capture_output=True, check=True, env=environment
         )
         assert done.stdout.decode() == expected
 
@@ -147,7 +147,7 @@ def test_the_environment_of_a_fork_is_restored() -> None:
         "assert os.waitpid(child, 0)[1] == 0 and 'TOKENIZERS_PARALLELISM' not in os.environ"
     )
     environment = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}
-    subprocess.run([sys.executable, "-P", "-c", script], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
 
 
 def test_warnings_are_as_before_in_this_process() -> None:

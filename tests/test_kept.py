@@ -93,9 +93,7 @@ def test_a_process_killed_while_writing_leaves_whole_files_only(tmp_path: Path) 
         "    kept.put({'i': i}, 'x' * 200_000)\n"
         "    print(i, flush=True)\n"
     )
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", code, str(tmp_path)], stdout=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         for _ in range(20):
             process.stdout.readline()

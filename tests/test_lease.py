@@ -69,7 +69,7 @@ with Leases(folder / "leases", folder / "lock").claim("a") as lease:
 
 
 def hold(folder: Path) -> "subprocess.Popen[str]":
-    process = subprocess.Popen([sys.executable, "-P", "-c", HOLD, folder], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, folder], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "True"
     return process
@@ -211,9 +211,7 @@ def test_no_flock_is_needed(tmp_path: Path, code: str, monkeypatch: pytest.Monke
 def test_no_fcntl_is_needed(tmp_path: Path) -> None:
     code = "import sys; sys.modules['fcntl'] = None; import abench, abench.cli, abench.results.store\n" + HOLD
     code = code.replace("time.sleep(60)", "")
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code, tmp_path], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr
 
 
@@ -412,7 +410,7 @@ def test_two_processes_never_hold_one_lease_in_ten_thousand_tries(tmp_path: Path
     start = str(time.time() + 2.0)
     both = [
         subprocess.Popen(
-            [sys.executable, "-P", "-c", DELAYED, tmp_path, str(seed), start],
+            [sys.executable, "-c", DELAYED, tmp_path, str(seed), start],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -441,9 +439,7 @@ def test_many_processes_at_once_have_one_winner_even_over_a_stale_lease(tmp_path
     plant(tmp_path, ELSEWHERE, age=DAYS)
     start = str(time.time() + 2.0)
     racers = [
-        subprocess.Popen(
-            [sys.executable, "-P", "-c", RACE, tmp_path, start], stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([sys.executable, "-c", RACE, tmp_path, start], stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
     assert sorted(racer.communicate()[0].strip() for racer in racers) == ["False", "False", "False", "True"]

@@ -68,7 +68,7 @@ def holder(
 ) -> Iterator["subprocess.Popen[str]"]:
     """A process that holds the lease; it is killed at the end of the block."""
     code = HOLDER.format(before=before, work=work)
-    command = [*within, sys.executable, "-P", "-c", code, folder]
+    command = [*within, sys.executable, "-c", code, folder]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert said_by(process) == "True"

@@ -99,7 +99,7 @@ with progress.steps("alone", 1) as again:
 def test_bars_within_bars_on_a_terminal() -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    process = subprocess.Popen([sys.executable, "-P", "-c", NESTED], stderr=theirs, env=environment)
+    process = subprocess.Popen([sys.executable, "-c", NESTED], stderr=theirs, env=environment)
     os.close(theirs)
     shown = b""
     with os.fdopen(ours, "rb", buffering=0) as terminal:

@@ -141,7 +141,7 @@ def test_processes_that_write_one_report_leave_one_whole_report_and_nothing_else
     folder = tmp_path / "r"
     put(folder)
     (folder / "my_notes.txt").write_text("mine")
-    command = [sys.executable, "-P", "-c", WRITER, str(Path(__file__).parent), str(folder), "15"]
+    command = [sys.executable, "-c", WRITER, str(Path(__file__).parent), str(folder), "15"]
     writers = [subprocess.Popen([*command, str(number)], stderr=subprocess.PIPE) for number in range(4)]
     errors = [writer.communicate()[1] for writer in writers]
     assert errors == [b""] * 4

@@ -251,7 +251,7 @@ except ValueError as error:
 
 
 def test_tracebacks_warnings_and_logs_hold_no_secret() -> None:
-    done = subprocess.run([sys.executable, "-P", "-c", SCRIPT], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[key]\n"
     assert "Traceback" in done.stderr and "Bearer [key]" in done.stderr and "ValueError: [key]" in done.stderr
     # The lines of the script itself are quoted from no file, so they are not there.

@@ -14,7 +14,7 @@ Install = Callable[..., None]
 
 
 def in_a_new_process(code: str) -> str:
-    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return run.stdout.strip()
 

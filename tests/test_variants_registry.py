@@ -117,5 +117,5 @@ def test_planning_with_variants_imports_neither_torch_nor_sae_lens() -> None:
         "for name in variant_names(): get_variant(name)\n"
         "print([m for m in ('torch', 'sae_lens', 'transformers') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
