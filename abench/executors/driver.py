@@ -20,7 +20,7 @@ from abench.results.drivers import driving
 from abench.results.jobs import Job
 from abench.results.store import Store
 from abench.runs.activation_caching import ActivationCaching
-from abench.runs.outcome import Outcome, is_settled, outcome_of, settled
+from abench.runs.outcome import Outcome, is_settled, outcome_of, report_damage, settled
 from abench.runs.plan import Group, Plan
 from abench.runs.plan_memory import saes_bytes
 
@@ -39,7 +39,7 @@ def drive(
     """
     store.clear_leftovers()
     cached, tried = settled(plan, store), set[str]()
-    _report_damage(store, progress)
+    report_damage(store, progress)
     rest = remaining(plan, store, tried)
     if rest.groups:
         store.check_writable()
@@ -51,7 +51,7 @@ def drive(
             while rest.groups:
                 drive.compute(rest, workers, tried)
                 before, rest = rest, remaining(plan, store, tried)
-                _report_damage(store, progress)
+                report_damage(store, progress)
                 if len(rest.cells) == len(before.cells) and len(rest.saes) == len(before.saes):
                     raise UserError(
                         f"{len(rest.cells)} cells are still missing after all workers have finished: run "
@@ -74,13 +74,6 @@ def remaining(plan: Plan, store: Store, tried: Collection[str]) -> Plan:
 
 def _must_be_mended(sae: Job, store: Store, tried: Collection[str]) -> bool:
     return sae.key not in tried and store.sae_standing(sae) == "damaged"
-
-
-def _report_damage(store: Store, progress: Progress) -> None:
-    for sentences in (store.damaged, store.notices):
-        for sentence in dict.fromkeys(sentences):
-            progress.say(sentence)
-        sentences.clear()
 
 
 class _Drive:

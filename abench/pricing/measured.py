@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import cache, partial
 
 from abench.cost import CostSetting
-from abench.data.opening import open_model
 from abench.lm.dimensions import Dimensions
 from abench.lm.origins import origin_of
 from abench.pricing import calibration
@@ -13,6 +12,7 @@ from abench.pricing.operations import SAESizes
 from abench.pricing.price import blocks_below, dense_share, sizes_of
 from abench.pricing.rates import PassRates, Rates
 from abench.pricing.todo import Scored, ToDo
+from abench.runs.model_opening import open_planned
 from abench.runs.plan import Plan
 
 SECONDS = 8.0
@@ -70,25 +70,12 @@ def _passes(plan: Plan, todo: ToDo, model: Dimensions | None, bench: Bench) -> d
     if folder is None or not folder.is_dir():
         return {}
     sites = dict.fromkeys([s.site for s in todo.streams] + [s.site for s in todo.scored])
-    opened = cache(partial(_opened, plan, bench.device))
+    opened = cache(partial(open_planned, plan.model, bench.device))
     replies = any(_writes(scored, plan) for scored in todo.scored)
     return {
         below: calibration.passes(bench, opened, plan.model.spec(), below - 1, replies=replies)
         for below in dict.fromkeys(blocks_below(site, config) for site in sites)
     }
-
-
-def _opened(plan: Plan, device: str) -> object:
-    ref = plan.model
-    return open_model(
-        ref.config,
-        name=ref.name,
-        commit=ref.commit,
-        dtype=ref.dtype,
-        eos_after_documents=ref.config.eos_after_documents,
-        device=device,
-        otherwise=lambda folder, _: f"{folder} has changed since this run was planned",
-    )
 
 
 def _writes(scored: Scored, plan: Plan) -> bool:

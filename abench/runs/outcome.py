@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from abench.progress import Progress
 from abench.results.store import Record, Status, Store
 from abench.runs.plan import Plan
 
@@ -38,3 +39,11 @@ def outcome_of(plan: Plan, store: Store, *, cached: int, tried: Collection[str] 
             (outcome.failed if status == "failed" else outcome.skipped).append(record)
     outcome.computed = len(plan.cells) - cached - len(outcome.failed)
     return outcome
+
+
+def report_damage(store: Store, progress: Progress) -> None:
+    """Say what the store has noticed since the last call: damaged files, and lost or taken leases."""
+    for sentences in (store.damaged, store.notices):
+        for sentence in dict.fromkeys(sentences):
+            progress.say(sentence)
+        sentences.clear()

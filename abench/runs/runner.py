@@ -26,7 +26,7 @@ from abench.runs.once import Once
 from abench.runs.opened_saes import OpenedSAEs
 from abench.runs.outcome import Outcome as Outcome
 from abench.runs.outcome import is_settled as is_settled
-from abench.runs.outcome import outcome_of, settled
+from abench.runs.outcome import outcome_of, report_damage, settled
 from abench.runs.plan import Group, Plan
 from abench.runs.provenance import provenance
 from abench.runs.reported import Reported
@@ -374,10 +374,7 @@ class _Runner:
             lm.check_sites([group.site for group in self._plan.groups])
 
     def report_damage(self) -> None:
-        for sentences in (self._store.damaged, self._store.notices):
-            for sentence in dict.fromkeys(sentences):
-                self._progress.say(sentence)
-            sentences.clear()
+        report_damage(self._store, self._progress)
 
 
 def _unusable(job: Job, record: SAERecord) -> str:
