@@ -116,11 +116,12 @@ def two_processes() -> Placement:
 
 @pytest.mark.slow
 def test_two_processes_give_the_bits_of_a_serial_run_though_one_is_killed(
-    serial: tuple[Plan, dict[str, bytes], str], tmp_path: Path
+    serial: tuple[Plan, dict[str, bytes], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = serial[0]
     store = Store.open(tmp_path / "results", create=True)
     killed: list[int] = []
+    monkeypatch.setattr("abench.executors.driver.SECONDS_TO_START", 0.0)
 
     def kill_who_trains(title: str) -> None:
         if ": training" in title and not killed:
@@ -132,6 +133,7 @@ def test_two_processes_give_the_bits_of_a_serial_run_though_one_is_killed(
     assert killed and same_as(serial, store)
     assert (outcome.computed, outcome.cached, outcome.failed) == (len(plan.cells), 0, [])
     assert any("has ended (by signal SIGKILL)" in sentence for sentence in progress.said)
+    assert progress.said[0] == "no worker has started after 0 s: still waiting"
     assert {title[:7] for title in progress.titles if "training" in title} == {"cpu (1)", "cpu (2)"}
     assert not [*(tmp_path / "results" / "leases").iterdir(), *(tmp_path / "results" / "drivers").iterdir()]
 

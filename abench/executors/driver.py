@@ -4,6 +4,8 @@ The driver computes nothing itself. All results are in the results folder, so a 
 started again continues where the workers were.
 """
 
+import math
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -25,6 +27,8 @@ from abench.runs.plan import Group, Plan
 from abench.runs.plan_memory import saes_bytes
 
 WAIT_SECONDS = 0.5
+SECONDS_TO_START = 60.0
+"""After which a user is told that no worker has started yet."""
 MOST_FAILED_STARTS = 3
 _MEMORY_SHARE = 0.6
 """The part of a device's free memory that SAEs may take; the rest is for the model and activations."""
@@ -118,10 +122,14 @@ class _Drive:
 
     def _wait_for_first(self) -> None:
         """Wait for a worker: what a share may hold depends on the memory of its device."""
+        patience_ends = time.monotonic() + SECONDS_TO_START
         while not self._idle:
             self._pool.keep(1)
             for worker, event in self._pool.events(WAIT_SECONDS):
                 self._handle(worker, event, Schedule(()), set())
+            if not self._idle and time.monotonic() > patience_ends:
+                self._progress.say(f"no worker has started after {SECONDS_TO_START:.0f} s: still waiting")
+                patience_ends = math.inf
 
     def _most(self, saes: Sequence[Job]) -> int:
         if not self._memory:
