@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -211,6 +212,22 @@ def test_a_driver_is_interrupted_and_one_killed(
         run = Run(stack, cluster, root)
         run.end()
     assert is_serial(*serial, root)
+
+
+def test_a_node_without_the_model(cluster: Any, model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    add_nodes(cluster, 1)
+    folder = Path(shutil.copytree(model_folder("llama-3.1-8b"), tmp_path / "llama"))
+    text = tmp_path / "text.txt"
+    text.write_text("The town has a river. " * 2000)
+    data = ("--set", "data.source=file", "--set", f"data.dataset={text}")
+    options = ("--model", folder, "--layers", "1", *data, "--ray-address", cluster.address)
+    with running(*RUN, *options, "--results", tmp_path / "results") as process:
+        while process.stdout is not None and "SAEs at" not in (line := process.stdout.readline()):
+            assert line, "the run ends before it has a plan"
+        folder.rename(tmp_path / "elsewhere")  # as on a machine that has no such folder
+        out, _ = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 2 and f"{socket.gethostname()}, process" in out, out
+    assert out.count("\n") == 1 and str(folder) in out, out
 
 
 def refused(abench: Abench, tmp_path: Path, *options: str) -> Result:
