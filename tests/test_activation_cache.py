@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from listening import Told
 from small_run import small_plan, weights_of
 from torch import Tensor
 
@@ -25,7 +26,6 @@ from abench.data.cache_room import Room
 from abench.data.shards import read_shard, write_shard
 from abench.errors import UserError
 from abench.lm.models import LanguageModel
-from abench.progress import Silent
 from abench.results.store import Store
 from abench.runs.activation_caching import ActivationCaching, needed_bytes
 from abench.runs.group_training import train_missing
@@ -390,15 +390,8 @@ def test_two_processes_write_at_once(tiny: LanguageModel, tmp_path: Path) -> Non
 # Runs
 
 
-class Told(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    def of_the_cache(self) -> list[str]:
-        return [sentence for sentence in self.said if "activation" in sentence]
+def of_the_cache(told: Told) -> list[str]:
+    return [sentence for sentence in told.said if "activation" in sentence]
 
 
 def plan_of(cache: object, **changes: object) -> Plan:
@@ -451,7 +444,7 @@ def test_a_temporary_cache_is_gone_at_the_end(tiny: LanguageModel, tmp_path: Pat
     plan = plan_of("temporary:1")
     store, told = Store.open(tmp_path / "results", create=True), Told()
     assert run_plan(plan, store, progress=told, lm=tiny).computed == 3
-    announced, done = told.of_the_cache()
+    announced, done = of_the_cache(told)
     assert "activation cache in the results folder, at most 1.0 GiB" in announced
     assert "at 3 sites; it holds 0.0 MiB now" in announced
     assert done.endswith("the model read 128") and "256 of 384 rows" in done
@@ -459,7 +452,7 @@ def test_a_temporary_cache_is_gone_at_the_end(tiny: LanguageModel, tmp_path: Pat
     # Nothing is trained any more, so nothing is opened.
     told = Told()
     assert run_plan(plan, store, progress=told).cached == 3
-    assert not told.of_the_cache()
+    assert not of_the_cache(told)
 
 
 def test_a_temporary_cache_outlives_a_run_that_is_stopped(tiny: LanguageModel, tmp_path: Path) -> None:
@@ -477,7 +470,7 @@ def test_a_temporary_cache_outlives_a_run_that_is_stopped(tiny: LanguageModel, t
 def test_a_cache_that_is_too_small_says_so(tiny: LanguageModel, tmp_path: Path) -> None:
     plan = plan_of({"folder": str(tmp_path / "cache"), "size_gib": 0.0035})
     told = train(plan, Store.open(tmp_path / "results", create=True), tiny)
-    announced, done = told.of_the_cache()
+    announced, done = of_the_cache(told)
     assert "of it is cached and the model reads the rest once per site" in announced
     assert f"(--activation-cache {tmp_path / 'cache'}:1 would hold all)" in announced
     assert "128 of 384 rows of text were found" in done
@@ -490,7 +483,7 @@ def test_a_synthetic_model_needs_no_cache(tmp_path: Path) -> None:
     )
     told = Told()
     run_plan(plan, Store.open(tmp_path / "results", create=True), progress=told)
-    (sentence,) = told.of_the_cache()
+    (sentence,) = of_the_cache(told)
     assert sentence.startswith("activation_cache has no effect") and "reads no text" in sentence
     assert not (tmp_path / "c").exists()
 

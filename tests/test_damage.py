@@ -2,17 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from damage import DAMAGES
+from listening import Told
 from small_run import data_of, small_plan, weights_of
 
 from abench import Metric, Task
-from abench.progress import Silent, Steps
 from abench.results.jobs import Cell, Scoring
 from abench.results.store import Store
 from abench.runs.plan import Plan
@@ -34,26 +33,6 @@ class Asks(Task):
         if ctx.kept.get(spec) is None:
             ctx.kept.put(spec, {"answer": "no"})
         return {"yes": float(ctx.kept.get(spec)["answer"] == "yes")}
-
-
-class _Listening(Silent):
-    """Remembers what a run says, and stops it at a step if it is told one."""
-
-    def __init__(self, stop: int | None = None) -> None:
-        self.said: list[str] = []
-        self._stop = stop
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    @contextmanager
-    def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
-        del total, done
-        yield self if title.startswith("training") else Silent()
-
-    def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
-        if done == self._stop:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +62,7 @@ def interrupted(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("abench.runs.group_training.CHECKPOINT_SHARE", float("inf"))  # one after every step
         with pytest.raises(KeyboardInterrupt):
-            run_plan(plan, Store.open(root, create=True), progress=_Listening(stop=3), checkpoint_seconds=0.0)
+            run_plan(plan, Store.open(root, create=True), progress=Told(at=3), checkpoint_seconds=0.0)
     return root
 
 
@@ -94,7 +73,7 @@ def copy_of(root: Path, tmp_path: Path) -> Path:
 
 def run_again(root: Path, plan: Plan) -> tuple[str, dict[str, bytes], list[str]]:
     """data.csv and weights after one more run, and what it said."""
-    progress = _Listening()
+    progress = Told()
     store = Store.open(root, create=True)
     run_plan(plan, store, progress=progress)
     return data_of(plan, store), weights_of(plan, store), progress.said

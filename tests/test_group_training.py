@@ -3,13 +3,12 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from listening import Told
 from torch import Tensor
 
 from abench.config import load_run
@@ -17,7 +16,6 @@ from abench.data.token_rows import Position
 from abench.errors import UserError
 from abench.lm.catalogue import fetched_commit, find_model
 from abench.plugins import find_tasks, get_task
-from abench.progress import Silent, Steps
 from abench.results.jobs import SAEJob
 from abench.results.store import Record, Store
 from abench.runs.group_training import train_missing
@@ -76,26 +74,6 @@ class Reader:
             raise UserError("the disk is gone")
         self.position = Position(start + len(part))
         return part if len(part) else None
-
-
-class Told(Silent):
-    """Remembers what was said, and does something at a step."""
-
-    def __init__(self, at: int = -1, act: Callable[[], object] = lambda: None) -> None:
-        self.said: list[str] = []
-        self._at, self._act = at, act
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    @contextmanager
-    def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
-        del total, done
-        yield self if title.startswith("training") else Silent()
-
-    def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
-        if done == self._at:
-            self._act()
 
 
 def train(plan: Plan, store: Store, tokens: int, *, broken: bool = False) -> Told:

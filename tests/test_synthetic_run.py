@@ -2,20 +2,18 @@
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from command import Abench
+from listening import Told
 
 from abench.config import load_run
 from abench.data.activations import ActivationSource
 from abench.data.synthetic import SyntheticModel
 from abench.lm.catalogue import fetched_commit, find_model
 from abench.plugins import find_tasks, get_task
-from abench.progress import Silent, Steps
 from abench.results.store import Record, Store
 from abench.runs.plan import Plan, make_plan
 from abench.runs.runner import run_plan
@@ -72,22 +70,6 @@ def test_recovery_is_scored_and_core_is_skipped_with_its_reason(finished: Store)
             assert record.details == {}
 
 
-class _Interrupting(Silent):
-    """Stops training at a step, as Ctrl-C does."""
-
-    def __init__(self, at: int) -> None:
-        self._at = at
-
-    @contextmanager
-    def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
-        del total, done
-        yield self if title.startswith("training") else Silent()
-
-    def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
-        if done >= self._at:
-            raise KeyboardInterrupt
-
-
 def test_an_interrupted_run_ends_with_the_same_bits(
     finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,7 +77,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     store = Store.open(tmp_path / "results", create=True)
     plan = small_plan()
     with pytest.raises(KeyboardInterrupt):
-        run_plan(plan, store, progress=_Interrupting(at=23), checkpoint_seconds=0.0)
+        run_plan(plan, store, progress=Told(at=23), checkpoint_seconds=0.0)
     states = [json.loads(file.read_text()) for file in store.root.glob("checkpoints/[!.]*/state.json")]
     assert [state["step"] for state in states] == [22, 22]  # in the sixth block of four batches
     assert [state["stream"]["position"] for state in states] == [[5, 0, 0], [5, 0, 0]]
