@@ -85,6 +85,7 @@ def run(
     from abench.progress import duration, for_stderr
     from abench.results.collecting import collection_paused
     from abench.results.store import Store
+    from abench.runs.outcome import report_damage
     from abench.runs.report_of_plan import write_plan_report
 
     started = time.monotonic()
@@ -96,6 +97,7 @@ def run(
     progress.say(_summary(plan))
     outcome = computing.run(plan, store, progress)
     store.save_standings()
+    report_damage(store, progress)
     with collection_paused():
         written = write_plan_report(plan, store)
     code = echo_report(written)

@@ -1,7 +1,7 @@
 """Whether cells and SAEs are done, failed, missing or damaged, reading a file again only if it has changed.
 
-What is found is kept for other processes, too (`abench.storage.findings`). It only tells what a run, a dry run
-and `abench status` need: a file that is used is verified by the process that uses it.
+What is found is kept for other processes, too (`abench.storage.findings`). This is only for finding out what
+is missing: a process that uses a file verifies it itself.
 """
 
 import json

@@ -5,7 +5,7 @@
     cells/MODEL/SITE/LABEL/TASK-VIEW-KEY.json       the scores of one SAE on one task
     checkpoints/KEY/                                checkpoints of unfinished training
     leases/KEY.json                                 work in progress
-    findings.json                                   an index of large folders, to read files once (findings.py)
+    findings.json                                   an index of large folders, to read files once
     lock                                            held while a lease changes and while a result is renamed
     drivers/TOKEN.json                              runs that several workers compute (drivers.py)
     kept/AB/KEY.json                                values that tasks cache across cells, e.g. judges' answers
@@ -43,6 +43,7 @@ from abench.results.store_mark import MARK as STORE_MARK
 from abench.results.store_mark import check_mark
 from abench.storage.faults import writing
 from abench.storage.files import flush, hidden_name, remove
+from abench.storage.findings import FILE as INDEX
 from abench.storage.lease import Lease, LeaseLost, Leases
 from abench.storage.sealed import (
     Damaged,
@@ -246,7 +247,7 @@ class Store:
     def standing(self, cell: Cell) -> Status:
         """The status of the record that `get` would find.
 
-        A file is read again only if it has changed since this process or the one that wrote the index read it.
+        A file is only read if it has changed since this process, or the one that wrote the index, read it.
         """
         file = self.cell_path(cell)
         try:
@@ -258,7 +259,10 @@ class Store:
             return "damaged"
 
     def save_standings(self) -> None:
-        """Keep what `standing` and `sae_standing` found in many files, so that the next process starts soon."""
+        """Keep what `standing` and `sae_standing` found in many files for the next process."""
+        if (damage := self._standings.damage) is not None:
+            file = self.root / INDEX
+            self._name_damage(file, f"{file} is damaged ({damage}); it is written again")
         self._standings.save()
 
     def put(self, cell: Cell, record: Record, lease: Lease | None = None) -> None:
