@@ -10,9 +10,11 @@ import pytest
 from damage import DAMAGES
 from small_run import small_plan
 
+from abench.cli.run import _dry_run
 from abench.results.jobs import Job, _canonical_shared
 from abench.results.store import Record, SAERecord, Store
 from abench.runs.plan import Plan
+from abench.runs.planner import RunRequest
 from abench.runs.report_of_plan import records_of
 from abench.storage import findings
 from abench.storage.findings import FILE
@@ -213,3 +215,13 @@ def test_a_report_reads_each_record_once_and_shares_what_is_equal(
     provenances = [record["provenance"] for record in records]
     assert provenances[0] == {"device": "cpu", "seconds": 1.0, "packages": {"python": "3.11", "torch": "2"}}
     assert len({id(each["packages"]) for each in provenances}) == 1
+
+
+def test_a_dry_run_that_finds_nothing_to_do_looks_for_no_device(
+    filled: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Looking for devices imports torch, which takes longer than everything else.
+    monkeypatch.setattr("abench.cli.run.plan_of", lambda *_, **__: plan)
+    monkeypatch.setattr("abench.lm.devices.usable_device", lambda _: pytest.fail("torch is imported"))
+    assert _dry_run(RunRequest(), filled, None, calibration=True) == 0
+    assert "nothing is computed" in capsys.readouterr().out

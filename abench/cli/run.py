@@ -112,6 +112,7 @@ def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibr
     from abench.results.collecting import collection_paused
     from abench.results.store import Store
     from abench.runs.activation_caching import caching_sentence
+    from abench.runs.outcome import is_settled
 
     with collection_paused():
         plan = plan_of(request, fetch=False)
@@ -124,7 +125,9 @@ def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibr
     click.echo(_summary(plan))
     click.echo(planned)
     place, rates = "cpu", None
-    if calibration:
+    remains = not all(is_settled(each) for each in standings.values())
+    # Looking for devices imports torch, which takes longer than all else if nothing remains to be done.
+    if calibration and (remains or device):
         from abench.lm.devices import usable_device
         from abench.pricing.measured import measuring
 
