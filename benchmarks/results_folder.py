@@ -5,9 +5,13 @@
 CELLS is 20,000 (2,000 SAEs) unless another multiple of 1,000 is given; a FOLDER is filled once and stays.
 
 The folder is written by the store itself: SAEs with small files, and cells with scores of `core` and of tasks
-made up here. Two things are measured before each command, because machines vary in speed: the import of
+made up here. A dry run and `abench status` are measured twice, without and with the index that they write
+(`findings.json`). Two things are measured before each command, because machines vary in speed: the import of
 torch, and reading every cell's file with `json.loads`. The ratios to these times are the result. Each command
 runs in a separate process, whose peak memory is reported.
+
+Files that are younger than the process that reads them are not indexed, so commands start some seconds after
+a folder has been filled.
 """
 
 import os
@@ -30,6 +34,7 @@ from abench.results.store import CURVE_FILE, Record, SAERecord, Store
 from abench.runs.plan import Plan
 from abench.runs.planner import RunRequest, plan_run
 from abench.runs.provenance import provenance
+from abench.storage.findings import FILE as INDEX
 from abench.storage.sealed import manifest_of
 
 CELLS = 20_000
@@ -39,6 +44,7 @@ CELLS_PER_SEED = 1_000
 ROWS = 200
 """Points of a training curve."""
 TURNS = 3
+SECONDS_TO_SETTLE = 5.0
 
 TASK_FILE = '''
 from typing import Any, ClassVar
@@ -170,18 +176,23 @@ def main(cells: int, folder: Path) -> None:
     whole = plan(options, folder)
     if not (folder / "results").exists():
         fill(whole, folder)
+        time.sleep(SECONDS_TO_SETTLE)
     given = words(options, folder)
     read_all = ["-c", READ_ALL, str(folder / "results" / "cells")]
     commands = {
+        "run --dry-run, no index": ["run", "--dry-run"],
         "run --dry-run": ["run", "--dry-run"],
+        "status, no index": ["status"],
         "status": ["status"],
         "report, the first of its name": ["report"],
-        "report, of the same cells again": ["report"],
+        "report, the second of its name": ["report"],
         "run, all cells cached, report included": ["run"],
     }
     costs: dict[str, list[tuple[Cost, Cost, Cost]]] = {name: [] for name in commands}
     for turn in range(TURNS):
         for name, command in commands.items():
+            if name.endswith("no index"):
+                (folder / "results" / INDEX).unlink(missing_ok=True)
             beside = measured(["-c", "import torch"]), measured(read_all)
             arguments = ["-m", "abench", *command, *given, "--name", f"report-{os.getpid()}-{turn}"]
             costs[name].append((*beside, measured(arguments)))

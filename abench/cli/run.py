@@ -13,7 +13,10 @@ from abench.cli.written import echo_report
 from abench.sanitize.printable import visible
 
 if TYPE_CHECKING:
-    from abench.results.store import Store
+    from collections.abc import Mapping
+
+    from abench.results.jobs import Cell
+    from abench.results.store import Status
     from abench.runs.outcome import Outcome
     from abench.runs.plan import Plan
     from abench.runs.planner import RunRequest
@@ -82,6 +85,7 @@ def run(
     from abench.progress import duration, for_stderr
     from abench.results.collecting import collection_paused
     from abench.results.store import Store
+    from abench.runs.outcome import report_damage
     from abench.runs.report_of_plan import write_plan_report
 
     started = time.monotonic()
@@ -92,6 +96,8 @@ def run(
     store = Store.open(results, create=True)
     progress.say(_summary(plan))
     outcome = computing.run(plan, store, progress)
+    store.save_standings()
+    report_damage(store, progress)
     with collection_paused():
         written = write_plan_report(plan, store)
     code = echo_report(written)
@@ -106,40 +112,47 @@ def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibr
     from abench.results.collecting import collection_paused
     from abench.results.store import Store
     from abench.runs.activation_caching import caching_sentence
+    from abench.runs.outcome import is_settled
 
     with collection_paused():
         plan = plan_of(request, fetch=False)
         known = plan.model.commit is not None and Store.exists(results)
         store = Store.open(results, create=False) if known else None
-        planned = _planned(plan, store)
+        standings = {cell.key: store.standing(cell) if store else "missing" for cell in plan.cells}
+        if store:
+            store.save_standings()
+        planned = _planned(plan, standings)
     click.echo(_summary(plan))
     click.echo(planned)
     place, rates = "cpu", None
-    if calibration:
+    remains = not all(is_settled(each) for each in standings.values())
+    # Looking for devices imports torch, which takes longer than all else if nothing remains to be done.
+    if calibration and (remains or device):
         from abench.lm.devices import usable_device
         from abench.pricing.measured import measuring
 
         place = usable_device(device)
         rates = measuring(place)
     click.echo("")
-    click.echo(price_text(plan, price_of(plan, store, device=place, rates=rates), results, place))
+    price = price_of(plan, store, device=place, rates=rates, standings=standings)
+    click.echo(price_text(plan, price, results, place))
     for sentence in (_shared_reading(plan), caching_sentence(plan), absent_weights(plan.model.config)):
         if sentence is not None:
             click.echo(sentence)
     return EXIT_DONE
 
 
-def _planned(plan: "Plan", store: "Store | None") -> str:
+def _planned(plan: "Plan", standings: "Mapping[str, Status]") -> str:
     """The cells with their status; for a large run their numbers by task."""
-    rows = []
-    for cell in plan.cells:
-        status = store.standing(cell) if store else "missing"
-        rows.append([*cell.labels().values(), "to do" if status in ("missing", "damaged") else status])
-    header = [*plan.cells[0].labels(), "status"]
-    if len(rows) <= MOST_LISTED:
-        return columns(rows, header)
-    places = [header.index(name) for name in ("task", "view", "status")]
-    numbers = Counter(tuple(row[place] for place in places) for row in rows)
+
+    def planned(cell: "Cell") -> str:
+        status = standings[cell.key]
+        return "to do" if status in ("missing", "damaged") else status
+
+    if len(plan.cells) <= MOST_LISTED:
+        rows = [[*cell.labels().values(), planned(cell)] for cell in plan.cells]
+        return columns(rows, [*plan.cells[0].labels(), "status"])
+    numbers = Counter((cell.task.name, cell.view, planned(cell)) for cell in plan.cells)
     return columns([[*kind, number] for kind, number in numbers.items()], ["task", "view", "status", "cells"])
 
 

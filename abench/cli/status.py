@@ -46,6 +46,7 @@ def status(request: "RunRequest", results: Path, as_json: bool, watch: bool) -> 
         store = Store.open(results, create=False)
         if not watch:
             rows = _rows(plan, store)
+            store.save_standings()
     if watch:
         return _watch(plan, store)
     if as_json:

@@ -1,6 +1,6 @@
 """The price of a plan: what each part reads and computes, and for how long."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from abench.pricing.operations import SAESizes
 from abench.pricing.rates import Rates, seconds, step_seconds
 from abench.pricing.todo import Scored, Stream, ToDo, to_do
 from abench.results.jobs import Job
-from abench.results.store import Store
+from abench.results.store import Status, Store
 from abench.runs.plan import Plan
 from abench.sites import layer_of
 from abench.variants import L0Controller, SAEShape, Variant
@@ -72,9 +72,13 @@ def price_of(
     *,
     device: str = "cpu",
     rates: Callable[[Plan, ToDo, Dimensions | None], Rates] | None = None,
+    standings: Mapping[str, Status] | None = None,
 ) -> Price:
-    """What remains of a plan, priced; `rates` measures the device, and without it there are only counts."""
-    todo = to_do(plan, store)
+    """What remains of a plan, priced; `rates` measures the device, and without it there are only counts.
+
+    `standings` are those of the plan's cells by their keys, if already looked up.
+    """
+    todo = to_do(plan, store, standings)
     model = dimensions_of(plan.model.config) if plan.model.config.kind == "language" else None
     kind = "cuda" if device.startswith("cuda") else "cpu"
     parts = [part for stream in todo.streams for part in _training(stream, plan, model)]

@@ -1,11 +1,11 @@
 """What of a plan remains to be computed: SAEs to train and cells to score, without those that are stored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from abench.config import TrainingSpec
 from abench.results.jobs import Cell, Job, SAEJob
-from abench.results.store import Store
+from abench.results.store import Status, Store
 from abench.runs.plan import Group, Plan
 from abench.storage.keys import canonical_json
 from abench.task import Task, wrong_kind
@@ -50,11 +50,16 @@ class ToDo:
     cached_cells: int
 
 
-def to_do(plan: Plan, store: Store | None) -> ToDo:
-    """What a run of the plan on this results folder computes; None stands for an empty folder."""
+def to_do(plan: Plan, store: Store | None, standings: Mapping[str, Status] | None = None) -> ToDo:
+    """What a run of the plan on this results folder computes; None stands for an empty folder.
+
+    `standings` are those of the plan's cells by their keys, if already looked up.
+    """
+    if standings is None:
+        standings = {cell.key: store.standing(cell) for cell in plan.cells} if store else {}
     streams: list[Stream] = []
     scored: list[Scored] = []
-    done = {cell.key for cell in plan.cells if store and store.standing(cell) in ("done", "skipped")}
+    done = {key for key, standing in standings.items() if standing in ("done", "skipped")}
     begun = {id(cell.task) for cell in plan.cells if cell.key in done}
     for group in plan.groups:
         pending = [cell for cell in group.cells if cell.key not in done and _can_run(cell, plan)]

@@ -69,9 +69,11 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for record in records:
         _add_rows(columns, record)
-    # With an explicit dtype, pandas need not inspect every value to infer it.
-    typed = {name: pd.Series(values, dtype=_DTYPES[name]) for name, values in columns.items()}
-    frame = pd.DataFrame(typed, columns=list(COLUMNS))
+    # With an explicit dtype, pandas need not inspect every value to infer it. Each list is released before
+    # the next column is made, because those of many cells are larger than all records.
+    typed = {name: pd.Series(columns.pop(name), dtype=_DTYPES[name]) for name in COLUMNS}
+    frame = pd.DataFrame(typed, columns=list(COLUMNS), copy=False)
+    del typed
     _check_unique(frame)
     frame = _with_settings(frame)
     return frame.sort_values([*LABELS, "metric"], kind="stable", ignore_index=True)
@@ -85,7 +87,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     n < N, because means over different sets of seeds are not comparable. sd is the sample standard deviation
     (ddof = 1), absent if n < 2.
     """
-    frame = frame.assign(value=frame["value"].where(frame["valid"].fillna(value=False).astype(bool)))
+    values = frame["value"].where(frame["valid"].fillna(value=False).astype(bool))
+    frame = frame[[*GROUP, "seed", "higher_is_better"]].assign(value=values)
     groups = frame.sort_values([*GROUP, "seed"], kind="stable").groupby(list(GROUP), dropna=False)
     summary = groups.agg(
         higher_is_better=("higher_is_better", "first"),
@@ -149,7 +152,7 @@ def _with_settings(frame: pd.DataFrame) -> pd.DataFrame:
         f"{SETTING}{name}": frame["variant"].map({label: each.get(name, "") for label, each in own.items()})
         for name in names
     }
-    return frame.assign(**columns)
+    return frame.assign(**columns) if columns else frame
 
 
 def _check_unique(frame: pd.DataFrame) -> None:

@@ -4,16 +4,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from abench.config import DataSpec, EvaluationSpec, ModelConfig, TrainingSpec
 from abench.results.recorded import RecordedData
 from abench.settings import variant_name
-from abench.storage.keys import canonical_of_parts, canonical_value, digest_of
+from abench.storage.keys import begun_digest, canonical_of_parts, canonical_value, digest_of
 from abench.task import Task, View
 
 if TYPE_CHECKING:
+    import hashlib
+
     from abench.variants import Variant
 
 SCHEMA = 1
@@ -100,6 +103,24 @@ class Job(ABC):
     def spec(self) -> dict[str, Any]:
         """Everything that can change its codes and reconstructions."""
 
+    def begun_digest(self, before: str) -> "hashlib._Hash":
+        """The hash of `before` and this SAE's canonical JSON, the beginning of what its cells' keys hash.
+
+        It is computed once for all cells that share it: the SAE's part is most of what a key hashes.
+        """
+        begun = self._begun.get(before)
+        if begun is None:
+            begun = self._begun[before] = begun_digest(before + self.canonical)
+        return begun
+
+    @cached_property
+    def _begun(self) -> dict[str, "hashlib._Hash"]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Hashes that are not finished cannot be sent to another process.
+        return {name: value for name, value in vars(self).items() if name != "_begun"}
+
     @abstractmethod
     def open(self, folder: Path, device: str) -> Any:
         """The SAE on a device; `folder` is its folder in the results folder. Raises UserError."""
@@ -163,8 +184,9 @@ class SAEJob(Job):
 
     @cached_property
     def canonical(self) -> str:
-        parts = {name: canonical_value(value) for name, value in self._spec_but_data().items()}
-        return canonical_of_parts(parts | {"data": _canonical_data(self.data, self.text)})
+        own = {name: canonical_value(getattr(self, name)) for name in _OWN}
+        data = _canonical_data(self.data, self.text)
+        return canonical_of_parts({**_canonical_shared(_Shared(self)), **own, "data": data})
 
     @cached_property
     def key(self) -> str:
@@ -174,6 +196,31 @@ class SAEJob(Job):
         from abench.variants import load_sae
 
         return load_sae(folder, device=device)
+
+
+_OWN = ("site", "k", "width", "seed")
+"""The parts of an SAE's spec that are its own; the SAEs of a run share the others."""
+
+
+class _Shared:
+    """What an SAE shares with others, by identity: specs with 1 and with 1.0 are equal, their JSON is not."""
+
+    def __init__(self, job: SAEJob) -> None:
+        self.job = job
+        self._parts = (job.model, job.variant, job.training)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Shared) and all(map(is_, self._parts, other._parts))
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(id, self._parts)))
+
+
+@lru_cache(maxsize=256)
+def _canonical_shared(shared: _Shared) -> dict[str, str]:
+    """The canonical JSON of each part of an SAE's spec that is neither its own nor the data."""
+    parts = shared.job._spec_but_data()
+    return {name: canonical_value(value) for name, value in parts.items() if name not in _OWN}
 
 
 @lru_cache(maxsize=16)
@@ -195,6 +242,11 @@ class Scoring:
     inputs: tuple[tuple[str, str], ...] = ()
     """(option, content hash) pairs of the task's options that name local files."""
 
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The labels in tables that its cells share."""
+        return {"task": self.task.name, "task_version": self.task.version, "view": self.view}
+
     def spec(self) -> dict[str, Any]:
         """Everything that can change the scores of a given SAE."""
         return {
@@ -210,12 +262,17 @@ class Scoring:
         }
 
     @cached_property
-    def around(self) -> tuple[str, str]:
-        """The canonical JSON of a cell's spec before and after its SAE's part."""
+    def label(self) -> str:
+        """The beginning of the names of its cells' files."""
+        return f"{self.task.name}-{self.view}"
+
+    @cached_property
+    def around(self) -> tuple[str, bytes]:
+        """The canonical JSON of a cell's spec before and (as bytes) after its SAE's part."""
         parts = {name: canonical_value(value) for name, value in self.spec().items()}
         # JSON escapes control characters, so a raw one can only be this placeholder.
         before, after = canonical_of_parts(parts | {"sae": "\0"}).split("\0")
-        return before, after
+        return before, after.encode()
 
 
 @dataclass(frozen=True)
@@ -235,11 +292,10 @@ class Cell:
 
     @property
     def label(self) -> str:
-        return f"{self.task.name}-{self.view}"
+        return self.scoring.label
 
     def labels(self) -> dict[str, Any]:
-        task = {"task": self.task.name, "task_version": self.task.version, "view": self.view}
-        return self.sae.labels() | task
+        return self.sae.labels() | self.scoring.labels
 
     def spec(self) -> dict[str, Any]:
         """Everything that can change the scores."""
@@ -247,6 +303,8 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        # Both parts are cached for all cells that share them, because a plan may have very many cells.
+        # All but the end is hashed once per SAE, because a plan may have very many cells.
         before, after = self.scoring.around
-        return digest_of(before + self.sae.canonical + after)
+        digest = self.sae.begun_digest(before).copy()
+        digest.update(after)
+        return digest.hexdigest()

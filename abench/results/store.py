@@ -5,6 +5,7 @@
     cells/MODEL/SITE/LABEL/TASK-VIEW-KEY.json       the scores of one SAE on one task
     checkpoints/KEY/                                checkpoints of unfinished training
     leases/KEY.json                                 work in progress
+    findings.json                                   an index of large folders, to read files once
     lock                                            held while a lease changes and while a result is renamed
     drivers/TOKEN.json                              runs that several workers compute (drivers.py)
     kept/AB/KEY.json                                values that tasks cache across cells, e.g. judges' answers
@@ -23,6 +24,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +38,25 @@ from abench.results.records import SAERecord as SAERecord
 from abench.results.records import Status as Status
 from abench.results.sae_folder import CURVE_FILE as CURVE_FILE
 from abench.results.sae_folder import MARK, read_sae
+from abench.results.standings import Standings
 from abench.results.store_mark import MARK as STORE_MARK
 from abench.results.store_mark import check_mark
 from abench.storage.faults import writing
 from abench.storage.files import flush, hidden_name, remove
+from abench.storage.findings import FILE as INDEX
 from abench.storage.lease import Lease, LeaseLost, Leases
 from abench.storage.sealed import (
     Damaged,
     Stamp,
     Verified,
     content_of,
-    fields_of,
     raw_of,
     rest_of,
     write_sealed,
 )
 from abench.training.checkpoint_files import step_of
+
+_part = lru_cache(maxsize=1024)(path_part)
 
 KEY_DIGITS = 12
 """Digits of a key in the names of files and folders."""
@@ -68,7 +73,7 @@ class Store:
         """One sentence per damaged file, which is treated as missing."""
         self._named: set[tuple[Path, Stamp | None]] = set()
         self._verified = Verified()
-        self._standings: dict[str, tuple[Stamp, Status]] = {}
+        self._standings = Standings(root, self._verified)
         self._places: dict[str, str] = {}
         self._metrics: dict[bytes, Any] = {}
 
@@ -144,11 +149,24 @@ class Store:
             return None
 
     def sae_standing(self, job: Job) -> Status:
-        """Whether an SAE is done, failed, missing (it has no folder) or damaged."""
+        """Whether an SAE is done, failed, missing (it has no folder) or damaged.
+
+        As with `standing`, its files are read again only if one of them has changed.
+        """
+        folder = self.sae_folder(job)
+        known = self._standings.of_sae(str(folder), job.key)
+        if known is not None:
+            return known
+        try:
+            stamp = Stamp.of(folder / MARK)
+        except OSError:
+            stamp = None
         record = self.get_sae(job)
-        if record is not None:
-            return record.status
-        return "damaged" if self.sae_folder(job).exists() else "missing"
+        if record is None:
+            return "damaged" if folder.exists() else "missing"
+        if stamp is not None:
+            self._standings.add_sae(str(folder), stamp, record)
+        return record.status
 
     def curve_file(self, job: Job) -> Path | None:
         """The CSV file of an SAE's training curve; None if there is none, or it is damaged."""
@@ -205,8 +223,7 @@ class Store:
 
     def cell_path(self, cell: Cell) -> str:
         """`cell_file` as text: creating Path objects takes a fifth of the time of reading 20,000 cells."""
-        name = path_part(f"{cell.label}-{cell.key[:KEY_DIGITS]}.json")
-        return f"{self._cells}/{self._place(cell.sae)}/{name}"
+        return f"{self._cells}/{self._place(cell.sae)}/{_part(cell.label)}-{cell.key[:KEY_DIGITS]}.json"
 
     def get(self, cell: Cell) -> Record | None:
         """The record of a cell; None if there is none, or it is damaged."""
@@ -228,26 +245,25 @@ class Store:
         return {**content, "metrics": self._metrics[metrics]}
 
     def standing(self, cell: Cell) -> Status:
-        """The status of the record that `get` would find; a file is read again only if it changes."""
+        """The status of the record that `get` would find.
+
+        A file is only read if it has changed since this process, or the one that wrote the index, read it.
+        """
         file = self.cell_path(cell)
         try:
-            stamp = Stamp.of(file)
-        except OSError:
+            return self._standings.of_cell(file, cell.key)
+        except FileNotFoundError:
             return "missing"
-        known = self._standings.get(file)
-        if known is None or known[0] != stamp:
-            known = self._standings[file] = (stamp, self._status_in(file, cell.key))
-        return known[1]
-
-    def _status_in(self, file: str, key: str) -> Status:
-        try:
-            found, status = fields_of(raw_of(file), "key", "status")
-            _check_key(found, key)
-        except (FileNotFoundError, Damaged) as error:
+        except Damaged as error:
             self._name_damage(Path(file), f"{file} is damaged ({error}); it is computed again")
             return "damaged"
-        known: Status = status
-        return known
+
+    def save_standings(self) -> None:
+        """Keep what `standing` and `sae_standing` found in many files for the next process."""
+        if (damage := self._standings.damage) is not None:
+            file = self.root / INDEX
+            self._name_damage(file, f"{file} is damaged ({damage}); it is written again")
+        self._standings.save()
 
     def put(self, cell: Cell, record: Record, lease: Lease | None = None) -> None:
         """Store a cell's record. Without a lease, takes one for the duration.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +53,11 @@ class Plan:
     refused: tuple[Refused, ...] = ()
     """SAEs that the run names and that cannot be used, with the reason."""
 
-    @property
+    @cached_property
     def saes(self) -> tuple[Job, ...]:
         return tuple(sae for group in self.groups for sae in group.saes)
 
-    @property
+    @cached_property
     def cells(self) -> tuple[Cell, ...]:
         return tuple(cell for group in self.groups for cell in group.cells)
 
@@ -117,14 +118,18 @@ def make_plan(
     check_sizes(config, model, settings=len(variants) * len(each_training))
     ref = ModelRef(name, model, commit, config.dtype or model.dtype, config.context or model.context)
     data = config.data or model.data
+    labelled = [
+        (with_settings(label, differing), variant, training.in_whole_buffers())
+        for label, variant in variants.items()
+        for differing, training in each_training
+    ]
     by_site: dict[str, list[Job]] = {
         site: [
             SAEJob(
-                *(ref, site, variant, k, width, seed, training.in_whole_buffers(), data, hashes.get(TEXT)),
-                shown_as=with_settings(label, differing),
+                *(ref, site, variant, k, width, seed, training, data, hashes.get(TEXT)),
+                shown_as=shown_as,
             )
-            for label, variant in variants.items()
-            for differing, training in each_training
+            for shown_as, variant, training in labelled
             for width in sae_widths(config, model)
             for k in config.k or model.k
             for seed in config.seeds

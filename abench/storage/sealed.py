@@ -34,12 +34,14 @@ class Stamp(NamedTuple):
     inode: int
     size: int
     modified_ns: int
+    changed_ns: int
+    """When its metadata last changed, which no program can set back (on Windows: when it was created)."""
 
     @classmethod
     def of(cls, file: Path | str) -> "Stamp":
         """The stamp of a file; raises OSError."""
         stat = os.stat(file)  # noqa: PTH116 - for very many files, creating Path objects is slower
-        return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def write_sealed(file: Path, content: Mapping[str, Any], *, lease: Lease | None = None) -> None:
@@ -162,6 +164,10 @@ class Verified:
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[Stamp, str]] = {}
+
+    def stamp(self, file: Path) -> Stamp:
+        """The stamp that a file had when it was last checked; raises KeyError for another file."""
+        return self._known[file][0]
 
     def check(self, file: Path, digest: str) -> None:
         """Raise Damaged unless a file with this sha256 is there."""
