@@ -17,7 +17,16 @@ from pydantic import Field, model_validator
 
 from abench import Context, Cost, CostSetting, Metric, Parts, Precondition, Scores, Skip, UserError
 
-from ._shared.ablation import NUMBERS, Contrasts, ProbeAblation, Probed, metric, probed, strongest
+from ._shared.ablation import (
+    NUMBERS,
+    Contrasts,
+    PooledLatents,
+    ProbeAblation,
+    Probed,
+    metric,
+    probed,
+    strongest,
+)
 from ._shared.data_sets import usable_data_sets
 from ._shared.labelled import TINY_PAIRS, Quadrants, file_rows, is_tiny, quadrants
 from ._shared.labelled_files import is_file, title_of
@@ -267,20 +276,28 @@ class CorrelatedPair:
 
     def scores(self, sae: SAE) -> dict[str, dict[int, float]]:
         """`dir1`, `dir2` and `metric`, only where defined, each keyed by the number of ablated latents."""
-        directions = {d: self._direction(sae, d) for d in self.gaps}
-        scores = {f"dir{d}": each for d, each in directions.items()}
+        found = self._directions(sae)
+        scores = {f"dir{d}": each for d, each in found.items()}
         if self.chosen:
-            scores["metric"] = {n: fmean(directions[d][n] for d in self.chosen) for n in NUMBERS}
+            scores["metric"] = {n: fmean(found[d][n] for d in self.chosen) for n in NUMBERS}
         return scores
 
-    def _direction(self, sae: SAE, direction: int) -> dict[int, float]:
-        use, directions = self.probed.use(sae), self.probed.directions(sae)
-        removed = SECOND if direction == 1 else FIRST
-        latents = strongest(scr_effects(use.contrasts, directions)[removed])
+    def _directions(self, sae: SAE) -> dict[int, dict[int, float]]:
+        if not self.gaps:
+            return {}
+        # Once for both directions: it encodes texts and multiplies the whole decoder.
+        use, moves = self.probed.use(sae), self.probed.directions(sae)
+        effects = scr_effects(use.contrasts, moves)
+        return {d: self._direction(d, use, moves, effects) for d in self.gaps}
+
+    def _direction(
+        self, direction: int, use: PooledLatents, moves: Tensor, effects: Tensor
+    ) -> dict[int, float]:
+        latents = strongest(effects[SECOND if direction == 1 else FIRST])
         question, before = self.probed.test[_tested(direction)], self.biased[direction]
         return {
             number: (question.accuracy(logits[:, BIASED]) - before) / self.gaps[direction]
-            for number, logits in self.probed.ablated(use, directions, latents)
+            for number, logits in self.probed.ablated(use, moves, latents)
         }
 
     def details(self, scores: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:

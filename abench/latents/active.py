@@ -16,7 +16,7 @@ from abench.kernels.selection import beyond, top_of_rows
 from abench.kernels.sparse_codes import SparseCodes
 from abench.latents.anyones import usable
 from abench.latents.encoders import GatedRule, JumpRule, RectifiedRule, TopRule, TwoJumpsRule, rule_of
-from abench.latents.views import SplitSAE
+from abench.latents.views import SplitSAE, base_of
 
 _ENTRIES_AT_ONCE = {"cpu": 1 << 21, "cuda": 1 << 26}
 _LEAST_TOKENS_AT_ONCE = 128
@@ -63,10 +63,19 @@ def _split(codes: SparseCodes) -> SparseCodes:
 def many_are_active(sae: Any, x: Tensor) -> bool:
     """Whether so many latents are active on x [tokens, d_in] that dense codes are faster.
 
-    Estimated from the first 32 tokens.
+    Estimated from the first 32 tokens, unless the SAE's rule allows only few active latents per token.
     """
+    limit = _SPARSE_SHARE * int(sae.cfg.d_sae)
+    if _never_more_than(sae, limit):
+        return False
     few = x[:_JUDGED_BY]
-    return len(active_codes(sae, few).values) > _SPARSE_SHARE * len(few) * int(sae.cfg.d_sae)
+    return len(active_codes(sae, few).values) > limit * len(few)
+
+
+def _never_more_than(sae: Any, limit: float) -> bool:
+    """Whether an SAE's rule alone bounds the number of active latents per token by `limit`."""
+    base = base_of(usable(sae))
+    return is_known(base) and isinstance(rule_of(base), TopRule) and int(base.cfg.k) <= limit
 
 
 def firings(codes: SparseCodes) -> tuple[Tensor, Tensor]:
