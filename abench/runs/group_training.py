@@ -22,7 +22,7 @@ from abench.results.jobs import SAEJob
 from abench.results.recorded import text_place
 from abench.results.store import CURVE_FILE, SAERecord, Store
 from abench.runs.pace import Pace
-from abench.runs.provenance import provenance
+from abench.runs.provenance import how_read, provenance
 from abench.storage.faults import StorageError, writing
 from abench.storage.keys import canonical_json
 from abench.storage.lease import Lease, LeaseLost
@@ -116,6 +116,8 @@ class _Group:
         return SAETrainer(job.variant, shape, job.training, seed=job.seed, label=job.label)
 
     def train(self) -> None:
+        if isinstance(self._lm, LanguageModel):
+            self._lm.fitting.begin()
         start, batches = self._restore()
         if not self._trainers:
             return
@@ -303,6 +305,7 @@ class _Group:
             files=manifest_of(draft),
             provenance=provenance(self._device, trainer.counters.seconds)
             | {"model": recorded(job.model.config)}
+            | how_read(self._lm)
             | text_place(job.data),
         )
 
