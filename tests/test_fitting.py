@@ -155,7 +155,7 @@ def test_tensors_of_a_failed_pass_are_freed_before_the_next(lm: LanguageModel) -
 
     gc.disable()
     try:
-        FittingPasses("a model").parts("logits", 4, 8, compute)
+        FittingPasses("a model").parts("logits", (4, 8), compute)
     finally:
         gc.enable()
     assert alive == [0] * 6  # 4, 2 and four times 1

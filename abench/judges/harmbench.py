@@ -104,7 +104,7 @@ class HarmBenchClassifier:
         tokens, mask = encoded["input_ids"], encoded["attention_mask"]
         # Parts of a batch have its padding, on which rounding depends.
         parts = model.fitting.parts(
-            "verdicts", *tokens.shape, lambda rows: _next(model, tokens[rows], mask[rows])
+            "verdicts", tokens.shape, lambda rows: _next(model, tokens[rows], mask[rows])
         )
         return [model.tokenizer.decode([token]) for part in parts for token in part]
 

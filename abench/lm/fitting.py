@@ -5,7 +5,7 @@ batch, so a row is computed at the same length in either case.
 """
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -50,12 +50,13 @@ class FittingPasses:
         """Whether a pass over `rows` rows of `length` tokens is tried in one part."""
         return rows <= self._rows(kind, rows, length)
 
-    def parts(self, kind: str, rows: int, length: int, compute: Callable[[slice], Result]) -> list[Result]:
-        """The results of `compute` for all rows, in order: one, or several that memory holds.
+    def parts(self, kind: str, shape: Sequence[int], compute: Callable[[slice], Result]) -> list[Result]:
+        """The results of `compute` for all rows of tokens of a shape, in order: one, or as many as are needed.
 
         `compute` receives the rows of a part. It is called again for rows for which memory ran out, so it
         must not have changed anything before that. Raises MemoryShortageError if one row is too much.
         """
+        rows, length = shape
         results: list[Result] = []
         done = 0
         while done < rows or not rows:

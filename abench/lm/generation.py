@@ -76,8 +76,7 @@ def _answered(lm: LanguageModel, tokens: Tensor, mask: Tensor, most: int, stops:
     rows, length = tokens.shape
     parts = lm.fitting.parts(
         "replies",
-        rows,
-        length + most,
+        (rows, length + most),
         lambda some: _decoded(lm.tokenizer, _continued(lm, tokens[some], mask[some]), stops),
     )
     return [text for part in parts for text in part]

@@ -186,7 +186,7 @@ class LanguageModel:
         """
         inside = max((layer_of(site) for site in sites if not is_after_block(site)), default=0)
         passes = self.fitting.parts(
-            "activations", *tokens.shape, lambda rows: self._read(tokens[rows], sites, inside)
+            "activations", tokens.shape, lambda rows: self._read(tokens[rows], sites, inside)
         )
         if inside:
             self._inputs.keep(tokens, inside, joined([before for _, (before,) in passes]))
@@ -221,7 +221,7 @@ class LanguageModel:
     @torch.inference_mode()
     def logits(self, tokens: Tensor) -> Tensor:
         """Next-token logits, [batch, sequence, vocabulary]."""
-        return joined(self.fitting.parts("logits", *tokens.shape, lambda rows: self._logits(tokens[rows])))
+        return joined(self.fitting.parts("logits", tokens.shape, lambda rows: self._logits(tokens[rows])))
 
     def _logits(self, tokens: Tensor) -> Tensor:
         logits: Tensor = self.model(input_ids=tokens.to(self.device), use_cache=False).logits
@@ -242,7 +242,7 @@ class LanguageModel:
             with self._resume_from(residual[rows], None if before is None else before[rows], site):
                 return self._logits(tokens[rows])
 
-        return joined(self.fitting.parts("logits", *tokens.shape, compute))
+        return joined(self.fitting.parts("logits", tokens.shape, compute))
 
     def next_logits_from(self, residual: Tensor, tokens: Tensor, last: Tensor, site: str) -> Tensor:
         """Logits of the token after position `last` of each row, [batch, vocabulary], as in `logits_from`.
@@ -267,7 +267,7 @@ class LanguageModel:
         if torch.is_grad_enabled() and residual.requires_grad:
             # Parts would not need less memory: what the gradients need of all rows is kept until the end.
             return compute(slice(None))
-        return joined(self.fitting.parts("next tokens", *tokens.shape, compute))
+        return joined(self.fitting.parts("next tokens", tokens.shape, compute))
 
     @cached_property
     def _narrowable(self) -> list[nn.Module]:
