@@ -1,12 +1,15 @@
 """Errors that a user can cause, reported as sentences; any other error is a bug and keeps its traceback."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 _SHORT = 80
 """Most characters of a value that a message shows."""
-_MEMORY_SIGNS = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+_MEMORY_SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 """Parts of the messages of torch's out-of-memory errors, which are RuntimeErrors."""
+_ALLOCATION = re.compile(r"[Tt]ried to allocate (\d+(?:\.\d+)?) (bytes|[KMGT]iB)")
+"""The part of these messages that states how much was requested."""
 
 
 class UserError(Exception):
@@ -22,6 +25,10 @@ class OptionError(UserError):
     def __init__(self, message: str, path: tuple[str | int, ...]) -> None:
         super().__init__(message)
         self.path = path
+
+
+class MemoryShortageError(UserError):
+    """The machine does not have the memory for what was requested, however small the batches."""
 
 
 class OutputClosed(KeyboardInterrupt):
@@ -67,10 +74,26 @@ def outside_cause(error: BaseException) -> str | None:
         place = next((str(name) for name in (error.filename2, error.filename) if name is not None), None)
         cause = error.strerror or str(error) or type(error).__name__
         return f"{place}: {cause}" if place else cause
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS)
-    ):
-        return "there is not enough memory"
+    if is_out_of_memory(error):
+        wanted = requested_memory(error)
+        return "there is not enough memory" + (f" ({wanted})" if wanted else "")
     if isinstance(error, RecursionError):
         return "something is nested too deeply"
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python or torch says that memory has run out, on the CPU or a GPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True  # the second is torch's class, which is not imported here
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS)
+
+
+def requested_memory(error: BaseException) -> str | None:
+    """How much memory was requested when it ran out; None if the error does not state it."""
+    found = _ALLOCATION.search(str(error))
+    if found is None:
+        return None
+    amount, unit = found.groups()
+    shown = f"{int(amount) / 2**20:,.1f} MiB" if unit == "bytes" else f"{amount} {unit}"
+    return f"torch tried to allocate {shown}"

@@ -7,6 +7,7 @@ import torch
 from command import Abench
 
 from abench import LanguageModel, UserError
+from abench.lm import devices
 from abench.lm.devices import available_devices, usable_device
 from abench.tinyworld import MODEL_DIR
 
@@ -36,6 +37,31 @@ def test_a_run_finds_it_before_anything_is_made(abench: Abench, tmp_path: Path, 
     assert result.code == 2
     assert result.err.startswith(f"abench: device '{device}' cannot be used: ")
     assert len(result.err.splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_gpu_beyond_the_last_is_named_with_their_number(
+    abench: Abench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_number", lambda kind: 2 if kind == "cuda" else 1)
+    result = abench("run", "--device", "cuda:7", "--results", tmp_path / "results")
+    assert result.code == 2 and len(result.err.splitlines()) == 1
+    assert "'cuda:7' cannot be used: devices are counted from 0, and this machine has 2 of this" in result.err
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ("auto,cuda:0", "--device names different kinds of devices (auto and cuda)"),
+        ("auto,auto", "--device names auto twice"),
+    ],
+)
+def test_a_model_that_is_spread_has_all_gpus(
+    abench: Abench, tmp_path: Path, names: str, sentence: str
+) -> None:
+    result = abench("run", "--device", names, "--results", tmp_path / "results")
+    assert result.code == 2 and sentence in result.err
     assert not (tmp_path / "results").exists()
 
 

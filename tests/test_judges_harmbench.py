@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from short_memory import short_of_memory
 
 from abench.errors import UserError
 from abench.judges import Exchange, HarmBenchClassifier, Judge
@@ -124,6 +125,14 @@ def test_verdicts_are_those_of_each_prompt_alone(make: Make, batch_size: int) ->
     wanted = plain_answers(folder, EXCHANGES)
     assert {"yes", "no", "maybe"} == set(wanted)
     assert judge.judge(EXCHANGES) == [VERDICTS[answer.lower()] for answer in wanted]
+
+
+def test_a_batch_that_runs_out_of_memory_is_judged_in_parts(make: Make) -> None:
+    judge = HarmBenchClassifier(str(make("yes", "no", "maybe")), dtype="float32", batch_size=9)
+    wanted, spec = judge.judge(EXCHANGES), judge.spec()
+    with short_of_memory(judge._model, 2) as failed:
+        assert judge.judge(EXCHANGES) == wanted
+    assert 9 in failed and judge.spec() == spec
 
 
 def test_case_does_not_count(make: Make) -> None:

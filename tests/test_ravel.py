@@ -12,6 +12,7 @@ from abench.tasks.ravel import Exchanges, Ravel
 from abench.tasks.ravel.bank import Bank
 from abench.tasks.ravel.mask import Fit, effect, exchanged, learn_mask, reconstructions
 from ravel_saes import learnt_basis, rotated
+from short_memory import short_of_memory
 from signed import WideSAE, flipped, permuted, random_sae
 
 from abench import Context, LanguageModel, Skip, SplitSAE, UserError
@@ -151,6 +152,16 @@ def test_learning_leaves_the_sae_and_the_random_state_alone(small: Exchanges, lm
         assert parameter.grad is None
         assert torch.equal(parameter, before[name])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_training_step_that_runs_out_of_memory_is_a_sentence(small: Exchanges, lm: LanguageModel) -> None:
+    pairs = small.experiments[0][0].train
+    with short_of_memory(lm, 1), pytest.raises(UserError) as raised:
+        learn_mask(rotated("topk", 80), pairs, small.bank, lm, SITE, FIT)
+    assert str(raised.value).startswith(
+        "there is not enough memory for a training step on 32 pairs (CUDA out of memory. Tried to allocate "
+        "2.50 GiB); batches are not made smaller, because that would change the scores: set "
+    )
 
 
 def test_what_does_not_fit_is_run_anew_and_gives_the_same(small: Exchanges, lm: LanguageModel) -> None:

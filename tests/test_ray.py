@@ -263,6 +263,8 @@ def test_a_placement_that_ray_cannot_use(
     [
         (1, ("--device", "cuda"), "has no GPU: give --device cpu"),
         (64, (), "has what a worker needs (64 CPUs, "),
+        # More than this machine has, too, but it is the nodes that compute.
+        (1, ("--width", "1000000000"), "at most 7.5 GiB of memory per node"),
     ],
 )
 def test_a_cluster_without_what_a_worker_needs(

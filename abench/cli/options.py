@@ -173,8 +173,8 @@ def _spelling() -> dict[str, str]:
     return {key: declared.get(key.rpartition(".")[2], key) for key in _DESCRIBE}
 
 
-def plan_of(request: "RunRequest", *, fetch: bool) -> "Plan":
+def plan_of(request: "RunRequest", *, fetch: bool, here: bool = True) -> "Plan":
     """The plan of a run; options that have no effect are reported on stderr."""
     from abench.runs.planner import plan_run
 
-    return plan_run(request, fetch=fetch, say=partial(click.echo, err=True))
+    return plan_run(request, fetch=fetch, say=partial(click.echo, err=True), here=here)

@@ -34,8 +34,8 @@ MOST_LISTED = 60
     "--device",
     "devices",
     type=WORDS,
-    help="cpu, cuda, cuda:1, or several that compute side by side, e.g. cuda:0,cuda:1.  [default: the GPU if "
-    "there is one]",
+    help="cpu, cuda, cuda:1, several that compute side by side, e.g. cuda:0,cuda:1, or auto, which spreads a "
+    "model that is too large for one GPU over all of them.  [default: the GPU if there is one]",
 )
 @click.option(
     "--executor",
@@ -92,7 +92,7 @@ def run(
     progress = for_stderr()
     placement = Placement(devices or (), ray_address, checkpoint_every, request.plugins)
     computing = executor_for(executor, placement)
-    plan = plan_of(request, fetch=True)
+    plan = plan_of(request, fetch=True, here=computing.computes_here)
     store = Store.open(results, create=True)
     progress.say(_summary(plan))
     outcome = computing.run(plan, store, progress)
@@ -128,10 +128,10 @@ def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibr
     remains = not all(is_settled(each) for each in standings.values())
     # Looking for devices imports torch, which takes longer than all else if nothing remains to be done.
     if calibration and (remains or device):
-        from abench.lm.devices import usable_device
+        from abench.lm.devices import computing_device, usable_device
         from abench.pricing.measured import measuring
 
-        place = usable_device(device)
+        place = computing_device(usable_device(device))
         rates = measuring(place)
     click.echo("")
     price = price_of(plan, store, device=place, rates=rates, standings=standings)

@@ -11,6 +11,8 @@ from abench.cli.text import columns, echo_json, sae_line
 from abench.sanitize.printable import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from abench.results.store import Record, Store
 
 
@@ -84,12 +86,25 @@ def show(
 
         for text in descriptions(asdict(record), complete=True):
             click.echo(visible(f"\nrests on {text}"))
+    if passes := record.provenance.get("forward_passes"):
+        click.echo(f"\nforward passes: {_passes(passes)}")
     packages = ", ".join(f"{name} {version}" for name, version in record.provenance["packages"].items())
     click.echo(
         f"\n{record.provenance['seconds']} s on {record.provenance['device']}, {record.provenance['host']}, "
         f"{record.provenance['finished']}\n{packages}"
     )
     click.echo(f"key  {record.key}\nfile {file}\nSAE  {store.sae_folder_of(record)}")
+
+
+def _passes(used: "Mapping[str, Mapping[str, int]]") -> str:
+    """The largest forward pass of each kind, in words."""
+    sizes = []
+    for kind, size in used.items():
+        most = (
+            f", the most that memory held is {size['most_tokens']:,} tokens" if "most_tokens" in size else ""
+        )
+        sizes.append(f"{kind} {size['rows']} × {size['tokens']} tokens{most}")
+    return "; ".join(sizes)
 
 
 @click.command()

@@ -153,6 +153,8 @@ class CachedRows:
         if not self._cached.takes(len(wanted) * size):
             return computed_rows(self._lm, tokens, [site], at_once=at_once)[site]
         computed = computed_rows(self._lm, tokens, wanted, at_once=at_once)
+        if not self._lm.fitting.in_one("activations", at_once, tokens.shape[1]):
+            return computed[site]  # smaller passes can give other bits than those that the key stands for
         for each, activations in computed.items():
             self._cached.put(self._group(each), key, activations, self._made_of(each))
         return computed[site]

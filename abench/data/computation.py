@@ -20,10 +20,12 @@ def computation_of(lm: LanguageModel) -> dict[str, Any]:
     Equal values give equal bits. Two kinds of device sum in different orders, and so may two versions of
     torch, two numbers of threads and two ways to compute attention.
     """
+    # Weights on the device `meta` wait elsewhere until they are needed on another one.
+    devices = {lm.device, *(each.device for each in lm.model.parameters() if not each.is_meta)}
     return {
         "version": READING_VERSION,
         "dtype": str(lm.model.dtype).removeprefix("torch."),
-        "devices": sorted({_kind_of(parameter.device) for parameter in lm.model.parameters()}),
+        "devices": sorted({_kind_of(device) for device in devices}),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "attention": getattr(lm.model.config, "_attn_implementation", None),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from abench.errors import UserError
 from abench.lm.catalogue import commit_of, weights_folder
+from abench.lm.devices import computing_device
 
 if TYPE_CHECKING:
     from abench.config import ModelConfig
@@ -33,7 +34,8 @@ def open_model(
     if config.synthetic is not None:
         from abench.data.synthetic import SyntheticModel
 
-        return SyntheticModel(config.synthetic, config.d_model, name=name, device=device)
+        where = computing_device(device)
+        return SyntheticModel(config.synthetic, config.d_model, name=name, device=where)
     from abench.lm.models import LanguageModel
 
     folder = weights_folder(config)

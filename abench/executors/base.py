@@ -35,6 +35,8 @@ class Executor(ABC):
     """
 
     name: ClassVar[str]
+    computes_here: ClassVar[bool] = True
+    """Whether this machine computes, so that a run must fit into its memory."""
 
     def __init__(self, placement: Placement) -> None:
         self.placement = placement

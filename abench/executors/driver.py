@@ -30,8 +30,6 @@ WAIT_SECONDS = 0.5
 SECONDS_TO_START = 60.0
 """After which a user is told that no worker has started yet."""
 MOST_FAILED_STARTS = 3
-_MEMORY_SHARE = 0.6
-"""The part of a device's free memory that SAEs may take; the rest is for the model and activations."""
 
 
 def drive(
@@ -88,7 +86,7 @@ class _Drive:
         """Workers that wait for a share, and the sites of their last ones."""
         self._busy: dict[str, Share] = {}
         self._memory: list[int] = []
-        """Free memory of the workers' devices, in bytes."""
+        """Memory of the workers' devices that SAEs may take, in bytes."""
         self._failed_starts = 0
 
     def close(self) -> None:
@@ -135,7 +133,7 @@ class _Drive:
         if not self._memory:
             return len(saes)
         each = saes_bytes(saes) // len(saes)
-        return max(1, int(min(self._memory) * _MEMORY_SHARE) // max(1, each))
+        return max(1, min(self._memory) // max(1, each))
 
     def _hand_out(self, schedule: Schedule, tried: Collection[str]) -> None:
         for worker, site in list(self._idle.items()):
@@ -173,8 +171,8 @@ class _Drive:
             raise UserError(complaint)
         self._idle[worker] = None
         self._failed_starts = 0
-        if event.free_bytes is not None:
-            self._memory.append(event.free_bytes)
+        if event.room is not None:
+            self._memory.append(event.room)
 
     def _lose(self, worker: str, title: str, cause: str, schedule: Schedule) -> None:
         self._display.forget(worker)

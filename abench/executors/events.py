@@ -21,8 +21,8 @@ class Ready:
     pid: int
     versions: Mapping[str, str]
     """Versions of Python, abench, its source and the packages that it needs."""
-    free_bytes: int | None = None
-    """Free memory of its device; None for the CPU."""
+    room: int | None = None
+    """Memory of its device that SAEs may take, in bytes; None if it is not known."""
 
 
 @dataclass(frozen=True)

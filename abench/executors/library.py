@@ -40,6 +40,6 @@ def run(
     folders = tuple(map(Path, plugins))
     placement = Placement(tuple(each.strip() for each in named), ray_address, plugins=folders)
     computing = executor_for(executor, placement)
-    plan = planned(config, plugins, configuration, fetch=True)
+    plan = planned(config, plugins, configuration, fetch=True, here=computing.computes_here)
     store = Store.open(Path(results), create=True)
     return Scored(plan, store, computing.run(plan, store, progress))

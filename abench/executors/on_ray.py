@@ -41,6 +41,7 @@ class OnRay(Executor):
     """Compute on a Ray cluster, with one worker per GPU, or per group of CPU threads."""
 
     name: ClassVar[str] = "ray"
+    computes_here: ClassVar[bool] = False
 
     def __init__(self, placement: Placement) -> None:
         super().__init__(placement)
@@ -64,7 +65,9 @@ class OnRay(Executor):
             plugins = tuple(str(folder.absolute()) for folder in self.placement.plugins)
 
             def pool(token: str) -> Pool:
-                setup = Setup(root, token, where.device, where.threads, seconds, plugins)
+                # On a GPU, what is free there decides.
+                room = where.request.memory - _base_bytes(plan) if where.device == "cpu" else None
+                setup = Setup(root, token, where.device, where.threads, seconds, plugins, room)
                 return RayPool(ray, setup, where.request, progress.say)
 
             workers = max(1, room_for(where.request, nodes_of(ray)))
@@ -86,7 +89,7 @@ class OnRay(Executor):
             )
         device = wanted or ("cuda" if gpus_of(nodes) else "cpu")
         threads = _threads(nodes, device)
-        request = Request(threads, 1 if device == "cuda" else 0, _worker_bytes(plan))
+        request = request_of(plan, nodes, threads, gpus=1 if device == "cuda" else 0)
         check_room(request, nodes, address)
         return _Site(device, threads, request)
 
@@ -102,13 +105,25 @@ def _threads(nodes: list[dict[str, float]], device: str) -> int:
     return max(1, min(int(n["CPU"] // n["GPU"]) for n in nodes if n.get("GPU") and n.get("CPU")))
 
 
-def _worker_bytes(plan: Plan) -> int:
-    """Main memory of a worker, in bytes: the model, the SAEs of the largest site, and shuffled "
-    "activations."""
-    from abench.runs.plan_memory import saes_bytes
+def request_of(plan: Plan, nodes: list[dict[str, float]], threads: int, *, gpus: int) -> Request:
+    """What a worker needs of a node: memory for all SAEs of a site, or for those that the largest node holds.
 
+    A site whose SAEs do not fit together is divided (`abench.executors.shares`), but one SAE must fit.
+    """
+    from abench.runs.plan_memory import largest_sae_bytes, saes_bytes
+
+    base = _base_bytes(plan)
+    whole = base + max(saes_bytes(group.saes) for group in plan.groups)
+    fitting = [node for node in nodes if Request(threads, gpus, 0).fits(node)]
+    largest = int(max((node.get("memory", 0) for node in fitting), default=0))
+    least = base + largest_sae_bytes(plan.saes)
+    return Request(threads, gpus, min(whole, max(least, largest)))
+
+
+def _base_bytes(plan: Plan) -> int:
+    """Main memory of a worker without SAEs, in bytes: the program, the model and shuffled activations."""
     config = plan.model.config
     weights = 12 * config.n_layers * config.d_model**2 * (2 if "16" in plan.model.dtype else 4)
     training = plan.config.training
     buffered = 4 * min(training.buffer_tokens, training.tokens) * config.d_model
-    return _WITHOUT_MODEL + weights + buffered + max(saes_bytes(group.saes) for group in plan.groups)
+    return _WITHOUT_MODEL + weights + buffered

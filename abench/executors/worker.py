@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from abench.runs.plan import Plan
 
 
+_MEMORY_SHARE = 0.6
+"""The part of a device's free memory that SAEs may take; the rest is for the model and activations."""
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a worker needs to know before its first share."""
@@ -32,6 +36,8 @@ class Setup:
     """Threads of torch; None: as torch chooses."""
     checkpoint_seconds: float
     plugins: tuple[str, ...] = ()
+    room: int | None = None
+    """Bytes that are set aside for SAEs; None: a part of what is free when the worker starts."""
 
 
 def facts() -> dict[str, str]:
@@ -83,7 +89,10 @@ class Worker:
 
     def about(self) -> Ready:
         """What the driver wants to know of this worker."""
-        return Ready(socket.gethostname(), os.getpid(), facts(), _free_bytes(self._device))
+        room = self._setup.room
+        return Ready(
+            socket.gethostname(), os.getpid(), facts(), _room(self._device) if room is None else room
+        )
 
     def compute(self, share: bytes) -> Finished:
         """Compute a share (`packed`). Raises UserError."""
@@ -150,13 +159,19 @@ def _use_plugins(folders: tuple[Path, ...]) -> None:
     find_variants(folders)
 
 
-def _free_bytes(device: str) -> int | None:
-    if not device.startswith("cuda"):
-        return None
-    import torch
+def _room(device: str) -> int | None:
+    """Bytes that SAEs may take of the free memory of a device; None if that is not known."""
+    from abench.lm.devices import computing_device
+    from abench.runs.plan_memory import available_bytes
 
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free)
+    device = computing_device(device)
+    if device.startswith("cuda"):
+        import torch
+
+        free: int | None = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = available_bytes()
+    return None if free is None else int(free * _MEMORY_SHARE)
 
 
 def versions_complaint(host: str, theirs: Mapping[str, str]) -> str | None:

@@ -15,6 +15,8 @@ from abench.lm.origins import folder_hash
 from abench.storage.keys import key_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from abench.lm.models import LanguageModel
 
 _VERDICTS: dict[str, Verdict] = {"yes": "harmful", "no": "safe"}
@@ -95,20 +97,31 @@ class HarmBenchClassifier:
 
     def _answers(self, prompts: Sequence[str]) -> list[str]:
         """The most likely next token of each prompt, as text."""
-        import torch
-
         model = self._model
         encoded = model.tokenizer(
             list(prompts), padding=True, truncation=True, max_length=model.max_context, return_tensors="pt"
         )
-        mask = encoded["attention_mask"].to(model.device)
-        with torch.inference_mode():
-            logits = model.model(
-                input_ids=encoded["input_ids"].to(model.device),
-                attention_mask=mask,
-                # Counted from the first token that is not padding.
-                position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-                logits_to_keep=1,
-                use_cache=False,
-            ).logits
-        return [model.tokenizer.decode([token]) for token in logits[:, -1].argmax(-1).tolist()]
+        tokens, mask = encoded["input_ids"], encoded["attention_mask"]
+        # Parts of a batch have its padding, on which rounding depends.
+        parts = model.fitting.parts(
+            "verdicts", tokens.shape, lambda rows: _next(model, tokens[rows], mask[rows])
+        )
+        return [model.tokenizer.decode([token]) for part in parts for token in part]
+
+
+def _next(model: "LanguageModel", tokens: "Tensor", mask: "Tensor") -> list[int]:
+    """The most likely next token of each row of a batch that is padded on the left."""
+    import torch
+
+    mask = mask.to(model.device)
+    with torch.inference_mode():
+        logits = model.model(
+            input_ids=tokens.to(model.device),
+            attention_mask=mask,
+            # Counted from the first token that is not padding.
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            logits_to_keep=1,
+            use_cache=False,
+        ).logits
+    found: list[int] = logits[:, -1].argmax(-1).tolist()
+    return found

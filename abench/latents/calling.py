@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from abench.errors import UserError
+from abench.errors import UserError, is_out_of_memory
 
 
 def encoded(obj: Any, x: Tensor, latents: int) -> Tensor:
@@ -23,9 +22,9 @@ def decoded(obj: Any, codes: Tensor, d_in: int) -> Tensor:
 def _called(obj: Any, method: str, given: Tensor, what: str) -> Any:
     try:
         return getattr(obj, method)(given)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         # Code of the user's own may raise anything; the sentence says what was called with what.
         cause = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         raise UserError(

@@ -90,19 +90,19 @@ def narrowed(modules: Sequence[nn.Module], keep: Callable[..., tuple[Any, ...]])
 
 
 @torch.inference_mode()
-def narrowable(model: Any, top: nn.Module) -> list[nn.Module]:
+def narrowable(model: Any, top: nn.Module, device: torch.device) -> list[nn.Module]:
     """The modules after the last attention that may process only the last position of each row.
 
     After the last attention, positions no longer interact, and the logits of all other positions are often
     the most expensive part of a pass. When the top block's MLP receives one position, its output is broadcast
     over all positions when it is added to the residual stream, which is correct at that one position. Whether
-    a block adds it this way is tested on a few tokens.
+    a block adds it this way is tested on a few tokens. `device` is where the model takes tokens.
     """
     head: nn.Module = model.get_output_embeddings()
     mlp = getattr(top, "mlp", None)
     if not isinstance(mlp, nn.Module):
         return [head]
-    tokens = torch.tensor([[1, 2, 3], [3, 1, 2]], device=model.device)
+    tokens = torch.tensor([[1, 2, 3], [3, 1, 2]], device=device)
 
     def keep_last(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         return (inputs[0][:, -1:], *inputs[1:])

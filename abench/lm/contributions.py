@@ -40,13 +40,17 @@ class Contributions:
 
 
 @torch.inference_mode()
-def contributions_of(model: Any, block: nn.Module, layer: int, name: str) -> Contributions:
+def contributions_of(
+    model: Any, block: nn.Module, layer: int, name: str, *, device: torch.device
+) -> Contributions:
     """The modules that write to the residual stream in a block of a transformers model.
+
+    `device` is where the model takes tokens.
 
     Raises UserError if the block has no attention, or if it returns anything but the sum of its input, the
     output of an attention and the output of one other module.
     """
-    run = _Run(model, block)
+    run = _Run(model, block, device)
     trace = run.traced()
     attention = _attention(block, trace)
     if attention is None:
@@ -84,10 +88,10 @@ class _Trace:
 class _Run:
     """Runs a model on a few tokens, up to the end of one block."""
 
-    def __init__(self, model: Any, block: nn.Module) -> None:
+    def __init__(self, model: Any, block: nn.Module, device: torch.device) -> None:
         self._model, self._block = model, block
         vocabulary = model.get_input_embeddings().weight.shape[0]
-        self._tokens = torch.arange(1, 1 + _TOKENS, device=model.device)[None] % vocabulary
+        self._tokens = torch.arange(1, 1 + _TOKENS, device=device)[None] % vocabulary
 
     def traced(self) -> _Trace:
         """The block's input and output, and the outputs of its modules."""
@@ -151,8 +155,8 @@ def replaced(module: nn.Module, hidden: Tensor) -> Iterator[None]:
     """While active, the hidden state in a module's output is `hidden`; hooks of others see it."""
 
     def replace(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        # A copy, because some blocks add to the outputs of their modules in place.
-        return with_hidden(output, hidden.clone())
+        # A copy, because some blocks add to the outputs of their modules in place; on the module's device.
+        return with_hidden(output, hidden.to(hidden_of(output).device, copy=True))
 
     handle = module.register_forward_hook(replace, prepend=True)
     try:

@@ -1,17 +1,30 @@
 """Devices for models and SAEs, checked before anything is placed on them."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from abench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+AUTO = "auto"
+"""In place of a device: the model is spread over all GPUs, and main memory if they are too small."""
+_OFFLOADED = ("cpu", "disk", "meta")
 
 
 def usable_device(asked: str | None) -> str:
     """The device's name if this machine can compute on it; for None the GPU, or the CPU without a GPU.
 
-    Raises UserError for an unknown device and for one that this machine does not have.
+    `auto` is returned as it is. Raises UserError for an unknown device and for one that this machine does not
+    have.
     """
     import torch
 
     if asked is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked == AUTO:
+        return asked
     try:
         device = torch.device(asked)
     except RuntimeError as error:
@@ -27,6 +40,59 @@ def usable_device(asked: str | None) -> str:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise _unusable(asked, str(error).strip().splitlines()[0][:200]) from error
     return asked
+
+
+def computing_device(device: str) -> str:
+    """The one device of SAEs and activations, for a model on `device` (as from `usable_device`).
+
+    For `auto` the first GPU, or the CPU without a GPU.
+    """
+    return usable_device(None) if device == AUTO else device
+
+
+def device_of(model: Any) -> "torch.device":
+    """The device on which a transformers model takes tokens and gives logits.
+
+    A model that is spread over several devices (`hf_device_map`) gives logits where its tokens were; that is
+    the first of its devices, or the CPU if all of its weights wait in main memory or on a disk.
+    """
+    import torch
+
+    places = _places(model)
+    if len(places) < 2 and "disk" not in places:
+        device: torch.device = model.device
+        return device
+    return torch.device(next((place for place in places if place not in _OFFLOADED), "cpu"))
+
+
+def places_of(model: Any) -> list[str]:
+    """The devices over which a transformers model is spread; `cpu` and `disk` are where weights wait.
+
+    Empty for a model on a single device.
+    """
+    places = _places(model)
+    return sorted(places) if len(places) > 1 or "disk" in places else []
+
+
+def check_map(device_map: Mapping[str, Any]) -> None:
+    """Raise UserError for a place in a device map that this machine does not have."""
+    for place in _different(device_map):
+        if place != "disk":
+            usable_device(place)
+
+
+def _places(model: Any) -> list[str]:
+    return _different(getattr(model, "hf_device_map", None) or {})
+
+
+def _different(device_map: Mapping[str, Any]) -> list[str]:
+    """The different places in a device map, in order; a GPU can be given by its number alone."""
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator()
+    kind = "cuda" if accelerator is None else accelerator.type
+    given = device_map.values()
+    return list(dict.fromkeys(f"{kind}:{each}" if isinstance(each, int) else str(each) for each in given))
 
 
 def available_devices() -> list[str]:

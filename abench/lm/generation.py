@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,19 +13,22 @@ from abench.errors import UserError
 from abench.lm.tokens import left_padded
 from abench.passes import unseen
 
+if TYPE_CHECKING:
+    from abench.lm.models import LanguageModel
+
 
 def replies(
-    model: Any,
-    tokenizer: Any,
+    lm: LanguageModel,
     rows: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
     batch_size: int,
     done: Callable[[int], None] = unseen,
 ) -> list[str]:
-    """The greedy reply of a transformers model to each row of tokens; see `LanguageModel.generate`.
+    """The greedy reply of a model to each row of tokens; see `LanguageModel.generate`.
 
-    Raises UserError for a `max_new_tokens` or `batch_size` below 1.
+    A batch for which memory runs out is continued in parts, with the padding of the whole batch. Raises
+    UserError for a `max_new_tokens` or `batch_size` below 1.
     """
     if max_new_tokens < 1 or batch_size < 1:
         raise UserError(
@@ -34,13 +37,13 @@ def replies(
     # Prompts of similar length are batched together, which keeps padding short.
     order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
     texts = [""] * len(rows)
-    stops, padding = _stops(model, tokenizer), _padding(tokenizer)
-    with _greedy(model, stops, padding, max_new_tokens):
+    stops, padding = _stops(lm.model, lm.tokenizer), _padding(lm.tokenizer)
+    with _greedy(lm.model, stops, padding, max_new_tokens):
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
             tokens, mask = left_padded([rows[number] for number in numbers], padding)
-            new = _continued(model, tokens, mask)
-            for number, text in zip(numbers, _decoded(tokenizer, new, stops), strict=True):
+            found = _answered(lm, tokens, mask, max_new_tokens, stops)
+            for number, text in zip(numbers, found, strict=True):
                 texts[number] = text
             done(start + len(numbers))
     return texts
@@ -68,10 +71,21 @@ def _greedy(model: Any, stops: Sequence[int], padding: int, max_new_tokens: int)
         model.generation_config = own
 
 
+def _answered(lm: LanguageModel, tokens: Tensor, mask: Tensor, most: int, stops: Sequence[int]) -> list[str]:
+    """The replies of at most `most` tokens to the rows of a padded batch."""
+    rows, length = tokens.shape
+    parts = lm.fitting.parts(
+        "replies",
+        (rows, length + most),
+        lambda some: _decoded(lm.tokenizer, _continued(lm, tokens[some], mask[some]), stops),
+    )
+    return [text for part in parts for text in part]
+
+
 @torch.inference_mode()
-def _continued(model: Any, tokens: Tensor, mask: Tensor) -> Tensor:
+def _continued(lm: LanguageModel, tokens: Tensor, mask: Tensor) -> Tensor:
     """The new tokens of each row, [batch, at most max_new_tokens]."""
-    every = model.generate(input_ids=tokens.to(model.device), attention_mask=mask.to(model.device))
+    every = lm.model.generate(input_ids=tokens.to(lm.device), attention_mask=mask.to(lm.device))
     new: Tensor = every[:, tokens.shape[1] :]
     return new
 

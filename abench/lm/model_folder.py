@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from abench.errors import UserError, outside_cause
+from abench.lm.devices import AUTO
 from abench.lm.model_files import check_files, number_of_tensors
 from abench.storage.content import State, folder_state, unchanged
 
@@ -47,12 +49,16 @@ def configured_sizes(folder: Path) -> Sizes:
     return sizes_of(_configuration(folder), f"{folder}/config.json")
 
 
-def open_folder(folder: Path, *, dtype: str, device: str) -> tuple[Any, Any]:
+def open_folder(
+    folder: Path, *, dtype: str, device: str, device_map: Mapping[str, int | str] | None = None
+) -> tuple[Any, Any]:
     """The causal language model in a folder, on a device, and its tokenizer.
 
-    On the device `meta` the weights are checked but not read. Raises UserError for a folder with missing or
-    damaged weights, weights that do not fit the configuration, a tokenizer that does not fit the model, a
-    model that is not a decoder or needs custom code, and for everything that transformers cannot open.
+    On the device `meta` the weights are checked but not read. On `auto` they are spread over all GPUs, and
+    `device_map` states the place of each module instead (`LanguageModel.load`). Raises UserError for a folder
+    with missing or damaged weights, weights that do not fit the configuration, a tokenizer that does not fit
+    the model, a model that is not a decoder or needs custom code, and for everything that transformers cannot
+    open.
     """
     check_files(folder)
     if device != "meta":
@@ -60,7 +66,7 @@ def open_folder(folder: Path, *, dtype: str, device: str) -> tuple[Any, Any]:
         examine(folder)
     with unchanged(folder):
         _check_depth(folder, configured_sizes(folder))
-        model = _model(folder, dtype, device)
+        model = _model(folder, dtype, device, device_map)
         tokenizer = _tokenizer(folder)
     from abench.lm.blocks import blocks_of
 
@@ -109,12 +115,13 @@ def _configuration(folder: Path) -> Any:
     return config
 
 
-def _model(folder: Path, dtype: str, device: str) -> Any:
+def _model(folder: Path, dtype: str, device: str, device_map: Mapping[str, int | str] | None = None) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    placed = _device_map(device) if device_map is None else dict(device_map)
     with sentences(folder), silenced():
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -125,11 +132,17 @@ def _model(folder: Path, dtype: str, device: str) -> Any:
             output_loading_info=True,
             # Weights of the wrong size are reported below, by name.
             ignore_mismatched_sizes=True,
-            device_map="meta" if device == "meta" else None,
+            device_map=placed,
         )
     check_loaded(folder, info)
     with sentences(folder):
-        return model if device == "meta" else model.to(device)
+        return model.to(device) if placed is None else model
+
+
+def _device_map(device: str) -> str | None:
+    """What transformers calls a device map; None for a single device, to which the model is moved."""
+    # SAEs and activations need memory of the first GPU.
+    return {"meta": "meta", AUTO: "balanced_low_0"}.get(device)
 
 
 def check_loaded(folder: Path, info: Mapping[str, Any], description: str = "config.json") -> None:
@@ -221,12 +234,18 @@ def _first_line(text: str) -> str:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Silence transformers' report on weights, which an abench message replaces."""
+    """Silence transformers' report on weights, which an abench message replaces.
+
+    accelerate would warn that weights of a model that is spread wait elsewhere, which the user has asked for.
+    """
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    before, spreading = logging.get_verbosity(), getLogger("accelerate.big_modeling")
+    level = spreading.level
     logging.set_verbosity_error()
+    spreading.setLevel(ERROR)
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        spreading.setLevel(level)

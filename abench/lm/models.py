@@ -6,7 +6,7 @@ block's attention and MLP add to the residual stream are `hook_attn_out` and `ho
 (`contributions.py`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +20,8 @@ from abench.lm.behaviour import check_behaviour, check_sites
 from abench.lm.block_inputs import BlockInputs
 from abench.lm.blocks import Stopped, blocks_of, emptied, hidden_of, input_of, narrowable, narrowed
 from abench.lm.contributions import Contributions, contributions_of, replaced
-from abench.lm.devices import usable_device
+from abench.lm.devices import AUTO, check_map, computing_device, device_of, usable_device
+from abench.lm.fitting import FittingPasses, joined
 from abench.lm.generation import replies
 from abench.lm.model_folder import open_folder, sizes_of
 from abench.lm.places import place_of
@@ -40,9 +41,22 @@ class LanguageModel:
     dtype, logits [batch, sequence, vocabulary]. Sites (`abench.site_name`) are the residual stream after a
     block and what the block's attention and MLP add to it; arguments and methods named `residual` apply to
     all of them. Sequences have no padding; `generate` pads its own batches.
+
+    A batch for which memory runs out is computed in parts (`abench.lm.fitting`). If there is not enough for a
+    single row, methods that run the model raise MemoryShortageError, a UserError.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, eos_after_documents: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        eos_after_documents: bool = False,
+        device: str | None = None,
+    ) -> None:
+        """`device` is where activations and logits are; None: where the model takes tokens (`device_of`)."""
+        self._device = None if device is None else torch.device(device)
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
@@ -57,6 +71,8 @@ class LanguageModel:
         self._form: tuple[Any] | None = None
         self._contributions: dict[int, Contributions] = {}
         self._inputs = BlockInputs(model)
+        self.fitting = FittingPasses(name)
+        """The sizes of forward passes that memory holds."""
 
     @classmethod
     def load(
@@ -67,6 +83,7 @@ class LanguageModel:
         name: str | None = None,
         dtype: str = "float32",
         device: str = "cpu",
+        device_map: Mapping[str, int | str] | None = None,
         eos_after_documents: bool | None = None,
     ) -> "LanguageModel":
         """Open a model by name, hub id, folder or GGUF file, or use one of transformers with its tokenizer.
@@ -76,6 +93,11 @@ class LanguageModel:
         is what the model is called in messages and keys. `eos_after_documents` states whether packed texts
         end with EOS (None: as configured for the name, otherwise not).
 
+        With the device `auto`, the model is spread over all GPUs of this machine, and main memory if they are
+        too small. `device_map` states the place of each module instead, as in transformers: a device, or
+        `cpu` or `disk` for weights that are brought to a device when they are needed. Activations and logits
+        are on the first GPU with `auto`, and otherwise on the first device of the map.
+
         Raises UserError for a name that is not known, an unusable device, for anything wrong with the folder
         (`abench.lm.model_folder.open_folder`) and for a model that violates abench's assumptions
         (`abench.lm.behaviour.check_behaviour`).
@@ -84,10 +106,13 @@ class LanguageModel:
             found = place_of(source)
             name = name or found.name
             eos = found.eos_after_documents if eos_after_documents is None else eos_after_documents
-            source, tokenizer = open_folder(found.folder, dtype=dtype, device=usable_device(device))
+            where = usable_device(device)
+            check_map(device_map or {})
+            source, tokenizer = open_folder(found.folder, dtype=dtype, device=where, device_map=device_map)
+            main = computing_device(where) if where == AUTO and device_map is None else None
         else:
-            name, eos = name or type(source).__name__, bool(eos_after_documents)
-        lm = cls(source, tokenizer, name=name, eos_after_documents=eos)
+            name, eos, main = name or type(source).__name__, bool(eos_after_documents), None
+        lm = cls(source, tokenizer, name=name, eos_after_documents=eos, device=main)
         check_behaviour(lm)
         return lm
 
@@ -99,8 +124,8 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.model.device
-        return device
+        """The device of activations and logits; the model may be spread over others as well."""
+        return self._device or device_of(self.model)
 
     @property
     def bos_id(self) -> int | None:
@@ -159,9 +184,20 @@ class LanguageModel:
 
         Raises UserError for a site that the model lacks.
         """
+        inside = max((layer_of(site) for site in sites if not is_after_block(site)), default=0)
+        passes = self.fitting.parts(
+            "activations", tokens.shape, lambda rows: self._read(tokens[rows], sites, inside)
+        )
+        if inside:
+            self._inputs.keep(tokens, inside, joined([before for _, (before,) in passes]))
+        return {site: joined([seen[site] for seen, _ in passes]).to(self.device) for site in sites}
+
+    def _read(
+        self, tokens: Tensor, sites: Sequence[str], inside: int
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """The activations at several sites, and the input of block `inside` unless that is 0, of one pass."""
         seen: dict[str, Tensor] = {}
         modules = {site: self._module(site) for site in sites}
-        inside = max((layer_of(site) for site in sites if not is_after_block(site)), default=0)
         before: list[Tensor] = []
 
         def keep(site: str, output: Any) -> None:
@@ -180,15 +216,16 @@ class LanguageModel:
                 hooks.enter_context(_input_hook(self._layers[inside], before.append))
             with suppress(Stopped):
                 self.model(input_ids=tokens.to(self.device), use_cache=False)
-        if inside:
-            self._inputs.keep(tokens, inside, before[0])
-        return {site: seen[site] for site in modules}
+        return seen, before
 
     @torch.inference_mode()
     def logits(self, tokens: Tensor) -> Tensor:
         """Next-token logits, [batch, sequence, vocabulary]."""
+        return joined(self.fitting.parts("logits", tokens.shape, lambda rows: self._logits(tokens[rows])))
+
+    def _logits(self, tokens: Tensor) -> Tensor:
         logits: Tensor = self.model(input_ids=tokens.to(self.device), use_cache=False).logits
-        return logits
+        return logits.to(self.device)
 
     @torch.inference_mode()
     def logits_from(self, residual: Tensor, tokens: Tensor, site: str) -> Tensor:
@@ -199,8 +236,13 @@ class LanguageModel:
         run. For the output of a block's attention or MLP, the block also needs its own input for `tokens`;
         the blocks below are run to compute it, unless it is known from the last pass (`block_inputs.py`).
         """
-        with self._resume_from(residual, tokens, site):
-            return self.logits(tokens)
+        before = self._before(tokens, site)
+
+        def compute(rows: slice) -> Tensor:
+            with self._resume_from(residual[rows], None if before is None else before[rows], site):
+                return self._logits(tokens[rows])
+
+        return joined(self.fitting.parts("logits", tokens.shape, compute))
 
     def next_logits_from(self, residual: Tensor, tokens: Tensor, last: Tensor, site: str) -> Tensor:
         """Logits of the token after position `last` of each row, [batch, vocabulary], as in `logits_from`.
@@ -208,22 +250,29 @@ class LanguageModel:
         `last` is [batch] (int64). Positions after it have no effect, so rows may be padded on the right.
         Outside inference mode, gradients flow back to `residual`.
         """
-        rows = torch.arange(len(tokens), device=self.device)
-        places = last.to(self.device)
+        before, modules = self._before(tokens, site), self._narrowable
 
-        def keep_last(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (inputs[0][rows, places][:, None], *inputs[1:])
+        def compute(rows: slice) -> Tensor:
+            places = last[rows]
 
-        modules = self._narrowable
-        # In this order: a pass that computes the input of the site's block is not narrowed.
-        with self._resume_from(residual, tokens, site), narrowed(modules, keep_last):
-            logits: Tensor = self.model(input_ids=tokens.to(self.device), use_cache=False).logits
-        return logits[:, 0]
+            def keep_last(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+                hidden = inputs[0]
+                each = torch.arange(len(hidden), device=hidden.device)
+                return (hidden[each, places.to(hidden.device)][:, None], *inputs[1:])
+
+            resumed = self._resume_from(residual[rows], None if before is None else before[rows], site)
+            with resumed, narrowed(modules, keep_last):
+                return self._logits(tokens[rows])[:, 0]
+
+        if torch.is_grad_enabled() and residual.requires_grad:
+            # Parts would not need less memory: what the gradients need of all rows is kept until the end.
+            return compute(slice(None))
+        return joined(self.fitting.parts("next tokens", tokens.shape, compute))
 
     @cached_property
     def _narrowable(self) -> list[nn.Module]:
         """The modules that process only one position of each row in `next_logits_from`."""
-        return narrowable(self.model, self._layers[-1])
+        return narrowable(self.model, self._layers[-1], self.device)
 
     def log_probs(self, tokens: Tensor, logits: Tensor | None = None) -> Tensor:
         """Log-probability of each token given all earlier ones, [batch, sequence − 1], float32, in nats."""
@@ -259,8 +308,7 @@ class LanguageModel:
         """
         rows = prompt_rows(self, prompts, room=max_new_tokens)
         return replies(
-            self.model,
-            self.tokenizer,
+            self,
             rows,
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
@@ -282,24 +330,28 @@ class LanguageModel:
         if is_after_block(site):
             return block
         if layer not in self._contributions:
-            self._contributions[layer] = contributions_of(self.model, block, layer, self.name)
+            self._contributions[layer] = contributions_of(
+                self.model, block, layer, self.name, device=self.device
+            )
         return self._contributions[layer].of(kind_of(site))
 
+    def _before(self, tokens: Tensor, site: str) -> Tensor | None:
+        """The input of a site's block for these tokens; None where resuming at the site does not need it."""
+        layer = layer_of(site)
+        return None if is_after_block(site) or layer == 0 else self._input(tokens, layer)
+
     @contextmanager
-    def _resume_from(self, residual: Tensor, tokens: Tensor, site: str) -> Iterator[None]:
-        """While active, a pass over `tokens` resumes at a site with `residual` as its activations."""
+    def _resume_from(self, residual: Tensor, before: Tensor | None, site: str) -> Iterator[None]:
+        """While active, a pass resumes at a site with `residual`; `before` is the result of `_before`."""
         module, layer = self._module(site), layer_of(site)
         blocks = list(self._layers[: layer + 1])
         hidden = residual.to(self.device, self.model.dtype)
-        if is_after_block(site):
-            (form,) = self._form or self._learnt_form()
-            resumed = resumed_after(blocks, hidden, form)
-        elif layer == 0:
-            resumed = replaced(module, hidden)
+        if before is not None:
+            resumed = resumed_within(blocks, before, module, hidden, self._known_form())
+        elif is_after_block(site):
+            resumed = resumed_after(blocks, hidden, self._known_form())
         else:
-            before = self._input(tokens, layer)
-            (form,) = self._form or self._learnt_form()
-            resumed = resumed_within(blocks, before, module, hidden, form)
+            resumed = replaced(module, hidden)
         with resumed:
             yield
 
@@ -312,6 +364,11 @@ class LanguageModel:
         before = self.residual(tokens, site_name(layer - 1))
         self._inputs.keep(tokens, layer, before)
         return before.clone()
+
+    def _known_form(self) -> Any:
+        """The structure of the blocks' outputs (`abench.lm.blocks.emptied`)."""
+        (form,) = self._form or self._learnt_form()
+        return form
 
     def _learnt_form(self) -> tuple[Any]:
         """The structure of the blocks' outputs (`abench.lm.blocks.emptied`), from a pass over one token."""

@@ -1,6 +1,6 @@
 """Forward passes that resume after a block or within it; the blocks below are not run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,13 +22,8 @@ def resumed_after(blocks: Sequence[nn.Module], hidden: Tensor, form: Any) -> Ite
     def replace(*_args: Any, **_kwargs: Any) -> Any:
         return result
 
-    top = blocks[-1]
-    with _passing_on(blocks[:-1], form):
-        try:
-            top.forward = replace
-            yield
-        finally:
-            _uncover(top)
+    with _passing_on(blocks[:-1], form), _covered(blocks[-1:], replace):
+        yield
 
 
 @contextmanager
@@ -56,15 +51,22 @@ def _passing_on(blocks: Sequence[nn.Module], form: Any) -> Iterator[None]:
     def pass_on(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
         return in_form(form, hidden_states)
 
+    with _covered(blocks, pass_on):
+        yield
+
+
+@contextmanager
+def _covered(blocks: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
+    """While active, these blocks compute `forward`."""
+    # A block of a model that is spread over devices has a `forward` of its own, which moves its input there.
+    own = [vars(block).get("forward") for block in blocks]
     try:
         for block in blocks:
-            block.forward = pass_on
+            block.forward = forward
         yield
     finally:
-        for block in blocks:
-            _uncover(block)
-
-
-def _uncover(block: nn.Module) -> None:
-    """Deletes the instance's `forward`, which uncovers the class's method again."""
-    block.__dict__.pop("forward", None)
+        for block, before in zip(blocks, own, strict=True):
+            if before is None:
+                vars(block).pop("forward", None)  # uncovers the method of its class
+            else:
+                block.forward = before

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from abench.latents.signedness import has_negative_codes
-from abench.lm.devices import usable_device
+from abench.lm.devices import computing_device, usable_device
 from abench.progress import for_stderr
 from abench.results.store import Store
 from abench.runs.given import GivenSAE
@@ -49,8 +49,9 @@ def evaluate(
     Raises UserError for a description that is not valid, or if no SAE can be used. An SAE that cannot be
     scored, and a task that fails, do not raise: the result's `failed` names them.
     """
-    where = usable_device(device)
-    lm = opened(model, device=where, dtype=configuration.get("dtype"))
+    asked = usable_device(device)
+    where = computing_device(asked)
+    lm = opened(model, device=asked, dtype=configuration.get("dtype"))
     named = by_name(saes)
     given = given_in_memory(named, signed=signed)
     options = {

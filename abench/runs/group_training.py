@@ -22,7 +22,8 @@ from abench.results.jobs import SAEJob
 from abench.results.recorded import text_place
 from abench.results.store import CURVE_FILE, SAERecord, Store
 from abench.runs.pace import Pace
-from abench.runs.provenance import provenance
+from abench.runs.provenance import how_read, provenance
+from abench.runs.training_memory import Mine, is_done, train_fitting
 from abench.storage.faults import StorageError, writing
 from abench.storage.keys import canonical_json
 from abench.storage.lease import Lease, LeaseLost
@@ -50,16 +51,22 @@ def train_missing(
 
     `row_activations` gives what the model would compute from rows of tokens; None: it computes it.
 
-    If another process takes over an SAE's lease, the SAE is left to that process. Raises StorageError.
+    If another process takes over an SAE's lease, the SAE is left to that process. SAEs that do not fit into
+    memory together are trained one half after the other; one that does not fit by itself fails. Raises
+    StorageError.
     """
+
+    def group_of(mine: Mine) -> _Group:
+        return _Group(mine, lm, store, progress, device, checkpoint_seconds, row_activations)
+
     with ExitStack() as stack:
         mine: list[tuple[SAEJob, Lease]] = []
         for job in jobs:
             lease = stack.enter_context(store.claim(job.key))
-            if lease is not None and not _is_done(store, job):
+            if lease is not None and not is_done(store, job):
                 mine.append((job, lease))
         for group in _by_stream(mine):
-            _Group(group, lm, store, progress, device, checkpoint_seconds, row_activations).train()
+            train_fitting(group, group_of, store, progress, device)
 
 
 def _by_stream(mine: Sequence[tuple[SAEJob, Lease]]) -> list[list[tuple[SAEJob, Lease]]]:
@@ -68,11 +75,6 @@ def _by_stream(mine: Sequence[tuple[SAEJob, Lease]]) -> list[list[tuple[SAEJob, 
     for job, lease in mine:
         found.setdefault(canonical_json(job.training.of_the_stream()), []).append((job, lease))
     return list(found.values())
-
-
-def _is_done(store: Store, job: SAEJob) -> bool:
-    record = store.get_sae(job)
-    return record is not None and record.status == "done"
 
 
 class _Group:
@@ -111,11 +113,18 @@ class _Group:
         self._checkpoint_seconds = checkpoint_seconds
         self._next_checkpoint = time.monotonic() + checkpoint_seconds
 
+    @property
+    def labels(self) -> set[str]:
+        """The SAEs that have neither failed nor been taken over by another process."""
+        return set(self._trainers)
+
     def _trainer(self, job: SAEJob) -> SAETrainer:
         shape = SAEShape(self._lm.d_model, job.width, job.k, self._device)
         return SAETrainer(job.variant, shape, job.training, seed=job.seed, label=job.label)
 
     def train(self) -> None:
+        if isinstance(self._lm, LanguageModel):
+            self._lm.fitting.begin()
         start, batches = self._restore()
         if not self._trainers:
             return
@@ -303,6 +312,7 @@ class _Group:
             files=manifest_of(draft),
             provenance=provenance(self._device, trainer.counters.seconds)
             | {"model": recorded(job.model.config)}
+            | how_read(self._lm)
             | text_place(job.data),
         )
 

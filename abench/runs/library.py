@@ -25,11 +25,12 @@ def planned(
     configuration: Mapping[str, Any],
     *,
     fetch: bool,
+    here: bool = True,
 ) -> Plan:
-    """The plan of a run; with `fetch`, the model's weights are located first. Raises UserError."""
+    """The plan of a run; `fetch` and `here` are those of `plan_run`. Raises UserError."""
     request = RunRequest(
         config=None if config is None else str(config),
         options=dict(configuration),
         plugins=tuple(map(Path, plugins)),
     )
-    return plan_run(request, fetch=fetch, say=for_stderr().say)
+    return plan_run(request, fetch=fetch, say=for_stderr().say, here=here)

@@ -59,6 +59,11 @@ def opened(model: Any, *, device: str, dtype: str | None = None) -> OpenedModel:
 
 
 def _in_memory(lm: LanguageModel) -> OpenedModel:
+    if any(parameter.is_meta for parameter in lm.model.parameters()):
+        raise UserError(
+            f"some weights of {lm.name} wait on a disk or in main memory (device_map), so they cannot be "
+            'identified: give the name or the folder of the model, and device="auto"'
+        )
     known = model_named(lm.name)
     usual = ModelConfig.model_fields["context"].default
     config = ModelConfig(

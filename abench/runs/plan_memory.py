@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from abench.config import ModelConfig, RunConfig
 from abench.errors import UserError
@@ -70,6 +71,21 @@ def gpu_bytes() -> int:
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:,.1f} GiB"
+
+
+def available_bytes() -> int | None:
+    """Main memory that is free or can be freed, in bytes; None if the system does not report it."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return main_bytes()  # there is none outside Linux
+    found = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
+    return main_bytes() if found is None else int(found[1]) * 1024
+
+
+def largest_sae_bytes(saes: Sequence[Job]) -> int:
+    """Minimum memory for training the largest of these SAEs by itself."""
+    return max((saes_bytes([sae]) for sae in saes), default=0)
 
 
 def saes_bytes(saes: Sequence[Job]) -> int:

@@ -49,6 +49,7 @@ def plan_run(
     say: Say,
     opened: "OpenedModel | None" = None,
     in_memory: Given | None = None,
+    here: bool = True,
 ) -> Plan:
     """The plan of a run. Raises UserError if the description is invalid.
 
@@ -56,7 +57,8 @@ def plan_run(
     plan has no final keys if the weights are not on this machine. `say` receives a sentence for everything
     that has no effect: options of tasks and variants that are not in the run, tasks that cannot be imported,
     and files that do not exist. `opened` is a model that is open already, in place of the one that the
-    description names, and `in_memory` holds the SAEs that its `saes` names.
+    description names, and `in_memory` holds the SAEs that its `saes` names. `here` states whether this
+    machine computes the run, which must then fit into its memory.
     """
     described, given = _with_saes(request, in_memory, say)
     config, sources = described.config, described.sources
@@ -88,7 +90,7 @@ def plan_run(
     declared = [metric.name for task in tasks.values() for metric in task.metrics]
     _check_names("metrics", config.metrics or (), declared, sources)
     trainings = _named_apart(described.trainings, variants.values())
-    if fetch:
+    if fetch and here:
         streams = Counter(canonical_json(training.of_the_stream()) for _, training in trainings)
         check_memory(config, model, len(variants) * max(streams.values()))
     if opened:

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
+    from abench.data.activations import ActivationSource
+    from abench.lm.models import LanguageModel
+
 _PACKAGE = Path(__file__).parents[1]
 """The folder of abench's modules."""
 
@@ -32,6 +35,23 @@ def provenance(device: str, seconds: float) -> dict[str, Any]:
         **({} if (peak := peak_memory_mib()) is None else {"peak_memory_mib": peak}),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def how_read(lm: "LanguageModel | ActivationSource | None") -> dict[str, Any]:
+    """How a language model has read: `forward_passes`, `model_devices`; empty for another model.
+
+    `forward_passes` is the largest pass of each kind since the work began (`FittingPasses.used`), and
+    `model_devices` the places of a model that is spread over several.
+    """
+    if lm is None:
+        return {}
+    from abench.lm.devices import places_of
+    from abench.lm.models import LanguageModel
+
+    if not isinstance(lm, LanguageModel):
+        return {}
+    found = {"forward_passes": lm.fitting.used(), "model_devices": places_of(lm.model)}
+    return {name: value for name, value in found.items() if value}
 
 
 def device_name(device: str) -> str:

@@ -28,7 +28,7 @@ from abench.runs.outcome import Outcome as Outcome
 from abench.runs.outcome import is_settled as is_settled
 from abench.runs.outcome import outcome_of, report_damage, settled
 from abench.runs.plan import Group, Plan
-from abench.runs.provenance import provenance
+from abench.runs.provenance import how_read, provenance
 from abench.runs.reported import Reported
 from abench.storage.faults import StorageError
 from abench.storage.lease import Lease, LeaseLost
@@ -248,7 +248,11 @@ class _Runner:
         return None if failed_before else record
 
     def _score_task(self, task: Task, cells: Sequence[Cell]) -> None:
+        from abench.lm.models import LanguageModel
+
         lm = self._model()
+        if isinstance(lm, LanguageModel):
+            lm.fitting.begin()
         jobs = {cell.sae.key: cell.sae for cell in cells}
         saes = OpenedSAEs(self._store, jobs, device=self._device, d_model=lm.d_model)
         context = self._context(cells[0])
@@ -281,7 +285,8 @@ class _Runner:
             # An exception, even a task's sys.exit(), is the cell's result; the run continues.
             record = self._record(cell, "failed", reason=_reason(error), traceback=traceback.format_exc())
         seconds = time.perf_counter() - started
-        kept = self._put(cell, replace(record, provenance=provenance(self._device, seconds)), lease)
+        facts = provenance(self._device, seconds) | how_read(self._lm)
+        kept = self._put(cell, replace(record, provenance=facts), lease)
         if kept and record.status == "failed":
             self.tried.add(cell.key)
             self._progress.say(f"{cell.sae.label} · {cell.label} failed: {record.reason}")
@@ -355,14 +360,17 @@ class _Runner:
 
     @cached_property
     def _device(self) -> str:
-        from abench.lm.devices import usable_device
+        """The device of SAEs and activations."""
+        from abench.lm.devices import computing_device, usable_device
 
-        return usable_device(self._asked_device)
+        return computing_device(usable_device(self._asked_device))
 
     def _model(self) -> LanguageModel | ActivationSource:
         if self._lm is None:
+            from abench.lm.devices import usable_device
+
             opener = self._opener or Models(self._progress)
-            self._lm = opener(self._plan.model, self._device)
+            self._lm = opener(self._plan.model, usable_device(self._asked_device))
             self.check_sites(self._lm)
         return self._lm
 

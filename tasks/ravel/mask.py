@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from abench import UserError
+
 from .._shared.passes import unseen
 from .answers import PromptRow, complete
 from .bank import Bank
@@ -71,13 +73,25 @@ def learn_mask(
         adam = torch.optim.Adam([mask], lr=fit.learning_rate)
         seen = 0
         for temperature, batch in zip(temperatures, batches * fit.epochs, strict=True):
-            loss = _loss(sae, torch.sigmoid(mask / temperature), batch, bank, lm, site)
-            # The gradient of the mask alone, so that the gradients of the SAE stay untouched.
-            (mask.grad,) = torch.autograd.grad(loss, mask)
+            try:
+                loss = _loss(sae, torch.sigmoid(mask / temperature), batch, bank, lm, site)
+                # The gradient of the mask alone, so that the gradients of the SAE stay untouched.
+                (mask.grad,) = torch.autograd.grad(loss, mask)
+            except torch.OutOfMemoryError as error:
+                raise UserError(_too_little(fit.batch_size, error)) from error
             adam.step()
             seen += len(batch)
             done(seen)
     return mask.detach() > 0
+
+
+def _too_little(batch_size: int, error: BaseException) -> str:
+    cause = str(error).partition(" GPU ")[0].strip(" .")
+    return (
+        f"there is not enough memory for a training step on {batch_size} pairs ({cause}); batches are not "
+        "made smaller, because that would change the scores: set task_options.ravel.batch_size to less, or "
+        "use a device with more memory"
+    )
 
 
 def _loss(

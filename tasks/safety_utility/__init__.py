@@ -63,7 +63,7 @@ class SafetyUtility(HubData, Task):
     """Safety on harmful requests against utility on questions, under steering by one latent."""
 
     name: ClassVar[str] = "safety_utility"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             "utility",

@@ -87,16 +87,9 @@ class Utility:
 
     @cached_property
     def _lm_eval(self) -> Any:
-        from lm_eval.models.huggingface import HFLM
-
         longest = self.ctx.context_size if is_tiny(self.ctx) else self.lm.max_context
         with _quiet():
-            return HFLM(
-                pretrained=self.lm.model,
-                tokenizer=self.lm.tokenizer,
-                batch_size=BATCH_SIZE,
-                max_length=longest,
-            )
+            return _for_lm_eval(self.lm, batch_size=BATCH_SIZE, max_length=longest)
 
     @property
     def _tasks(self) -> Any:
@@ -149,6 +142,24 @@ def _held_at(revision: str, folder: Path) -> str:
     # JSON is YAML, too.
     (folder / "mmlu_held.yaml").write_text(json.dumps(group), encoding="utf-8")
     return "mmlu_held"
+
+
+def _for_lm_eval(lm: LanguageModel, **options: Any) -> Any:
+    """A model as lm-eval takes it."""
+    from lm_eval.models.huggingface import HFLM
+
+    class Wrapped(HFLM):
+        """Computes logits with abench's model, which computes a batch in parts if memory runs out."""
+
+        @property
+        def device(self) -> Any:
+            return lm.device
+
+        def _model_call(self, inps: Any, attn_mask: Any = None, labels: Any = None) -> Any:
+            return lm.logits(inps)
+
+    # A softmax in a model's own bfloat16 would give letters of nearly equal probability the same one.
+    return Wrapped(pretrained=lm.model, tokenizer=lm.tokenizer, softmax_dtype="float32", **options)
 
 
 @contextmanager
