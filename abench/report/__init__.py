@@ -116,7 +116,9 @@ def prepare_report(
     frame = tidy(cells)
     summary = summarise(frame)
     notes = [*unreadable, *map(visible, footnotes)]
-    tables = build_tables(cells, title=visible(title), footnotes=notes, styles=styles, summary=summary)
+    tables = build_tables(
+        cells, title=visible(title), footnotes=notes, styles=styles, summary=summary, frame=frame
+    )
     return PreparedReport(cells, frame, summary, tables, styles)
 
 

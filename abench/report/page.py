@@ -58,6 +58,7 @@ def _value(cell: TableCell) -> "Markup":
 
     parts = [f"<strong>{escape(cell.text)}</strong>" if cell.bold else str(escape(cell.text))]
     parts += [f' <span class="sd">± {escape(cell.sd_text)}</span>'] if cell.sd_text else []
+    parts += [f' <span class="sd">{escape(cell.interval_text)}</span>'] if cell.interval_text else []
     parts += [f' <span class="n">({escape(cell.seeds_text)})</span>'] if cell.seeds_text else []
     if cell.marks:
         links = ",".join(f'<a href="#note-{n}">{n}</a>' for n in cell.marks)

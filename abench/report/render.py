@@ -27,7 +27,10 @@ def plain(tables: Tables, width: int = 110) -> str:
 
 
 def numbers_csv(table: Table) -> str:
-    """A table for a spreadsheet: mean, sd, n and N of every metric, unrounded; no text becomes a formula."""
+    """A table for a spreadsheet: mean, sd, n, N and the 95 % interval of every metric, unrounded.
+
+    No text becomes a formula.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["model", "site", "k", "variant", "width", "view", *map(as_text, _number_headers(table))])
@@ -40,12 +43,12 @@ def numbers_csv(table: Table) -> str:
 
 def _number_headers(table: Table) -> list[str]:
     names = (f"{column.task_label}.{column.metric}" for column in table.columns)
-    return [f"{name} {part}" for name in names for part in ("mean", "sd", "n", "N")]
+    return [f"{name} {part}" for name in names for part in ("mean", "sd", "n", "N", "low", "high")]
 
 
 def _numbers(cell: TableCell) -> tuple[object, ...]:
     counts = (cell.n, cell.of) if cell.of else ("", "")
-    return tuple("" if part is None else part for part in (cell.mean, cell.sd, *counts))
+    return tuple("" if part is None else part for part in (cell.mean, cell.sd, *counts, cell.low, cell.high))
 
 
 def _markdown(tables: Tables) -> Lines:
@@ -68,18 +71,19 @@ def _bullets(texts: Iterable[str]) -> Lines:
 
 
 def _markdown_cell(cell: TableCell) -> str:
-    return _cell(cell, f"**{cell.text}**" if cell.bold else cell.text)
+    return _cell(cell, f"**{cell.text}**" if cell.bold else cell.text, cell.interval_text)
 
 
-def _plain_cell(cell: TableCell) -> str:
-    return _cell(cell, f"*{cell.text}" if cell.bold else cell.text)
+def _plain_cell(cell: TableCell) -> tuple[str, str]:
+    """The text of a cell and its interval, which is on a line of its own."""
+    return _cell(cell, f"*{cell.text}" if cell.bold else cell.text), cell.interval_text
 
 
-def _cell(cell: TableCell, mean: str) -> str:
+def _cell(cell: TableCell, mean: str, interval: str = "") -> str:
     marks = f"[{','.join(map(str, cell.marks))}]" if cell.marks else ""
     spread = f"± {cell.sd_text}" if cell.sd_text else ""
     count = f"({cell.seeds_text})" if cell.seeds_text else ""
-    return " ".join(part for part in (mean, spread, count, marks) if part)
+    return " ".join(part for part in (mean, spread, interval, count, marks) if part)
 
 
 def _pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
@@ -126,10 +130,12 @@ def _wrapped(notes: Sequence[str], width: int) -> Lines:
 
 
 def _plain_section(table: Table, rows: Sequence[TableRow], width: int) -> Lines:
-    labels = [table.labels_of(row) for row in rows]
+    # Intervals are below the means, because next to them fewer columns would fit side by side.
+    labels = [line for row in rows for line in (table.labels_of(row), [""] * len(table.label_names))]
     label_widths = _widths([table.label_names, *labels])
     columns = [
-        [*_heads(c), *(_plain_cell(row.cells[i]) for row in rows)] for i, c in enumerate(table.columns)
+        [*_heads(c), *(text for row in rows for text in _plain_cell(row.cells[i]))]
+        for i, c in enumerate(table.columns)
     ]
     for chunk in _chunks(columns, width - sum(label_widths) - 2 * len(label_widths)):
         widths = [*label_widths, *(max(map(len, column)) for column in chunk)]

@@ -46,8 +46,13 @@ def t_interval(mean: float, sd: float | None, n: int, level: float = LEVEL) -> I
     """
     if n < 2 or sd is None:
         return None
-    half = t_quantile((1 + level) / 2, n - 1) * sd / math.sqrt(n)
+    half = half_width(sd, n, level)
     return Interval(mean - half, mean + half)
+
+
+def half_width(sd: float, n: int, level: float = LEVEL) -> float:
+    """Half the width of the t interval of the mean of n ≥ 2 values."""
+    return t_quantile((1 + level) / 2, n - 1) * sd / math.sqrt(n)
 
 
 @lru_cache(maxsize=4096)
