@@ -24,7 +24,7 @@ from abench.report.style import NO_STYLES
 
 Cells = list[dict[str, Any]]
 Run = tuple[Cells, dict[str, Curve]]
-FIGURES = {"reconstruction", "task_scores"}
+FIGURES = {"pareto", "reconstruction", "task_scores"}
 
 
 def small_run() -> Run:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import click
 
+from abench.cli.compare import compare
 from abench.cli.doctor import doctor
 from abench.cli.export import export
 from abench.cli.fetch import fetch
@@ -39,7 +40,7 @@ def cli() -> None:
 
 
 for command in (
-    *(run, status, report, list_group, fetch, import_command, show, explain, export),
+    *(run, status, report, compare, list_group, fetch, import_command, show, explain, export),
     *(new, doctor, tinyworld),
 ):
     cli.add_command(command)

@@ -52,17 +52,17 @@ def _numbers(cell: TableCell) -> tuple[object, ...]:
 
 
 def _markdown(tables: Tables) -> Lines:
-    yield f"# {_escape(tables.title)}"
+    yield f"# {escaped(tables.title)}"
     for table in tables.shown:
         for section in table.sections:
-            yield from ("", f"## {_escape(table.section_heading(section))}", "")
+            yield from ("", f"## {escaped(table.section_heading(section))}", "")
             rows = [
-                [*map(_escape, table.labels_of(row)), *map(_markdown_cell, row.cells)] for row in section.rows
+                [*map(escaped, table.labels_of(row)), *map(_markdown_cell, row.cells)] for row in section.rows
             ]
-            yield from _pipes([*table.label_names, *(_escape(c.label) for c in table.columns)], rows)
-        yield from _bullets(map(_escape, table.notes))
-    numbered = (f"[{n}] {_escape(text)}" for n, text in enumerate(tables.numbered, 1))
-    yield from _bullets([*numbered, *map(_escape, tables.general)])
+            yield from pipes([*table.label_names, *(escaped(c.label) for c in table.columns)], rows)
+        yield from _bullets(map(escaped, table.notes))
+    numbered = (f"[{n}] {escaped(text)}" for n, text in enumerate(tables.numbered, 1))
+    yield from _bullets([*numbered, *map(escaped, tables.general)])
 
 
 def _bullets(texts: Iterable[str]) -> Lines:
@@ -86,7 +86,8 @@ def _cell(cell: TableCell, mean: str, interval: str = "") -> str:
     return " ".join(part for part in (mean, spread, interval, count, marks) if part)
 
 
-def _pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
+def pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
+    """The lines of a Markdown table; its cells must be escaped."""
     widths = _widths([header, *rows])
     yield _join(header, widths, "| ", " | ", " |")
     rules = ("-" * max(width, 2) for width in widths)
@@ -104,7 +105,7 @@ def _join(row: Sequence[str], widths: Sequence[int], start: str, middle: str, en
     return start + middle.join(t.ljust(w) if i == 1 else t.rjust(w) for i, (t, w) in pairs) + end
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
     """Markdown source that shows the text literally, on one line."""
     return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", one_line(text))
 
