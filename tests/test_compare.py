@@ -85,7 +85,7 @@ def test_only_common_seeds_count() -> None:
     apart = [*probing("relu", [0.2]), cell("sparse_probing", {PROBING: 0.1}, seed=7)]
     assert at_equal_k(apart, "topk") == (
         [],
-        [f"relu, sparse_probing {PROBING}: there is no seed that both have."],
+        [f"ReLU, sparse_probing {PROBING}: there is no seed that both have."],
     )
     assert "the baseline has no value at the same k and width" in text_of(
         probing("relu", [0.2], k=16) + probing("topk", [0.1])
@@ -213,7 +213,7 @@ def test_variants_without_a_common_range_are_named_and_not_compared() -> None:
     ]
     equal = at_equal(records, "topk", "l0")
     assert equal.comparisons == []
-    assert equal.problems == ["No common range of L0 (core): relu has 20 to 40 and topk has 8 to 16."]
+    assert equal.problems == ["No common range of L0 (core): ReLU has 20 to 40 and TopK has 8 to 16."]
     assert equal.problems[0] in text_of(records)
     recovered = at_equal(records, "topk", "loss_recovered").comparisons
     # topk's own means, 0.90 and 0.95, are outside of relu's curve: the middle of the common range is taken.
@@ -224,10 +224,21 @@ def test_variants_without_a_common_range_are_named_and_not_compared() -> None:
 def test_one_k_is_no_curve() -> None:
     records = [core("topk", 8, 8.0, 0.9), core("relu", 8, 8.1, 0.95)]
     assert at_equal(records, "topk", "l0").problems == [
-        "No common range of L0 (core): relu has 8.1 to 8.1 and topk has 8 to 8."
+        "No common range of L0 (core): ReLU has 8.1 to 8.1 and TopK has 8 to 8."
     ]
     same = [core("topk", 8, 8.0, 0.9), core("relu", 8, 8.0, 0.95)]
     assert len(at_equal(same, "topk", "l0").comparisons) == 2
+
+
+def test_a_seed_with_fewer_points_is_left_out_of_the_curves() -> None:
+    records = [
+        core(v, k, k + s / 100, 0.9, seed=s) for v in ("topk", "relu") for k in (8, 16) for s in (0, 1)
+    ]
+    whole = at_equal(records, "topk", "l0").comparisons
+    assert {each.seeds for each in whole} == {2}
+    fewer = at_equal(records[:-1], "topk", "l0").comparisons
+    assert {each.seeds for each in fewer} == {1}
+    assert {each.place for each in fewer} == {8.0, 16.0}
 
 
 # The Pareto front

@@ -183,7 +183,7 @@ def _comparisons(
     cells, styles = prepared.records, prepared.styles
     if len({cell["labels"]["variant"] for cell in cells}) < 2:
         return [], {"fronts": []}
-    found = compare(cells, baseline_in(cells, None))
+    found = compare(cells, baseline_in(cells, None), styles)
     if found.all():
         write_frame(data_frame(found.all()), drawings.folder / "comparisons.csv")
     fronts = write_fronts(found.front, drawings, styles)

@@ -56,10 +56,10 @@ class Comparisons:
         return [*self.at_k, *(each for equal in self.equal.values() for each in equal.comparisons)]
 
 
-def compare(records: Sequence[Record], baseline: str) -> Comparisons:
+def compare(records: Sequence[Record], baseline: str, styles: Styles = NO_STYLES) -> Comparisons:
     """All comparisons of a run's variants with one of them."""
-    at_k, problems = at_equal_k(records, baseline)
-    equal = {axis: at_equal(records, baseline, axis) for axis in AXES}
+    at_k, problems = at_equal_k(records, baseline, styles)
+    equal = {axis: at_equal(records, baseline, axis, styles) for axis in AXES}
     return Comparisons(baseline, at_k, problems, equal, fronts_of(records))
 
 

@@ -20,6 +20,7 @@ from abench.report.pairs import (
     is_compared,
     ordered,
 )
+from abench.report.style import NO_STYLES, Styles, variant_style
 from abench.statistics import common_range, interpolated
 
 AXES = {"l0": "l0", "loss_recovered": "loss_recovered_zero"}
@@ -47,11 +48,12 @@ class AtEqual(NamedTuple):
     """The curves along which values were interpolated, the baseline's first."""
 
 
-def at_equal(records: Sequence[Record], baseline: str, axis: str) -> AtEqual:
+def at_equal(records: Sequence[Record], baseline: str, axis: str, styles: Styles = NO_STYLES) -> AtEqual:
     """Comparisons at the baseline's own mean L0 (or loss recovered) at each k; without extrapolation.
 
     Values are interpolated linearly along the curve of each seed, in the range that the curves of all seeds
-    of both variants have in common. If no mean of the baseline is in it, its middle is taken.
+    of both variants have in common. If no mean of the baseline is in it, its middle is taken. Seeds with a
+    value at fewer k than others are left out.
     """
     curves, better = curves_of(records, is_compared), directions(records)
     x = _x_of(records, AXES[axis])
@@ -63,14 +65,15 @@ def at_equal(records: Sequence[Record], baseline: str, axis: str) -> AtEqual:
         if series.metric == AXES[axis] or other is None:
             continue
         mine, theirs = (_by_seed(curves[each], x, each) for each in (series, other))
-        common = common_range([*mine.values(), *theirs.values()])
         seeds = [seed for seed in mine if seed in theirs]
-        if common is None or not seeds:
-            ranges = " and ".join(_range_text(s.variant, p) for s, p in ((series, mine), (other, theirs)))
+        common = common_range([by_seed[seed] for by_seed in (mine, theirs) for seed in seeds])
+        if common is None:
+            titles = (variant_style(each.variant, styles).title for each in (series, other))
+            ranges = " and ".join(map(_range_text, titles, (mine, theirs)))
             problems[f"No common range of {TITLES[axis]} ({series.task}): {ranges}."] = None
             continue
         shown |= {other: _means(theirs), series: _means(mine)}
-        own_means = [place for place, _ in shown[other]]
+        own_means = [place for place, _ in _means({seed: theirs[seed] for seed in seeds})]
         places = [p for p in own_means if common.low <= p <= common.high] or [(common.low + common.high) / 2]
         for place in places:
             pairs = [(_at(mine[seed], place), _at(theirs[seed], place)) for seed in seeds]
@@ -100,7 +103,8 @@ def _by_seed(
             place = x.get((*series[:4], k, seed))
             if place is not None:
                 found.setdefault(seed, []).append((place, each.value))
-    return {seed: sorted(points) for seed, points in found.items()}
+    most = max(map(len, found.values()), default=0)
+    return {seed: sorted(points) for seed, points in found.items() if len(points) == most}
 
 
 def _at(points: Points, place: float) -> Measured:
@@ -111,12 +115,11 @@ def _at(points: Points, place: float) -> Measured:
 
 
 def _means(by_seed: Mapping[Seed, Points]) -> Points:
-    """The mean curve, point by point; only of seeds with as many points as the first."""
-    curves = list(by_seed.values())
-    whole = [points for points in curves if len(points) == len(curves[0])]
-    return [(fmean(x for x, _ in same), fmean(y for _, y in same)) for same in zip(*whole, strict=True)]
+    """The mean curve, point by point."""
+    same_k = zip(*by_seed.values(), strict=True)
+    return [(fmean(x for x, _ in points), fmean(y for _, y in points)) for points in same_k]
 
 
-def _range_text(variant: str, by_seed: Mapping[Seed, Points]) -> str:
+def _range_text(title: str, by_seed: Mapping[Seed, Points]) -> str:
     places = [place for points in by_seed.values() for place, _ in points]
-    return f"{variant} has {min(places):.4g} to {max(places):.4g}" if places else f"{variant} has none"
+    return f"{title} has {min(places):.4g} to {max(places):.4g}" if places else f"{title} has none"

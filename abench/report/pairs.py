@@ -12,7 +12,7 @@ from abench.report.frame import Record
 from abench.report.items import RESAMPLES, Items, items_of
 from abench.report.parts import basis_of
 from abench.report.saes import absent_last
-from abench.report.style import variant_order
+from abench.report.style import NO_STYLES, Styles, variant_order, variant_style
 from abench.report.validity import is_valid
 from abench.statistics import (
     Interval,
@@ -161,7 +161,9 @@ def ordered(curves: Curves, baseline: str) -> list[Series]:
     )
 
 
-def at_equal_k(records: Sequence[Record], baseline: str) -> tuple[list[Comparison], list[str]]:
+def at_equal_k(
+    records: Sequence[Record], baseline: str, styles: Styles = NO_STYLES
+) -> tuple[list[Comparison], list[str]]:
     """Comparisons at equal k and width, corrected over all; and sentences on what cannot be compared."""
     curves, better = curves_of(records, is_compared), directions(records)
     found: list[Comparison] = []
@@ -174,7 +176,8 @@ def at_equal_k(records: Sequence[Record], baseline: str) -> tuple[list[Compariso
             if pairs:
                 found.append(compared(series, baseline, "k", k, better[series[5:]], pairs))
             else:
-                problems[f"{series.variant}, {series.task} {series.metric}: {problem}."] = None
+                title = variant_style(series.variant, styles).title
+                problems[f"{title}, {series.task} {series.metric}: {problem}."] = None
     return corrected(found), list(problems)
 
 
