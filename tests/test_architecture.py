@@ -31,7 +31,7 @@ LAYERS = (
     ("report",),
     ("exporting",),
     ("runs",),
-    ("pricing", "executors"),
+    ("pricing", "executors", "reliability"),
     ("conformance",),
     ("cli",),
     ("__main__",),

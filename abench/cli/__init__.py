@@ -13,6 +13,7 @@ from abench.cli.fetch import fetch
 from abench.cli.importing import import_command
 from abench.cli.listing import list_group
 from abench.cli.new import new
+from abench.cli.reliability import reliability
 from abench.cli.report import report
 from abench.cli.run import run
 from abench.cli.show import explain, show
@@ -40,7 +41,7 @@ def cli() -> None:
 
 
 for command in (
-    *(run, status, report, compare, list_group, fetch, import_command, show, explain, export),
+    *(run, status, report, compare, reliability, list_group, fetch, import_command, show, explain, export),
     *(new, doctor, tinyworld),
 ):
     cli.add_command(command)

@@ -288,7 +288,7 @@ def _plain(table: TextTable) -> Iterator[str]:
 
 WIDTH = 110
 """Characters per line of notes."""
-_LEFT = frozenset({"SAE", "metric", "view", ""})
+_LEFT = frozenset({"SAE", "metric", "task", "view", ""})
 
 
 def _pad(text: str, width: int, column: str) -> str:
