@@ -134,6 +134,9 @@ def _fields(metric: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} contains control characters: {text!r}"
     if not (paper is None or paper in ("score", "1 - score")):
         yield f"paper must be 'score', '1 - score' or None, not {paper!r}"
+    items = metric.get("items")
+    if items is not None and not (isinstance(items, str) and "*" in items.split(".")):
+        yield f"items must be a path with a *, such as datasets.*.accuracy, or None, not {items!r}"
 
 
 def is_finite(value: object) -> bool:

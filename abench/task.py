@@ -53,6 +53,10 @@ class Metric:
     paper: Literal["score", "1 - score"] | None = None
     """How it appears in the paper's table of tasks: unchanged or as 1 − score; None if it does not appear.
     If several metrics of a task set it, only the first appears."""
+    items: str | None = None
+    """For a mean over items: where the cell's details have the value of each item, as a path in which `*`
+    stands for every name, e.g. `datasets.*.accuracy`; None if the details have no such values. Reports then
+    know how far the metric depends on the choice of items."""
 
 
 def _silent(_message: str) -> None:

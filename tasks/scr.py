@@ -74,6 +74,7 @@ def _metrics() -> tuple[Metric, ...]:
             number,
             f"share of the accuracy lost to a spurious correlation that ablating {number} latents restores, "
             f"{meaning}",
+            items=f"pairs.*.scores.{part}.{number}",
             title="SCR" if part == "metric" else "",
         )
         for number in NUMBERS

@@ -49,6 +49,7 @@ def _metrics() -> tuple[Metric, ...]:
             headline=k == 1,
             paper="score" if k == 1 else None,
             description=f"accuracy of a logistic regression on the {k} latents whose means differ most",
+            items=f"datasets.*.sae_top_{k}_test_accuracy",
         )
         for k in K
     ]

@@ -39,6 +39,7 @@ def _metrics() -> tuple[Metric, ...]:
             f"tpp_threshold_{number}_{part}",
             number,
             f"{meaning}, {number} latents ablated",
+            items=f"*.drops.{number}.{part}",
             higher=higher,
             title="TPP" if part == "total_metric" else "",
         )

@@ -10,7 +10,7 @@ import pytest
 LAYERS = (
     ("errors", "version", "_torchvision"),
     ("foreign", "names", "settings", "sites", "streams"),
-    ("sanitize",),
+    ("sanitize", "statistics"),
     ("discovery", "progress", "yamlfile"),
     ("identity",),
     ("config",),
@@ -31,7 +31,7 @@ LAYERS = (
     ("report",),
     ("exporting",),
     ("runs",),
-    ("pricing", "executors"),
+    ("pricing", "executors", "reliability"),
     ("conformance",),
     ("cli",),
     ("__main__",),

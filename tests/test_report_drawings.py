@@ -24,7 +24,7 @@ from abench.report.style import NO_STYLES
 
 Cells = list[dict[str, Any]]
 Run = tuple[Cells, dict[str, Curve]]
-FIGURES = {"reconstruction", "task_scores"}
+FIGURES = {"pareto", "reconstruction", "task_scores"}
 
 
 def small_run() -> Run:
@@ -173,7 +173,7 @@ def test_a_figure_that_is_not_whole_is_drawn_again_and_an_edited_one_is_kept_bes
     [
         lambda manifest: manifest.pop("figures"),
         lambda manifest: manifest.update(figures=["reconstruction"]),
-        lambda manifest: manifest["figures"].update(reconstruction="0" * 64, task_scores=3),
+        lambda manifest: manifest["figures"].update(reconstruction="0" * 64, task_scores=3, pareto=""),
         lambda manifest: manifest["files"].update({f"{name}.png": "0" * 64 for name in FIGURES}),
     ],
     ids=["an earlier version's", "of another form", "other inputs", "other checksums"],

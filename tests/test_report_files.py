@@ -119,8 +119,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_files_are_written(report: Path) -> None:
     names = {"data.csv", "index.html", "report.json", "table.md", "table.csv", "table.tex"}
-    assert {path.name for path in report.iterdir()} == names | {
-        f"reconstruction.{suffix}" for suffix in ("png", "pdf", "csv")
+    assert {path.name for path in report.iterdir()} == names | {"comparisons.csv"} | {
+        f"{figure}.{suffix}" for figure in ("reconstruction", "pareto") for suffix in ("png", "pdf", "csv")
     }
 
 
@@ -307,7 +307,7 @@ def test_the_page_escapes_what_comes_from_records(report: Path) -> None:
 def test_the_page_stands_alone_and_shows_everything(report: Path) -> None:
     page = Tags((report / "index.html").read_text())
     assert page.tags[0] == "html"
-    assert [source[:22] for source in page.sources] == ["data:image/png;base64,"]
+    assert [source[:22] for source in page.sources] == ["data:image/png;base64,"] * 2
     expected = [
         "Failed: Broke",
         "Skipped: No questions.",

@@ -319,9 +319,13 @@ def test_markdown_is_aligned_and_escaped() -> None:
 def test_table_csv_is_unrounded() -> None:
     scores = [1 / 3, 2 / 7]
     header, row = numbers_csv(build_tables(seeds(scores)).wide).splitlines()
-    assert header == "model,site,k,variant,width,view,core.m mean,core.m sd,core.m n,core.m N"
+    names = ",".join(f"core.m {part}" for part in ("mean", "sd", "n", "N", "low", "high"))
+    assert header == f"model,site,k,variant,width,view,{names}"
     (summary,) = summarise(tidy(seeds(scores))).itertuples()
-    assert row == f"tiny,blocks.2,8,topk,64,native,{summary.mean!r},{summary.sd!r},2,2"
+    assert (
+        row
+        == f"tiny,blocks.2,8,topk,64,native,{summary.mean!r},{summary.sd!r},2,2,{summary.low!r},{summary.high!r}"
+    )
 
 
 def test_latex_escapes_and_has_the_same_columns_in_every_line() -> None:

@@ -6,12 +6,14 @@ from itertools import pairwise
 
 import click
 
+from abench.cli.compare import compare
 from abench.cli.doctor import doctor
 from abench.cli.export import export
 from abench.cli.fetch import fetch
 from abench.cli.importing import import_command
 from abench.cli.listing import list_group
 from abench.cli.new import new
+from abench.cli.reliability import reliability
 from abench.cli.report import report
 from abench.cli.run import run
 from abench.cli.show import explain, show
@@ -39,7 +41,7 @@ def cli() -> None:
 
 
 for command in (
-    *(run, status, report, list_group, fetch, import_command, show, explain, export),
+    *(run, status, report, compare, reliability, list_group, fetch, import_command, show, explain, export),
     *(new, doctor, tinyworld),
 ):
     cli.add_command(command)

@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abench.report.build import build_tables
+from abench.report.comparisons import TextTable, compare, data_frame, markdown_tables, names_of, text_tables
+from abench.report.csvfile import write_frame
 from abench.report.curves import Curve
 from abench.report.details import drawn, readable
 from abench.report.drawings import Drawings
 from abench.report.figures import write_figures
 from abench.report.frame import COLUMNS, Record, read_tidy, summarise, tidy, write_tidy
+from abench.report.front_figure import write_fronts
 from abench.report.latex import latex
 from abench.report.losses import check_losses
 from abench.report.manifest import Manifest, SpecOf, manifest_of, write_manifest
 from abench.report.page import render_page
+from abench.report.pairs import baseline_in
 from abench.report.plane import write_planes
 from abench.report.pole_bars import write_pole_bars
 from abench.report.render import markdown, numbers_csv, plain
@@ -94,7 +98,7 @@ def write_report(
     footnotes: Sequence[str] = (),
     styles: Styles = NO_STYLES,
 ) -> Report:
-    """Write data.csv, table.{md,csv,tex}, figures as {png,pdf,csv} and index.html into `folder`.
+    """Write data.csv, comparisons.csv, table.{md,csv,tex}, figures as {png,pdf,csv} and index.html.
 
     `curves` maps `sae_key` to a training curve: the columns step and mse (mean over tokens of ‖x − x̂‖², in
     the scaled input space), as a data frame or a mapping. `footnotes` follow the tables' own notes. `styles`
@@ -116,7 +120,9 @@ def prepare_report(
     frame = tidy(cells)
     summary = summarise(frame)
     notes = [*unreadable, *map(visible, footnotes)]
-    tables = build_tables(cells, title=visible(title), footnotes=notes, styles=styles, summary=summary)
+    tables = build_tables(
+        cells, title=visible(title), footnotes=notes, styles=styles, summary=summary, frame=frame
+    )
     return PreparedReport(cells, frame, summary, tables, styles)
 
 
@@ -141,11 +147,14 @@ def write_prepared(
         drawings = Drawings(draft.folder, folder, draft.old)
         figures, problems = _figures(prepared, curves, drawings)
         tables = replace(tables, general=(*tables.general, *problems))
+        compared, fronts = _comparisons(prepared, drawings)
         write_tidy(prepared.frame, draft.folder / "data.csv")
-        write_text(draft.folder / "table.md", markdown(tables))
+        write_text(draft.folder / "table.md", markdown(tables) + markdown_tables(compared))
         write_text(draft.folder / "table.csv", numbers_csv(tables.wide))
         write_text(draft.folder / "table.tex", latex(tables))
-        write_text(draft.folder / "index.html", render_page(tables, cells, figures, styles))
+        write_text(
+            draft.folder / "index.html", render_page(tables, cells, figures | fronts, styles, compared)
+        )
         write_manifest(manifest_of(draft.folder, cells, specs, drawings.inputs), draft.folder)
         names = sorted(path.name for path in draft.folder.iterdir())
     return Report(folder, tuple(folder / name for name in names), tables, tuple(draft.kept))
@@ -165,6 +174,20 @@ def _figures(
         figures[kind], problem = drawn(what, write, cells, drawings, styles)
         problems += [problem] if problem else []
     return figures, problems
+
+
+def _comparisons(
+    prepared: PreparedReport, drawings: Drawings
+) -> tuple[list[TextTable], dict[str, list[Path]]]:
+    """The tables of comparisons with the usual baseline and the figures; none if there is one variant."""
+    cells, styles = prepared.records, prepared.styles
+    if len({cell["labels"]["variant"] for cell in cells}) < 2:
+        return [], {"fronts": []}
+    found = compare(cells, baseline_in(cells, None), styles)
+    if found.all():
+        write_frame(data_frame(found.all()), drawings.folder / "comparisons.csv")
+    fronts = write_fronts(found.front, drawings, styles)
+    return text_tables(found, names_of(cells), styles), {"fronts": fronts}
 
 
 _OF_DETAILS = {

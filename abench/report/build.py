@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from abench.errors import UserError
 from abench.report import bidirectionality, notes, safety
-from abench.report.cells import Stats, by_column, stats_of
+from abench.report.cells import Stats, by_column, by_seed, item_intervals, stats_of
 from abench.report.columns import by_task, headline_columns, paper_columns
 from abench.report.details import attempt
 from abench.report.frame import Record, summarise, tidy
 from abench.report.paper import paper_notes, with_printed
 from abench.report.parts import bases_of
+from abench.report.resolution import with_resolution
 from abench.report.saes import absent_last
 from abench.report.style import NO_STYLES, Styles, row_title, variant_order
 from abench.report.tables import Column, ColumnKey, RowKey, Section, Table, TableCell, TableRow, Tables
@@ -35,24 +36,29 @@ def build_tables(
     footnotes: Sequence[str] = (),
     styles: Styles = NO_STYLES,
     summary: pd.DataFrame | None = None,
+    frame: pd.DataFrame | None = None,
 ) -> Tables:
     """The paper's table of tasks, then the headline metrics of each task; `footnotes` follow the notes.
 
-    `summary` is `summarise` of the records, if already computed. Raises UserError if there are no records.
+    `frame` is `tidy` of the records and `summary` is `summarise` of it, if already computed. Raises
+    UserError if there are no records.
     """
     cells = sorted(records, key=lambda record: str(record["key"]))
     if not cells:
         raise UserError("there is nothing to report: the run has no cells yet; start it with `abench run`")
     paper, headline = paper_columns(cells), headline_columns(cells)
-    values = by_column(summarise(tidy(cells)) if summary is None else summary)
+    frame = tidy(cells) if frame is None else frame
+    values = by_column(summarise(frame) if summary is None else summary)
+    seeds = by_seed(frame, (*paper, *headline))
     keys = _ordered(row_key(cell) for cell in cells)
     by_cell, invalid = notes.cell_notes(cells, row_key), invalid_notes(cells, row_key, styles)
     numbered = _numbered(by_cell, invalid, keys, [paper, *by_task(headline)])
+    over_items = item_intervals(cells, row_key, {column.key for column in (*paper, *headline)})
     bases = bases_of(cells, row_key)
     place = {text: i for i, text in enumerate(numbered, 1)}
 
     def table(heading: str, columns: Sequence[Column]) -> Table:
-        stats = _with_marks(stats_of(values, columns, bases), by_cell, invalid, place)
+        stats = _with_marks(stats_of(values, columns, bases, seeds, over_items), by_cell, invalid, place)
         return _table(heading, columns, keys, stats, styles)
 
     wide = table("", headline)
@@ -114,12 +120,12 @@ def _table(
     rows = [_row(key, columns, stats, styles, views=views[key._replace(view="")]) for key in mine]
     grouped = groupby(zip(mine, rows, strict=True), key=lambda pair: pair[0][:2])
     sections = [Section(model, site, tuple(row for _, row in pairs)) for (model, site), pairs in grouped]
-    return Table(heading, tuple(columns), tuple(sections))
+    return with_resolution(Table(heading, tuple(columns), tuple(sections)))
 
 
 def _paper_table(table: Table, styles: Styles) -> Table:
     with_paper = with_printed(table, styles)
-    return replace(with_paper, notes=paper_notes(with_paper))
+    return replace(with_paper, notes=(*paper_notes(with_paper), *table.notes))
 
 
 def _under_heading(table: Table) -> Table:

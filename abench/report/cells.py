@@ -3,51 +3,115 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abench.report.frame import Record
+from abench.report.items import item_interval, items_of
 from abench.report.parts import Bases
 from abench.report.saes import present
 from abench.report.tables import Column, ColumnKey, RowKey, TableCell
+from abench.statistics import Interval, not_told_from_best
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Stats = dict[tuple[RowKey, ColumnKey], TableCell]
-Summary = Mapping[ColumnKey, Sequence[tuple[RowKey, float, float, int, int]]]
-"""Column -> (row, mean, sd, seeds with a value, planned seeds); NaN for absent numbers."""
+Seeds = Mapping[tuple[RowKey, ColumnKey], Mapping[int, float]]
+"""The value of each seed of a row in a column, for rows with several seeds."""
+
+
+ItemIntervals = Mapping[tuple[RowKey, ColumnKey], Interval]
+
+
+class Means(NamedTuple):
+    """A row's mean over seeds in one column; NaN for absent numbers."""
+
+    row: RowKey
+    mean: float
+    sd: float
+    n: int
+    of: int
+    """Number of planned seeds."""
+    low: float
+    high: float
+
+
+Summary = Mapping[ColumnKey, Sequence[Means]]
 
 
 def by_column(summary: pd.DataFrame) -> Summary:
     """The data frame of `summarise`, grouped by column."""
-    found: dict[ColumnKey, list[tuple[RowKey, float, float, int, int]]] = {}
+    found: dict[ColumnKey, list[Means]] = {}
     columns, rows = (
         zip(*(map(present, summary[name].tolist()) for name in fields), strict=True)
         for fields in (ColumnKey._fields, RowKey._fields)
     )
-    values = zip(*(summary[name].tolist() for name in ("mean", "sd", "n", "N")), strict=True)
-    for column, row, (mean, sd, n, of) in zip(columns, rows, values, strict=True):
-        found.setdefault(ColumnKey(*column), []).append((RowKey(*row), mean, sd, n, of))
+    values = zip(*(summary[name].tolist() for name in ("mean", "sd", "n", "N", "low", "high")), strict=True)
+    for column, row, numbers in zip(columns, rows, values, strict=True):
+        found.setdefault(ColumnKey(*column), []).append(Means(RowKey(*row), *numbers))
     return found
 
 
-def stats_of(summary: Summary, columns: Sequence[Column], bases: Bases) -> Stats:
+def by_seed(frame: pd.DataFrame, columns: Iterable[Column]) -> Seeds:
+    """The valid values of the columns' metrics, by row, column and seed, from a tidy frame."""
+    wanted = {column.key for column in columns}
+    metrics = frame["metric"].isin([key.metric for key in wanted])
+    usable = frame[metrics & frame["valid"].fillna(value=False).astype(bool) & frame["seed"].notna()]
+    fields = [*ColumnKey._fields, *RowKey._fields, "seed", "value"]
+    found: dict[tuple[RowKey, ColumnKey], dict[int, float]] = {}
+    for values in zip(*(map(present, usable[name].tolist()) for name in fields), strict=True):
+        column = ColumnKey(*values[:3])
+        if column in wanted:
+            found.setdefault((RowKey(*values[3:9]), column), {})[values[9]] = values[10]
+    return {place: seeds for place, seeds in found.items() if len(seeds) > 1}
+
+
+def item_intervals(
+    records: Iterable[Record], row_key: Callable[[Record], RowKey], columns: Collection[ColumnKey]
+) -> ItemIntervals:
+    """The interval over items of each row and column with a single seed whose cell has items."""
+    of_row: defaultdict[tuple[RowKey, str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        of_row[row_key(record), record["labels"]["task"], record["labels"]["task_version"]].append(record)
+    found: dict[tuple[RowKey, ColumnKey], Interval] = {}
+    for (row, *task), (record, *others) in of_row.items():
+        for metric in () if others else record["metrics"]:
+            column = ColumnKey(*task, metric["name"])
+            items = items_of(record, metric) if column in columns else None
+            if items and (interval := item_interval(items)) is not None:
+                found[row, column] = interval
+    return found
+
+
+def stats_of(
+    summary: Summary,
+    columns: Sequence[Column],
+    bases: Bases,
+    seeds: Seeds = MappingProxyType({}),
+    over_items: ItemIntervals = MappingProxyType({}),
+) -> Stats:
     """The cells of these columns, with the best ones marked; only cells of equal `bases` are compared.
 
-    Seeds that rest on different parts of the data have no mean.
+    With several `seeds`, cells that cannot be told from the best are marked, too; with one, a cell shows its
+    interval over items. Seeds that rest on different parts of the data have no mean.
     """
     found: Stats = {}
     for column in columns:
         own = {row: each for (row, task), each in bases.items() if task == column.key[:2]}
-        cells = _cells(summary.get(column.key, ()), complement=column.complement)
+        means = [
+            _over_items(each, over_items.get((each.row, column.key))) for each in summary.get(column.key, ())
+        ]
+        cells = _cells(means, complement=column.complement)
         cells |= {
             row: _without_mean(cells[row]) for row, each in own.items() if row in cells and len(each) > 1
         }
-        best = _best(cells, column, own) if column.higher_is_better is not None else set()
+        values = {row: each for row in cells if (each := seeds.get((row, column.key))) is not None}
+        best = _best(cells, column, own, values) if column.higher_is_better is not None else set()
         found |= {
             (row, column.key): replace(cell, bold=True) if row in best else cell
             for row, cell in cells.items()
@@ -55,14 +119,20 @@ def stats_of(summary: Summary, columns: Sequence[Column], bases: Bases) -> Stats
     return found
 
 
-def _cells(
-    rows: Sequence[tuple[RowKey, float, float, int, int]], *, complement: bool
-) -> dict[RowKey, TableCell]:
-    means = [1 - mean if complement else mean for _, mean, *_ in rows]
-    decimals = decimals_for(mean for mean in means if not math.isnan(mean))
-    return {
-        row: _cell(mean, sd, n, of, decimals) for mean, (row, _, sd, n, of) in zip(means, rows, strict=True)
-    }
+def _cells(rows: Sequence[Means], *, complement: bool) -> dict[RowKey, TableCell]:
+    shown = [_complement(each) if complement else each for each in rows]
+    decimals = decimals_for(each.mean for each in shown if not math.isnan(each.mean))
+    return {each.row: _cell(each, decimals) for each in shown}
+
+
+def _over_items(means: Means, interval: Interval | None) -> Means:
+    """With the interval over items if there is a single seed, which has none over seeds."""
+    return means if interval is None or means.of > 1 else means._replace(low=interval.low, high=interval.high)
+
+
+def _complement(means: Means) -> Means:
+    """The means of 1 − score."""
+    return means._replace(mean=1 - means.mean, low=1 - means.high, high=1 - means.low)
 
 
 def planned_seeds(records: Iterable[Record], task: str) -> Counter[tuple[Any, ...]]:
@@ -95,12 +165,17 @@ def share_cell(shares: Sequence[Sequence[float]], of: int) -> TableCell:
     return TableCell(mean, None, n, n, f"{mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
 
 
-def _cell(mean: float, sd: float, n: int, of: int, decimals: int) -> TableCell:
+def _cell(means: Means, decimals: int) -> TableCell:
+    _, mean, sd, n, of, low, high = means
     if n < of:
         return lacking_cell(n, of)
+    text = number(mean, decimals)
+    if math.isnan(low):
+        return TableCell(mean, None, n, of, text)
+    interval = f"[{number(low, decimals)}, {number(high, decimals)}]"
     if math.isnan(sd):
-        return TableCell(mean, None, n, of, number(mean, decimals))
-    return TableCell(mean, sd, n, of, number(mean, decimals), number(sd, decimals))
+        return TableCell(mean, None, n, of, text, "", low, high, interval)
+    return TableCell(mean, sd, n, of, text, number(sd, decimals), low, high, interval)
 
 
 def _without_mean(cell: TableCell) -> TableCell:
@@ -108,10 +183,16 @@ def _without_mean(cell: TableCell) -> TableCell:
     return TableCell(of=cell.of, text="—")
 
 
-def _best(cells: Mapping[RowKey, TableCell], column: Column, bases: Mapping[RowKey, Any]) -> set[RowKey]:
+def _best(
+    cells: Mapping[RowKey, TableCell],
+    column: Column,
+    bases: Mapping[RowKey, Any],
+    seeds: Mapping[RowKey, Mapping[int, float]],
+) -> set[RowKey]:
     """The best cells of each model, site and k, by the printed mean, so that equal-looking means tie.
 
-    Only rows with equal `bases` are compared.
+    Cells whose seeds do not tell them from the best are among them. Only rows with equal `bases` are
+    compared.
     """
     sign = 1 if column.higher_is_better else -1
     blocks: dict[tuple[Any, ...], dict[RowKey, float]] = {}
@@ -122,7 +203,10 @@ def _best(cells: Mapping[RowKey, TableCell], column: Column, bases: Mapping[RowK
     for block in blocks.values():
         top, bottom = max(block.values()), min(block.values())
         if top > bottom and len({row.variant for row in block}) > 1:
-            best |= {row for row, score in block.items() if score == top}
+            best |= (leaders := {row for row, score in block.items() if score == top})
+            own = {row: seeds[row] for row in block if row in seeds}
+            for leader in leaders & set(own):
+                best |= not_told_from_best(own, leader)
     return best
 
 

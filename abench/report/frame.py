@@ -13,6 +13,7 @@ from abench.errors import UserError
 from abench.report.csvfile import from_text, with_text, write_frame
 from abench.report.validity import invalid_metrics
 from abench.settings import settings_of
+from abench.statistics.summary import half_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,9 +84,10 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds of every metric of a tidy frame.
 
     Columns: model, site, variant, k, width, task, task_version, view, metric, higher_is_better, mean, sd, n,
-    N; N is the number of planned seeds and n the number of those with a valid value. The mean is absent if
-    n < N, because means over different sets of seeds are not comparable. sd is the sample standard deviation
-    (ddof = 1), absent if n < 2.
+    N, low, high; N is the number of planned seeds and n the number of those with a valid value. The mean is
+    absent if n < N, because means over different sets of seeds are not comparable. sd is the sample standard
+    deviation (ddof = 1), and low and high are the ends of the mean's 95 % interval (Student's t), all absent
+    if n < 2.
     """
     values = frame["value"].where(frame["valid"].fillna(value=False).astype(bool))
     frame = frame[[*GROUP, "seed", "higher_is_better"]].assign(value=values)
@@ -98,7 +100,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         N=("value", "size"),
     ).reset_index()
     summary.loc[summary["n"] < summary["N"], ["mean", "sd"]] = math.nan
-    return summary
+    half = summary["sd"] * [half_width(1.0, n) if n > 1 else math.nan for n in summary["n"].tolist()]
+    return summary.assign(low=summary["mean"] - half, high=summary["mean"] + half)
 
 
 def write_tidy(frame: pd.DataFrame, path: Path) -> None:

@@ -50,7 +50,7 @@ def _lines(table: Table, tables: Tables) -> Iterator[str]:
         )
         for block in section.blocks():
             yield r"\addlinespace"
-            yield from (_row(row, table) for row in block)
+            yield from (line for row in block for line in _row(row, table))
     yield from (r"\bottomrule", r"\end{tabular}")
     yield from _notes(table, tables)
     yield r"\end{table}"
@@ -71,9 +71,17 @@ def _header(table: Table, labels: int) -> Iterator[str]:
     yield " & ".join([*names, *(escape(column.metric_label) for column in table.columns)]) + r" \\"
 
 
-def _row(row: TableRow, table: Table) -> str:
-    labels = map(escape, table.labels_of(row))
-    return " & ".join([*labels, *map(_cell, row.cells)]) + r" \\"
+def _row(row: TableRow, table: Table) -> Iterator[str]:
+    """The row, and below it the intervals, which would make the table too wide next to the means."""
+    labels = table.labels_of(row)
+    yield " & ".join([*map(escape, labels), *map(_cell, row.cells)]) + r" \\"
+    if any(cell.interval_text for cell in row.cells):
+        yield " & ".join([*[""] * len(labels), *map(_interval, row.cells)]) + r" \\"
+
+
+def _interval(cell: TableCell) -> str:
+    # Without braces, a row of LaTeX that begins with a bracket would be read as an option of the one before.
+    return rf"{{\scriptsize ${cell.interval_text}$}}" if cell.interval_text else ""
 
 
 def _cell(cell: TableCell) -> str:

@@ -92,6 +92,10 @@ def _cell_note(record: Record, some_limited: bool) -> str | None:
 def _reading(cells: Sequence[TableCell]) -> Iterator[str]:
     if any(cell.sd is not None for cell in cells):
         yield "Mean ± sample standard deviation over seeds (n − 1 in the denominator)."
+    if any(cell.interval_text and cell.n > 1 for cell in cells):
+        yield "In brackets: the 95 % interval of the mean over seeds (Student's t)."
+    if any(cell.interval_text and cell.n == 1 for cell in cells):
+        yield "In brackets after one seed's value: the 95 % interval over items (bootstrap, BCa)."
     if any(cell.n == cell.of == 1 for cell in cells):
         yield "A value without ± comes from one seed (n = 1)."
     if any(0 < cell.n < cell.of for cell in cells):
@@ -99,7 +103,14 @@ def _reading(cells: Sequence[TableCell]) -> Iterator[str]:
     if any(cell.of and not cell.n for cell in cells):
         yield "—: no value; the numbered note gives the reason."
     if any(cell.bold for cell in cells):
-        yield "Bold: the best printed mean for each model, site and k; ↑ and ↓ mark the better direction."
+        yield f"Bold: {_best(cells)}; ↑ and ↓ mark the better direction."
+
+
+def _best(cells: Sequence[TableCell]) -> str:
+    best = "the best printed mean for each model, site and k"
+    if not any(cell.bold and cell.n > 1 for cell in cells):
+        return best
+    return f"{best}, and every mean that the seeds cannot tell from it (t tests at 5 %, Bonferroni)"
 
 
 def _not_meaningful(records: Sequence[Record]) -> str | None:

@@ -18,6 +18,8 @@ from abench.report.tables import TableCell, Tables
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from abench.report.comparisons import TextTable
+
 STATUSES = ("done", "failed", "skipped", "missing")
 
 
@@ -26,12 +28,13 @@ def render_page(
     records: Sequence[Record],
     figures: Mapping[str, Sequence[Path]],
     styles: Styles = NO_STYLES,
+    comparisons: "Sequence[TextTable]" = (),
 ) -> str:
     """The HTML page: tables, notes, figures (embedded PNG files), cells without values, provenance.
 
     `figures` maps a kind to PNG files: `tasks`, `reconstruction`, `planes` (the directions of a toy world),
-    `tradeoffs` (safety against utility), `poles` (shares of bidirectional latents). Everything that comes
-    from records is escaped.
+    `tradeoffs` (safety against utility), `poles` (shares of bidirectional latents), `fronts` (loss recovered
+    over L0). Everything that comes from records is escaped.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -44,6 +47,7 @@ def render_page(
         value=_value,
         figures={kind: _embedded(files) for kind, files in figures.items()},
         problems=problems(records, styles),
+        comparisons=comparisons,
         examples=attempt("The contexts of latents", lambda: examples(records, styles), nothing)[0],
         replies=attempt("The replies", lambda: steered_replies(records, styles), nothing)[0],
         counts=status_counts(records),
@@ -58,6 +62,7 @@ def _value(cell: TableCell) -> "Markup":
 
     parts = [f"<strong>{escape(cell.text)}</strong>" if cell.bold else str(escape(cell.text))]
     parts += [f' <span class="sd">± {escape(cell.sd_text)}</span>'] if cell.sd_text else []
+    parts += [f' <span class="sd">{escape(cell.interval_text)}</span>'] if cell.interval_text else []
     parts += [f' <span class="n">({escape(cell.seeds_text)})</span>'] if cell.seeds_text else []
     if cell.marks:
         links = ",".join(f'<a href="#note-{n}">{n}</a>' for n in cell.marks)

@@ -23,7 +23,7 @@ def bases_of(records: Sequence[Record], row_key: Callable[[Record], RowKey]) -> 
     for record in records:
         task = _task(record)
         if record["status"] == "done" and task in differing:
-            found[row_key(record), task].add(_basis(record))
+            found[row_key(record), task].add(basis_of(record))
     return {place: frozenset(bases) for place, bases in found.items()}
 
 
@@ -36,7 +36,7 @@ def tasks_that_differ(records: Sequence[Record]) -> set[tuple[str, str]]:
     known: defaultdict[tuple[str, str], set[Basis]] = defaultdict(set)
     for record in records:
         if record["status"] == "done" and record.get("parts") is not None:
-            known[_task(record)].add(_basis(record))
+            known[_task(record)].add(basis_of(record))
     return {task for task, bases in known.items() if len(bases) > 1}
 
 
@@ -65,7 +65,7 @@ def _task(record: Record) -> tuple[str, str]:
     return labels["task"], labels["task_version"]
 
 
-def _basis(record: Record) -> Basis:
+def basis_of(record: Record) -> Basis:
     parts = record.get("parts")
     return None if parts is None else tuple((each["what"], tuple(each["used"])) for each in parts)
 

@@ -27,7 +27,10 @@ def plain(tables: Tables, width: int = 110) -> str:
 
 
 def numbers_csv(table: Table) -> str:
-    """A table for a spreadsheet: mean, sd, n and N of every metric, unrounded; no text becomes a formula."""
+    """A table for a spreadsheet: mean, sd, n, N and the 95 % interval of every metric, unrounded.
+
+    No text becomes a formula.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["model", "site", "k", "variant", "width", "view", *map(as_text, _number_headers(table))])
@@ -40,26 +43,26 @@ def numbers_csv(table: Table) -> str:
 
 def _number_headers(table: Table) -> list[str]:
     names = (f"{column.task_label}.{column.metric}" for column in table.columns)
-    return [f"{name} {part}" for name in names for part in ("mean", "sd", "n", "N")]
+    return [f"{name} {part}" for name in names for part in ("mean", "sd", "n", "N", "low", "high")]
 
 
 def _numbers(cell: TableCell) -> tuple[object, ...]:
     counts = (cell.n, cell.of) if cell.of else ("", "")
-    return tuple("" if part is None else part for part in (cell.mean, cell.sd, *counts))
+    return tuple("" if part is None else part for part in (cell.mean, cell.sd, *counts, cell.low, cell.high))
 
 
 def _markdown(tables: Tables) -> Lines:
-    yield f"# {_escape(tables.title)}"
+    yield f"# {escaped(tables.title)}"
     for table in tables.shown:
         for section in table.sections:
-            yield from ("", f"## {_escape(table.section_heading(section))}", "")
+            yield from ("", f"## {escaped(table.section_heading(section))}", "")
             rows = [
-                [*map(_escape, table.labels_of(row)), *map(_markdown_cell, row.cells)] for row in section.rows
+                [*map(escaped, table.labels_of(row)), *map(_markdown_cell, row.cells)] for row in section.rows
             ]
-            yield from _pipes([*table.label_names, *(_escape(c.label) for c in table.columns)], rows)
-        yield from _bullets(map(_escape, table.notes))
-    numbered = (f"[{n}] {_escape(text)}" for n, text in enumerate(tables.numbered, 1))
-    yield from _bullets([*numbered, *map(_escape, tables.general)])
+            yield from pipes([*table.label_names, *(escaped(c.label) for c in table.columns)], rows)
+        yield from _bullets(map(escaped, table.notes))
+    numbered = (f"[{n}] {escaped(text)}" for n, text in enumerate(tables.numbered, 1))
+    yield from _bullets([*numbered, *map(escaped, tables.general)])
 
 
 def _bullets(texts: Iterable[str]) -> Lines:
@@ -68,21 +71,23 @@ def _bullets(texts: Iterable[str]) -> Lines:
 
 
 def _markdown_cell(cell: TableCell) -> str:
-    return _cell(cell, f"**{cell.text}**" if cell.bold else cell.text)
+    return _cell(cell, f"**{cell.text}**" if cell.bold else cell.text, cell.interval_text)
 
 
-def _plain_cell(cell: TableCell) -> str:
-    return _cell(cell, f"*{cell.text}" if cell.bold else cell.text)
+def _plain_cell(cell: TableCell) -> tuple[str, str]:
+    """The text of a cell and its interval, which is on a line of its own."""
+    return _cell(cell, f"*{cell.text}" if cell.bold else cell.text), cell.interval_text
 
 
-def _cell(cell: TableCell, mean: str) -> str:
+def _cell(cell: TableCell, mean: str, interval: str = "") -> str:
     marks = f"[{','.join(map(str, cell.marks))}]" if cell.marks else ""
     spread = f"± {cell.sd_text}" if cell.sd_text else ""
     count = f"({cell.seeds_text})" if cell.seeds_text else ""
-    return " ".join(part for part in (mean, spread, count, marks) if part)
+    return " ".join(part for part in (mean, spread, interval, count, marks) if part)
 
 
-def _pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
+def pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
+    """The lines of a Markdown table; its cells must be escaped."""
     widths = _widths([header, *rows])
     yield _join(header, widths, "| ", " | ", " |")
     rules = ("-" * max(width, 2) for width in widths)
@@ -100,7 +105,7 @@ def _join(row: Sequence[str], widths: Sequence[int], start: str, middle: str, en
     return start + middle.join(t.ljust(w) if i == 1 else t.rjust(w) for i, (t, w) in pairs) + end
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
     """Markdown source that shows the text literally, on one line."""
     return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", one_line(text))
 
@@ -126,10 +131,12 @@ def _wrapped(notes: Sequence[str], width: int) -> Lines:
 
 
 def _plain_section(table: Table, rows: Sequence[TableRow], width: int) -> Lines:
-    labels = [table.labels_of(row) for row in rows]
+    # Intervals are below the means, because next to them fewer columns would fit side by side.
+    labels = [line for row in rows for line in (table.labels_of(row), [""] * len(table.label_names))]
     label_widths = _widths([table.label_names, *labels])
     columns = [
-        [*_heads(c), *(_plain_cell(row.cells[i]) for row in rows)] for i, c in enumerate(table.columns)
+        [*_heads(c), *(text for row in rows for text in _plain_cell(row.cells[i]))]
+        for i, c in enumerate(table.columns)
     ]
     for chunk in _chunks(columns, width - sum(label_widths) - 2 * len(label_widths)):
         widths = [*label_widths, *(max(map(len, column)) for column in chunk)]

@@ -79,6 +79,11 @@ class TableCell:
     text: str = ""
     """The mean at its column's precision; n/of if seeds are missing; — if all are."""
     sd_text: str = ""
+    low: float | None = None
+    high: float | None = None
+    """The 95 % interval of the mean, from `low` to `high`; None if there is too little to know it."""
+    interval_text: str = ""
+    """The interval at the mean's precision, in brackets."""
     seeds_text: str = ""
     """E.g. `n = 2`, if that differs from the row's number of seeds."""
     bold: bool = False

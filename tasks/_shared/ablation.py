@@ -65,7 +65,9 @@ class ProbeAblation(HubData, LabelledData, ProbeSettings, Task):
         )
 
 
-def metric(name: str, number: int, description: str, *, higher: bool = True, title: str = "") -> Metric:
+def metric(
+    name: str, number: int, description: str, *, items: str, higher: bool = True, title: str = ""
+) -> Metric:
     """A metric with `number` latents ablated; those with a title are the headline at HEADLINE latents."""
     shown = bool(title) and number == HEADLINE
     return Metric(
@@ -75,6 +77,7 @@ def metric(name: str, number: int, description: str, *, higher: bool = True, tit
         headline=shown,
         paper="score" if shown else None,
         description=description,
+        items=items,
     )
 
 

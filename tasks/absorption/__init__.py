@@ -66,6 +66,7 @@ class Absorption(Task):
             headline=True,
             paper="1 - score",
             description="absorbing latents' share of the letter's direction, mean over letters and words",
+            items="letters.*.mean_absorption_fraction",
         ),
         Metric(
             "mean_full_absorption_score",
@@ -74,6 +75,7 @@ class Absorption(Task):
             headline=True,
             description="share of words whose letter is carried by one other latent while the letter's own "
             "latents are silent, mean over letters",
+            items="letters.*.full_absorption_rate",
         ),
         Metric(
             "mean_num_split_features",
@@ -87,6 +89,7 @@ class Absorption(Task):
             "letter F1",
             description="F1 of a logistic regression on the latents that represent a letter, mean over "
             "letters; if it is low, letters have no latents of their own that could be absorbed",
+            items="letters.*.f1",
         ),
         Metric("letters", None, description="number of letters that the probe on the residual stream knows"),
     )

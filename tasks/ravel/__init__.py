@@ -92,12 +92,14 @@ class Ravel(HubData, OnlyIfSet, Task):
             True,
             "cause",
             description="share of answers about an attribute that match the entity the latents come from",
+            items="attributes.*.*.cause",
         ),
         Metric(
             "isolation_score",
             True,
             "isolation",
             description="share of answers about other attributes that stay the same",
+            items="attributes.*.*.isolation",
         ),
     )
     valid_if: ClassVar[tuple[Precondition, ...]] = (
