@@ -4,6 +4,7 @@ import pickle
 import shutil
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -221,7 +222,8 @@ def test_a_dry_run_that_finds_nothing_to_do_looks_for_no_device(
     filled: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Looking for devices imports torch, which takes longer than everything else.
-    monkeypatch.setattr("abench.runs.planner.plan_run", lambda *_, **__: plan)
+    # By name, because `abench.cli.run` is also the command of that name.
+    monkeypatch.setattr(import_module("abench.cli.run"), "plan_of", lambda *_, **__: plan)
     monkeypatch.setattr("abench.lm.devices.usable_device", lambda _: pytest.fail("torch is imported"))
     assert _dry_run(RunRequest(), filled, None, calibration=True) == 0
     assert "nothing is computed" in capsys.readouterr().out

@@ -51,7 +51,7 @@ class FittingPasses:
         return rows <= self._rows(kind, rows, length)
 
     def parts(self, kind: str, shape: Sequence[int], compute: Callable[[slice], Result]) -> list[Result]:
-        """The results of `compute` for all rows of tokens of a shape, in order: one, or as many as are needed.
+        """The results of `compute` for all rows of tokens of a shape, in order: one, or as many as it takes.
 
         `compute` receives the rows of a part. It is called again for rows for which memory ran out, so it
         must not have changed anything before that. Raises MemoryShortageError if one row is too much.

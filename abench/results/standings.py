@@ -5,11 +5,10 @@ is missing: a process that uses a file verifies it itself.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from abench.results.records import SAERecord, Status
+from abench.results.records import Status
 from abench.results.sae_folder import MARK
 from abench.storage.findings import Findings
 from abench.storage.sealed import Damaged, Stamp, Verified, fields_of, raw_of
@@ -45,22 +44,32 @@ class Standings:
         return cast(Status, status)
 
     def of_sae(self, folder: str, key: str) -> Status | None:
-        """The status of an SAE of which this process or another has verified all files; else None."""
-        found = self._found(f"{folder}/{MARK}")
-        if found is None:
-            return None
-        known, status, files = cast(tuple[str, Status, Mapping[str, str]], json.loads(found))
-        if known != key or any(self._found(f"{folder}/{name}") != files[name] for name in files):
-            return None
-        return status
+        """The status of an SAE whose record and files are intact; None for any other.
 
-    def add_sae(self, folder: str, stamp: Stamp, record: SAERecord) -> None:
-        """Remember an SAE with verified files; `stamp` is that of its record before it was read."""
-        text = json.dumps([record.key, record.status, record.files])
-        self._findings.add(f"{folder}/{MARK}", stamp, text)
-        for name, digest in record.files.items():
+        What is wrong with it, `read_sae` finds out.
+        """
+        known = self._found(f"{folder}/{MARK}")
+        if known is not None:
+            found, status, files = json.loads(known)
+            if found == key and all(self._found(f"{folder}/{name}") == files[name] for name in files):
+                return cast(Status, status)
+        try:
+            return self._read_sae(folder, key)
+        except (FileNotFoundError, Damaged):
+            return None
+
+    def _read_sae(self, folder: str, key: str) -> Status | None:
+        mark = f"{folder}/{MARK}"
+        stamp = self._stamp(mark)
+        found, status, files = fields_of(raw_of(mark), "key", "status", "files")
+        if stamp is None or found != key or not isinstance(files, dict):
+            return None
+        for name, digest in files.items():
             file = f"{folder}/{name}"
+            self._verified.check(Path(file), digest)
             self._findings.add(file, self._verified.stamp(Path(file)), digest)
+        self._findings.add(mark, stamp, json.dumps([key, status, files]))
+        return cast(Status, status)
 
     def _found(self, path: str) -> str | None:
         stamp = self._stamp(path)

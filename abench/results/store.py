@@ -157,16 +157,10 @@ class Store:
         known = self._standings.of_sae(str(folder), job.key)
         if known is not None:
             return known
-        try:
-            stamp = Stamp.of(folder / MARK)
-        except OSError:
-            stamp = None
-        record = self.get_sae(job)
-        if record is None:
-            return "damaged" if folder.exists() else "missing"
-        if stamp is not None:
-            self._standings.add_sae(str(folder), stamp, record)
-        return record.status
+        record = self.get_sae(job)  # names the damage
+        if record is not None:
+            return record.status
+        return "damaged" if folder.exists() else "missing"
 
     def curve_file(self, job: Job) -> Path | None:
         """The CSV file of an SAE's training curve; None if there is none, or it is damaged."""

@@ -11,7 +11,6 @@ import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cache
-from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +20,8 @@ from abench.storage.lease import Lease
 
 _BEFORE, _AFTER = b'{"sha256": "', b'",\n'
 _DIGITS = 64
+_PART = 1 << 16
+"""Bytes read at once."""
 _LINE = len(_BEFORE) + _DIGITS + len(_AFTER)
 
 
@@ -78,13 +79,23 @@ def read_sealed(file: Path) -> dict[str, Any]:
 def raw_of(file: Path | str) -> bytes:
     """The bytes of a file; raises FileNotFoundError, and Damaged if they cannot be read."""
     try:
-        # Without a buffer, whose allocation takes as long as reading a small file.
-        with FileIO(file) as stream:
-            return stream.readall()
+        return _read(file)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise Damaged(f"it cannot be read: {error.strerror or error}") from error
+
+
+def _read(file: Path | str) -> bytes:
+    # A file object takes half as long again as reading a small file.
+    number = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        parts = [os.read(number, _PART)]
+        while parts[-1]:
+            parts.append(os.read(number, _PART))
+        return parts[0] if len(parts) == 2 else b"".join(parts)
+    finally:
+        os.close(number)
 
 
 def content_of(raw: bytes) -> dict[str, Any]:
