@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -165,16 +166,21 @@ def further_saes(names: Sequence[str], model: str, layer: int, width: int, promp
         given = dict(of[name].options)
         if name == "ravel" and prompts is not None:
             given["prompts"] = prompts
-        each = point(
-            "task",
-            name=name,
-            model=model,
-            layer=layer if of[name].layer is None else of[name].layer,
-            width=width,
-            options=given,
-            evaluation=dict(of[name].evaluation),
-            source=of[name].source,
-        )
+        try:
+            each = point(
+                "task",
+                name=name,
+                model=model,
+                layer=layer if of[name].layer is None else of[name].layer,
+                width=width,
+                options=given,
+                evaluation=dict(of[name].evaluation),
+                source=of[name].source,
+            )
+        except RuntimeError as error:  # a model may know too little for a task
+            print(error, file=sys.stderr, flush=True)
+            rows.append([name, "—", "—", "—"])
+            continue
         share = each["further"] / each["first"]
         rows.append([name, f"{each['first']:.1f} s", f"{each['further']:.2f} s", f"{share:.0%}"])
         print(*rows[-1], file=sys.stderr, flush=True)
@@ -195,7 +201,8 @@ def executors(full: bool) -> str:
     small = plan | {"layers": [1], "training.tokens": 8192}
     many = plan | {"layers": [0, 1, 2, 3], "training.tokens": 8192}
     long = plan | {"layers": [0, 1, 2, 3], "training.tokens": 655_360 if full else 163_840}
-    ways = [("serial", 1), ("devices", 2), ("ray", 1), ("ray", 2)]
+    has_ray = find_spec("ray") is not None
+    ways = [("serial", 1), ("devices", 2), *([("ray", 1), ("ray", 2)] if has_ray else [])]
     found: dict[tuple[str, int, str], Numbers] = {}
     for name, workers in ways:
         for size, each in {"small": small, "many": many, "long": long}.items():
@@ -210,7 +217,7 @@ def executors(full: bool) -> str:
         )
         rows.append([label, *(f"{each:.1f} s" for each in seconds.values()), f"{faster:.2f}"])
     header = ["", "one site", "four sites", "four sites, more tokens", "speed over serial"]
-    return f"{table(header, rows)}\n\n{_overhead(found)}"
+    return f"{table(header, rows)}\n\n{_overhead(found) if has_ray else 'Ray is not installed.'}"
 
 
 def _overhead(found: Mapping[tuple[str, int, str], Numbers]) -> str:
