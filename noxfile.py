@@ -27,6 +27,7 @@ BENCHMARKS = (
     "given_saes",
     "activation_cache",
     "price",
+    "scale",
 )
 """`real_model` needs a model's folder: `nox -s benchmarks -- real_model` after `abench fetch smollm2`."""
 # Libraries that train SAEs: tests read what they write, benchmarks compare their training steps.
