@@ -75,8 +75,8 @@ def _notes(figures: Sequence[Figures]) -> Iterator[str]:
     )
     yield (
         f"Resolves: the smallest difference of two variants that {trainings} seeds resolve (two-sample t "
-        "test at 5 %, power 80 %) if both kinds of noise differ between them; it is smaller if they share the "
-        "evaluation seed."
+        "test at 5 %, power 80 %) if both kinds of noise differ between them; it is smaller if they share "
+        "the evaluation seed."
     )
     yield "*: headline metrics. —: not measured, for lack of values, or without any noise."
 
