@@ -8,6 +8,8 @@ import pytest
 import scipy.stats
 from paper_cells import cell, metrics_of, run_of
 
+from abench.declaration import metric_problems
+from abench.plugins import find_tasks
 from abench.report import summarise, tidy
 from abench.report.build import build_tables
 from abench.report.items import items_of
@@ -170,3 +172,18 @@ def test_nested_items_are_weighted_as_in_a_mean_of_means() -> None:
     assert {name: weight for name, (_, weight) in items.items()} == pytest.approx(
         {"city/country": 0.25, "city/language": 0.25, "verb/tense": 0.5}
     )
+
+
+def test_where_a_metric_has_its_items_is_a_path_with_a_star() -> None:
+    metric = metrics_of("ravel")[0]
+    assert metric_problems([metric | {"items": "attributes.*.cause"}]) == []
+    for path in ("attributes", 3, ""):
+        (problem,) = metric_problems([metric | {"items": path}])
+        assert "items must be a path with a *" in problem
+
+
+@pytest.mark.parametrize("task", ["sparse_probing", "scr", "tpp", "absorption", "ravel"])
+def test_tasks_that_are_means_over_items_say_where_these_are(task: str) -> None:
+    found = find_tasks()[task].value
+    assert found is not None
+    assert any(metric.items for metric in found.metrics)

@@ -113,4 +113,4 @@ def _sd(values: Sequence[float]) -> float | None:
 
 def _place(record: Record, metric: Mapping[str, Any]) -> Place:
     labels = record["labels"]
-    return Place(*(labels[name] for name in Place._fields[:-1]), metric["name"])
+    return Place._make([*(labels[name] for name in Place._fields[:-1]), metric["name"]])

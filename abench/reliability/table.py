@@ -74,8 +74,9 @@ def _notes(figures: Sequence[Figures]) -> Iterator[str]:
         "metric cannot tell them apart."
     )
     yield (
-        f"Resolves: the smallest difference of two variants that {trainings} seeds resolve (two-sample t test "
-        "at 5 %, power 80 %) if both kinds of noise differ between them; less if they share the evaluation seed."
+        f"Resolves: the smallest difference of two variants that {trainings} seeds resolve (two-sample t "
+        "test at 5 %, power 80 %) if both kinds of noise differ between them; it is smaller if they share "
+        "the evaluation seed."
     )
     yield "*: headline metrics. —: not measured, for lack of values, or without any noise."
 

@@ -79,9 +79,9 @@ def item_intervals(
     for record in records:
         of_row[row_key(record), record["labels"]["task"], record["labels"]["task_version"]].append(record)
     found: dict[tuple[RowKey, ColumnKey], Interval] = {}
-    for (row, *task), (record, *others) in of_row.items():
+    for (row, task, version), (record, *others) in of_row.items():
         for metric in () if others else record["metrics"]:
-            column = ColumnKey(*task, metric["name"])
+            column = ColumnKey(task, version, metric["name"])
             items = items_of(record, metric) if column in columns else None
             if items and (interval := item_interval(items)) is not None:
                 found[row, column] = interval

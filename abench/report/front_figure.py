@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from abench.report.drawings import Drawings
 from abench.report.figures import figure_names
@@ -53,17 +53,14 @@ def draw_front(points: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -
         label = style.title + (f", {width:,} latents" if several else "")
         axes.plot(line["l0"], line["loss_recovered"], color=style.colour, linewidth=1.0, alpha=0.6, zorder=1)
         for on_front, part in line.groupby("on_front"):
-            look = {"color": style.colour, "marker": style.marker, "linestyle": "none"}
-            axes.plot(
-                part["l0"],
-                part["loss_recovered"],
-                **look,
-                **({} if on_front else {"markerfacecolor": "white"}),
-            )
+            look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "linestyle": "none"}
+            if not on_front:
+                look["markerfacecolor"] = "white"
+            axes.plot(part["l0"], part["loss_recovered"], **look)
         axes.plot([], [], color=style.colour, marker=style.marker, label=label)
         for x, y, share in line[["l0", "loss_recovered", "share"]].itertuples(index=False):
             if share is not None and share == share:  # not NaN
-                text = {"textcoords": "offset points", "xytext": (5, -9), "fontsize": 7}
+                text: dict[str, Any] = {"textcoords": "offset points", "xytext": (5, -9), "fontsize": 7}
                 axes.annotate(f"{share:.0%}", (x, y), color=style.colour, **text)
     axes.set(xlabel="Active latents (measured L0) ↓", ylabel="Loss recovered (zero ablation) ↑")
     figure.legend(loc="outside lower center", ncols=4)

@@ -60,7 +60,7 @@ def _front(
 
     order = variant_order(variant for variant, *_ in points)
     keys = sorted(points, key=lambda key: (order.index(key[0]), absent_last(key[1]), key[2]))
-    means = [tuple(fmean(pair[i] for pair in points[key].values()) for i in (0, 1)) for key in keys]
+    means = [_mean(list(points[key].values())) for key in keys]
     on_front = pareto_front(np.array([(-l0, recovered) for l0, recovered in means])).tolist()
     seeds = [set(points[key]) for key in keys]
     shares: Sequence[float | None] = [None] * len(keys)
@@ -70,6 +70,11 @@ def _front(
         found = front_shares(np.array(values))
         shares = shares if found is None else found.tolist()
     return [
-        FrontPoint(model, site, *key, *mean, len(points[key]), front, share)
+        FrontPoint(model, site, *key, *mean, seeds=len(points[key]), on_front=front, share=share)
         for key, mean, front, share in zip(keys, means, on_front, shares, strict=True)
     ]
+
+
+def _mean(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The means of L0 and of loss recovered."""
+    return fmean(l0 for l0, _ in pairs), fmean(recovered for _, recovered in pairs)

@@ -120,7 +120,7 @@ def curves_of(records: Iterable[Record], wanted: Callable[[Metric], bool]) -> Cu
         for metric in filter(wanted, record["metrics"]) if record["status"] == "done" else ():
             name = metric["name"]
             if is_valid(record, (name,)):
-                series = Series(*(labels[field] for field in Series._fields[:-1]), name)
+                series = Series._make([*(labels[field] for field in Series._fields[:-1]), name])
                 measured = Measured(record["scores"][name], items_of(record, metric), basis_of(record))
                 found.setdefault(series, {}).setdefault(labels["k"], {})[labels["seed"]] = measured
     return found

@@ -1,0 +1,124 @@
+"""How far metrics can be trusted: figures against closed forms, and the command on the bundled model."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import scipy.stats
+from command import Abench
+from paper_cells import cell
+
+from abench.reliability.figures import figures_of, values_of
+from abench.reliability.study import SHARES, study_of
+from abench.runs.planner import RunRequest
+
+METRIC = "sae_top_1_test_accuracy"
+OPTIONS = {
+    "model": "tiny",
+    "width": [64],
+    "k": [4],
+    "seeds": [3, 4],
+    "tasks": ["core"],
+    "context": 32,
+    "training.tokens": 10_240,
+    "training.batch_size": 512,
+    "training.buffer_tokens": 1024,
+    "evaluation.limit": 4,
+    "evaluation.tokens": 256,
+}
+
+
+def probing(scores: list[float], **fields: Any) -> list[dict[str, Any]]:
+    return [cell("sparse_probing", {METRIC: score}, **fields) for score in scores]
+
+
+def study(**options: Any) -> Any:
+    request = RunRequest(options=OPTIONS | options)
+    return study_of(request, 3, fetch=False, say=lambda _: None)
+
+
+def test_the_figures_are_standard_deviations_and_their_ratio() -> None:
+    trained = probing([0.5, 0.6])
+    reseeded = values_of(probing([0.50, 0.52, 0.54]))
+    shares = [values_of(probing([score])) for score in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    (found,) = figures_of(trained, reseeded, values_of(trained), shares)
+    assert (found.place.metric, found.reseeds, found.trainings) == (METRIC, 3, 2)
+    assert found.mean == pytest.approx(0.52)
+    assert found.reseed == pytest.approx(0.02)
+    assert found.training == pytest.approx(0.1 / math.sqrt(2))
+    noise = math.sqrt(0.02**2 + 0.1**2 / 2)
+    assert found.discrimination == pytest.approx(0.1 * math.sqrt(2.5) / noise)
+    assert found.resolves is not None
+    shift = found.resolves / noise  # two seeds: the standard error of a difference is the noise itself
+    assert scipy.stats.nct.sf(scipy.stats.t.ppf(0.975, 2), 2, shift) == pytest.approx(0.8, abs=1e-6)
+
+
+def test_what_was_not_measured_is_absent() -> None:
+    trained = probing([0.5, 0.6])
+    (found,) = figures_of(trained, {}, values_of(trained), [values_of(trained[:1])] * 4 + [{}])
+    assert (found.mean, found.reseed, found.discrimination, found.resolves) == (None, None, None, None)
+    # Scores without any noise: a ratio to it is not defined.
+    same = values_of(probing([0.5, 0.5]))
+    (found,) = figures_of(trained, same, same, [values_of(probing([score])) for score in (0.1, 0.2)])
+    assert (found.reseed, found.training, found.discrimination, found.resolves) == (0, 0, None, 0)
+    # A failed cell and one whose score means nothing have no value.
+    condition = {"name": "f1", "title": "the F1", "at_least": 0.5, "metrics": [METRIC], "value": 0.1}
+    assert values_of([cell("sparse_probing"), *probing([0.3], valid_if=[condition])]) == {}
+
+
+def test_the_cells_of_a_study_are_ordinary_cells_and_shared() -> None:
+    found = study()
+    whole = {each.key for each in found.training.cells}
+    assert len(whole) == 2
+    # Evaluation seed 0 and the full training are the first seed's cell of the first plan.
+    (first,) = found.reseeded[0].cells
+    (last,) = found.shares[-1][1].cells
+    assert first.key == last.key
+    assert first.key in whole
+    reseeded = [plan.cells[0] for plan in found.reseeded]
+    assert len({each.key for each in reseeded}) == 3
+    assert {each.sae.key for each in reseeded} == {first.sae.key}
+    assert [each.scoring.evaluation.seed for each in reseeded] == [0, 1, 2]
+    assert [plan.config.training.tokens for _, plan in found.shares] == [512, 1024, 2560, 5120, 10_240]
+    assert tuple(share for share, _ in found.shares) == SHARES
+    assert {each.sae.labels()["seed"] for _, plan in found.shares for each in plan.cells} == {3}
+
+
+def test_without_options_it_studies_one_variant_with_all_tasks() -> None:
+    request = RunRequest(options={"model": "tiny"})
+    whole = study_of(request, 2, fetch=False, say=lambda _: None).training
+    assert (whole.config.variants, whole.config.k, whole.config.name) == (("topk",), (16,), "reliability")
+    assert {"core", "scr", "tpp", "sparse_probing", "absorption"} <= {each.task.name for each in whole.cells}
+    other = study_of(replace(request, options={"variants": ["relu"]}), 2, fetch=False, say=lambda _: None)
+    assert other.training.config.variants == ("relu",)
+
+
+@pytest.mark.slow
+def test_the_command_prints_and_writes_the_table_and_computes_nothing_twice(
+    abench: Abench, tmp_path: Path
+) -> None:
+    options = [f"--set={key}={json.dumps(value)}" for key, value in OPTIONS.items()]
+    line = ["reliability", *options, "--results", tmp_path / "r", "--reseeds", "2"]
+    result = abench(*line)
+    assert result.code == 0, result.err
+    assert "Reliability: tiny, blocks.2.hook_resid_post, topk, k = 4, 64 latents" in result.out
+    assert "reseed noise" in result.out
+    folder = tmp_path / "r" / "reports" / "reliability"
+    with (folder / "reliability.csv").open(encoding="utf-8") as stream:
+        rows = {row["metric"]: row for row in csv.DictReader(stream)}
+    assert {"nmse", "loss_recovered_zero", "kl"} <= rows.keys()
+    assert {row["task_version"] for row in rows.values()} == {"1"}
+    assert float(rows["nmse"]["training"]) > 0
+    assert float(rows["nmse"]["discrimination"]) > 0
+    assert "core v1" in (folder / "reliability.md").read_text(encoding="utf-8")
+    cells = sorted((tmp_path / "r" / "cells").rglob("*.json"))
+    # Two seeds, one more evaluation seed, and four shorter trainings.
+    assert len(cells) == 7
+    before = [file.stat().st_mtime_ns for file in cells]
+    again = json.loads(abench(*line, "--json").out)
+    assert [file.stat().st_mtime_ns for file in cells] == before
+    assert {row["metric"] for row in again} == rows.keys()
