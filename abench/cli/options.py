@@ -1,7 +1,7 @@
 """The options that describe a run, shared by run, status and report."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, reduce, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,12 +159,37 @@ def run_options(command: Command) -> Command:
         from abench.runs.planner import RunRequest
 
         others = {name: given.pop(name) for name in ("config", "assignments", "plugins")}
+        if repeated := given.get("repeated"):
+            if others["config"] is not None:
+                raise click.UsageError("--from and CONFIG cannot be used together")
+            others["config"] = str(repeated)
+        given |= _of_report(others, given)
         options = {key: given.pop(key.rpartition(".")[2]) for key in _DESCRIBE}
         return command(request=RunRequest(options=options, spelling=_spelling(), **others), **given)
 
     decorators = [*_OTHERS, *_DESCRIBE.values()]
     decorated: Command = reduce(lambda wrapped, option: option(wrapped), reversed(decorators), with_request)
     return decorated
+
+
+def _of_report(others: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The results folder of the report that CONFIG names, unless --results is given.
+
+    Adds the folders of plug-ins that the report recorded to `others`.
+    """
+    from abench.config import config_names, provenance_file, read_provenance
+
+    config = others["config"]
+    file = None if config is None or config in config_names("runs") else provenance_file(config)
+    if file is None:
+        return {}
+    recorded = map(Path, read_provenance(file).get("plugins") or ())
+    others["plugins"] = tuple(dict.fromkeys((*others["plugins"], *recorded)))
+    source = click.get_current_context().get_parameter_source("results")
+    place = file.resolve().parent.parent
+    if "results" not in given or source != click.core.ParameterSource.DEFAULT or place.name != "reports":
+        return {}
+    return {"results": place.parent}
 
 
 def _spelling() -> dict[str, str]:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -49,6 +49,13 @@ MOST_LISTED = 60
     help="Shortest time between training checkpoints.",
 )
 @click.option(
+    "--from",
+    "repeated",
+    type=click.Path(path_type=Path, exists=True),
+    help="Repeat the run of a report, given its provenance.json or its folder, in place of CONFIG, and print "
+    "where it differs.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Print what would be computed and what it costs, without computing it."
 )
 @click.option(
@@ -64,15 +71,16 @@ def run(
     executor: str | None,
     ray_address: str | None,
     checkpoint_every: float,
+    repeated: Path | None,
     dry_run: bool,
     calibration: bool,
 ) -> int:
     """Train SAEs, score them and print the table.
 
     CONFIG is a YAML file or the name of a run that comes with abench (see `abench list configs`). Options
-    override it. The default is the run `default`: AbsTopK, TopK and JumpReLU at two sparsities on the bundled
-    model. Run the same command again to resume: results that are already in the results folder are not
-    computed again.
+    override it; a report's folder in place of CONFIG stands for its run. The default is the run
+    `default`: AbsTopK, TopK and JumpReLU at two sparsities on the bundled model. Run the same command
+    again to resume: results that are already in the results folder are not computed again.
     """
     if dry_run:
         device = devices[0] if devices else None
@@ -85,6 +93,8 @@ def run(
     from abench.runs.report_of_plan import write_plan_report
 
     started = time.monotonic()
+    # Read first, because this run's report may replace the one that is repeated.
+    recorded = _recorded(repeated)
     progress = for_stderr()
     placement = Placement(devices or (), ray_address, checkpoint_every, request.plugins)
     computing = executor_for(executor, placement)
@@ -96,7 +106,29 @@ def run(
         written = write_plan_report(plan, store)
     code = echo_report(written)
     click.echo(f"{_counts(outcome)}, {duration(time.monotonic() - started)}")
+    if recorded is not None:
+        click.echo(f"\nCompared with {repeated}:")
+        _echo_repetition(recorded, plan, store, outcome)
     return _explain_failures(plan, outcome) or code
+
+
+def _recorded(repeated: Path | None) -> dict[str, Any] | None:
+    """What is known of the run to repeat; None if none is given."""
+    from abench.config import provenance_file, read_provenance
+
+    if repeated is None:
+        return None
+    # A path that is neither is reported by the reader.
+    return read_provenance(provenance_file(str(repeated)) or repeated)
+
+
+def _echo_repetition(recorded: dict[str, Any], plan: "Plan", store: "Store", outcome: "Outcome") -> None:
+    from abench.runs.repetition import repetition
+
+    for sentence in repetition(recorded, plan, store):
+        click.echo(visible(sentence))
+    if outcome.cached:
+        click.echo(f"{count(outcome.cached, 'cell')} of this run came from the results folder.")
 
 
 def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibration: bool) -> int:

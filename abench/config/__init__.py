@@ -13,17 +13,22 @@ from abench.config.reading import (
     model_named,
     model_names,
 )
+from abench.config.recorded_run import PROVENANCE, PROVENANCE_FORMAT, provenance_file, read_provenance
+from abench.config.report_spec import ReportSpec
 from abench.config.run import RunConfig
 from abench.config.shipped import config_names
 from abench.config.specs import DataSpec, EvaluationSpec, TrainingSpec
 
 __all__ = [
+    "PROVENANCE",
+    "PROVENANCE_FORMAT",
     "ActivationCacheSpec",
     "DataSpec",
     "Described",
     "EvaluationSpec",
     "ModelConfig",
     "PackageSpec",
+    "ReportSpec",
     "RunConfig",
     "TrainingSpec",
     "check",
@@ -34,4 +39,6 @@ __all__ = [
     "model_config",
     "model_named",
     "model_names",
+    "provenance_file",
+    "read_provenance",
 ]

@@ -12,6 +12,7 @@ from abench import yamlfile
 from abench.config.checking import check
 from abench.config.model import ModelConfig
 from abench.config.plugin_models import added_model
+from abench.config.recorded_run import provenance_file, recorded_run
 from abench.config.run import RunConfig
 from abench.config.shipped import config_names, shipped
 from abench.config.sources import Sources
@@ -130,6 +131,8 @@ def _read_run(source: str | None) -> Document:
     if source is None:
         return shipped("runs", "default")
     path, names = Path(source), config_names("runs")
+    if source not in names and (recorded := provenance_file(source)) is not None:
+        return recorded_run(recorded)
     if path.suffix in {".yaml", ".yml"} or (path.exists() and not (source in names and path.is_dir())):
         return yamlfile.read_mapping(path)
     if source not in names:

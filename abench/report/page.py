@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abench.report.about import About
 from abench.report.details import attempt
+from abench.report.drawings import DPI
 from abench.report.frame import Record
 from abench.report.notes import explain, limited_note
 from abench.report.replies import steered_replies
@@ -26,8 +28,9 @@ def render_page(
     records: Sequence[Record],
     figures: Mapping[str, Sequence[Path]],
     styles: Styles = NO_STYLES,
+    about: About | None = None,
 ) -> str:
-    """The HTML page: tables, notes, figures (embedded PNG files), cells without values, provenance.
+    """The HTML page: the run, tables, notes, figures (embedded PNG files), cells without values, provenance.
 
     `figures` maps a kind to PNG files: `tasks`, `reconstruction`, `planes` (the directions of a toy world),
     `tradeoffs` (safety against utility), `poles` (shares of bidirectional latents). Everything that comes
@@ -49,6 +52,7 @@ def render_page(
         counts=status_counts(records),
         limited=limited_note(records),
         provenance=provenance(records),
+        about=about,
     )
 
 
@@ -105,8 +109,18 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _embedded(figures: Sequence[Path]) -> list[tuple[str, str]]:
-    return [(path.stem, base64.b64encode(path.read_bytes()).decode()) for path in figures]
+def _embedded(figures: Sequence[Path]) -> list[tuple[str, str, int]]:
+    """Name, content and width of each figure; CSS pixels are 1/96 inch, so none is enlarged."""
+    found = []
+    for path in figures:
+        content = path.read_bytes()
+        width = int.from_bytes(content[_PNG_WIDTH]) * 96 // DPI
+        found.append((path.stem, base64.b64encode(content).decode(), width))
+    return found
+
+
+_PNG_WIDTH = slice(16, 20)
+"""Bytes of a PNG file that hold its width in pixels."""
 
 
 def _distinct(origins: Sequence[Mapping[str, Any]], name: str) -> str:

@@ -8,11 +8,13 @@ from sys import intern
 from typing import Any
 
 from abench.report import prepare_report, write_prepared
+from abench.report.about import training_facts
 from abench.report.curves import read_curve
 from abench.report.losses import ValuesLostError
 from abench.report.style import apart, titled
 from abench.results.jobs import Cell, SAEJob
 from abench.results.store import Record, Store
+from abench.runs.about_run import about_run
 from abench.runs.plan import Plan
 from abench.storage.faults import storage_error
 
@@ -42,7 +44,11 @@ def records_of(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """The records of a plan's cells as reports read them; cells without a result appear as missing."""
     shared: dict[str, Any] = {}
     headlines = plan.config.metrics
-    return [_plain(_shown(cell, store.get_brief(cell)), headlines, shared) for cell in plan.cells]
+    about = {sae.key: training_facts(plan.config.name, sae.spec()) for sae in plan.saes}
+    return [
+        _plain(_shown(cell, store.get_brief(cell)), headlines, shared) | {"about": about[cell.sae.key]}
+        for cell in plan.cells
+    ]
 
 
 def write_plan_report(plan: Plan, store: Store, folder: Path | None = None) -> Written:
@@ -57,6 +63,7 @@ def write_plan_report(plan: Plan, store: Store, folder: Path | None = None) -> W
         title=_title(plan),
         footnotes=_findings(plan, store),
         styles={**titled(_titles(plan)), **apart([sae.label for sae in plan.saes if not sae.trained])},
+        about=about_run(plan),
     )
     # As wide as the terminal; without one, a width that fits most places.
     text = prepared.text(get_terminal_size((110, 24)).columns)
