@@ -61,6 +61,7 @@ def show(
     if as_json:
         echo_json(asdict(record))
         return
+    from abench.report.paper import FAILING, SCR_TPP
     from abench.report.validity import invalid_metrics
 
     labels = record.labels
@@ -79,6 +80,8 @@ def show(
         )
     for metric, reason in invalid_metrics(asdict(record)).items():
         click.echo(visible(f"{metric} is not meaningful: {reason}"))
+    if labels["task"] in FAILING:
+        click.echo(f"\n{SCR_TPP}")
     if record.parts:
         from abench.report.parts import descriptions
 

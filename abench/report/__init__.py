@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from abench.config import ReportSpec
 from abench.report.about import About, write_about
+from abench.report.beside_files import as_csv, as_latex, as_markdown
+from abench.report.beside_paper import beside_paper
 from abench.report.build import build_tables
 from abench.report.curves import Curve
 from abench.report.details import drawn, readable
@@ -165,7 +167,12 @@ def write_prepared(
         write_text(draft.folder / "table.md", markdown(tables))
         write_text(draft.folder / "table.csv", numbers_csv(tables.wide))
         write_text(draft.folder / "table.tex", latex(tables, layout))
-        write_text(draft.folder / "index.html", render_page(tables, cells, figures, styles, about))
+        beside = [] if about and about.metrics else beside_paper(prepared.summary, cells)
+        if beside:
+            write_text(draft.folder / "paper.csv", as_csv(beside))
+            write_text(draft.folder / "paper.md", as_markdown(beside, styles))
+            write_text(draft.folder / "paper.tex", as_latex(beside, styles, layout.label))
+        write_text(draft.folder / "index.html", render_page(tables, cells, figures, styles, about, beside))
         if about is not None:
             write_about(about, cells, sampled_specs(cells, specs), draft.folder)
         write_manifest(manifest_of(draft.folder, cells, specs, drawings.inputs), draft.folder)

@@ -15,7 +15,7 @@ from abench.report.cells import Stats, by_column, stats_of
 from abench.report.columns import by_task, headline_columns, paper_columns
 from abench.report.details import attempt
 from abench.report.frame import Record, summarise, tidy
-from abench.report.paper import paper_notes, with_printed
+from abench.report.paper import failings, paper_notes, with_printed
 from abench.report.parts import bases_of
 from abench.report.saes import absent_last
 from abench.report.style import NO_STYLES, Styles, row_title, variant_order
@@ -128,7 +128,7 @@ def _table(
     rows = [_row(key, columns, stats, styles, views=views[key._replace(view="")]) for key in mine]
     grouped = groupby(zip(mine, rows, strict=True), key=lambda pair: pair[0][:2])
     sections = [Section(model, site, tuple(row for _, row in pairs)) for (model, site), pairs in grouped]
-    return Table(heading, tuple(columns), tuple(sections))
+    return Table(heading, tuple(columns), tuple(sections), failings(columns))
 
 
 def _paper_table(table: Table, styles: Styles) -> Table:

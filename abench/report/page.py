@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abench.report.about import About
+from abench.report.beside_files import HEADER, HEADING, cells, notes
+from abench.report.beside_paper import Beside
 from abench.report.details import attempt
 from abench.report.drawings import DPI
 from abench.report.frame import Record
 from abench.report.notes import explain, limited_note
+from abench.report.paper import failings
 from abench.report.replies import steered_replies
 from abench.report.saes import sae_name
 from abench.report.shading import examples
@@ -29,6 +32,7 @@ def render_page(
     figures: Mapping[str, Sequence[Path]],
     styles: Styles = NO_STYLES,
     about: About | None = None,
+    beside: Sequence[Beside] = (),
 ) -> str:
     """The HTML page: the run, tables, notes, figures (embedded PNG files), cells without values, provenance.
 
@@ -53,6 +57,8 @@ def render_page(
         limited=limited_note(records),
         provenance=provenance(records),
         about=about,
+        beside=beside_rows(beside, styles),
+        failings=failings(tables.paper.columns) if tables.paper else (),
     )
 
 
@@ -67,6 +73,14 @@ def _value(cell: TableCell) -> "Markup":
         links = ",".join(f'<a href="#note-{n}">{n}</a>' for n in cell.marks)
         parts.append(f"<sup>{links}</sup>")
     return Markup("".join(parts))
+
+
+def beside_rows(rows: Sequence[Beside], styles: Styles = NO_STYLES) -> dict[str, Any] | None:
+    """Heading, header, rows and notes of the paper's numbers beside ours; None if there are none."""
+    if not rows:
+        return None
+    shown = [cells(row, styles) for row in rows]
+    return {"heading": HEADING, "header": HEADER, "rows": shown, "notes": notes(rows)}
 
 
 def status_counts(records: Sequence[Record]) -> dict[str, int]:
