@@ -11,6 +11,7 @@ import click
 from abench.errors import short
 
 if TYPE_CHECKING:
+    from abench.config import Member
     from abench.runs.plan import Plan
     from abench.runs.planner import RunRequest
 
@@ -196,6 +197,25 @@ def _spelling() -> dict[str, str]:
     """The option's name for each key that has an option of its own, e.g. `--k`; for messages."""
     declared = {each.name: each.opts[0] for each in click.get_current_context().command.params}
     return {key: declared.get(key.rpartition(".")[2], key) for key in _DESCRIBE}
+
+
+def groups_of(request: "RunRequest") -> "list[list[RunRequest]]":
+    """The runs that a description stands for; those of one list share a report (`each` and `runs`)."""
+    from abench.config import run_groups
+    from abench.errors import UserError
+
+    groups = run_groups(request.config, request.options, request.assignments)
+    if len(groups) > 1 and request.options.get("name") is not None:
+        raise UserError(f"{request.config} writes {len(groups)} reports, so they cannot all have one --name")
+    return [[_member_of(request, each) for each in group] for group in groups]
+
+
+def _member_of(request: "RunRequest", member: "Member") -> "RunRequest":
+    """The request for one of the runs that a request stands for."""
+    from dataclasses import replace
+
+    options = {**request.options, "model": None} if member.own_model else request.options
+    return replace(request, config=member.source, options=options)
 
 
 def plan_of(request: "RunRequest", *, fetch: bool) -> "Plan":

@@ -2,12 +2,13 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from abench.cli.options import SECONDS, WORDS, plan_of, results_option, run_options
+from abench.cli.options import SECONDS, WORDS, groups_of, plan_of, results_option, run_options
 from abench.cli.text import columns, count
 from abench.cli.written import echo_report
 from abench.sanitize.printable import visible
@@ -84,7 +85,9 @@ def run(
     """
     if dry_run:
         device = devices[0] if devices else None
-        return _dry_run(request, results, device, calibration=calibration)
+        for each in (each for group in groups_of(request) for each in group):
+            _dry_run(each, results, device, calibration=calibration)
+        return EXIT_DONE
     from abench.executors.base import Placement
     from abench.executors.registry import executor_for
     from abench.progress import duration, for_stderr
@@ -98,18 +101,26 @@ def run(
     progress = for_stderr()
     placement = Placement(devices or (), ray_address, checkpoint_every, request.plugins)
     computing = executor_for(executor, placement)
-    plan = plan_of(request, fetch=True)
-    store = Store.open(results, create=True)
-    progress.say(_summary(plan))
-    outcome = computing.run(plan, store, progress)
-    with collection_paused():
-        written = write_plan_report(plan, store)
-    code = echo_report(written)
-    click.echo(f"{_counts(outcome)}, {duration(time.monotonic() - started)}")
+    codes, plans, outcomes = [], [], []
+    for group in groups_of(request):
+        done = []
+        for each in group:
+            plan = plan_of(each, fetch=True)
+            store = Store.open(results, create=True)
+            progress.say(_summary(plan))
+            done.append((plan, computing.run(plan, store, progress)))
+        first, *others = [plan for plan, _ in done]
+        with collection_paused():
+            written = write_plan_report(first, store, others=others)
+        codes.append(echo_report(written))
+        plans += [plan for plan, _ in done]
+        outcomes += [outcome for _, outcome in done]
+    click.echo(f"{_counts(outcomes)}, {duration(time.monotonic() - started)}")
     if recorded is not None:
         click.echo(f"\nCompared with {repeated}:")
-        _echo_repetition(recorded, plan, store, outcome)
-    return _explain_failures(plan, outcome) or code
+        _echo_repetition(recorded, plans, store, outcomes)
+    failed = [_explain_failures(plan, outcome) for plan, outcome in zip(plans, outcomes, strict=True)]
+    return max(failed) or max(codes)
 
 
 def _recorded(repeated: Path | None) -> dict[str, Any] | None:
@@ -122,16 +133,18 @@ def _recorded(repeated: Path | None) -> dict[str, Any] | None:
     return read_provenance(provenance_file(str(repeated)) or repeated)
 
 
-def _echo_repetition(recorded: dict[str, Any], plan: "Plan", store: "Store", outcome: "Outcome") -> None:
+def _echo_repetition(
+    recorded: dict[str, Any], plans: "Sequence[Plan]", store: "Store", outcomes: "Sequence[Outcome]"
+) -> None:
     from abench.runs.repetition import repetition
 
-    for sentence in repetition(recorded, plan, store):
+    for sentence in repetition(recorded, plans, store):
         click.echo(visible(sentence))
-    if outcome.cached:
-        click.echo(f"{count(outcome.cached, 'cell')} of this run came from the results folder.")
+    if cached := sum(outcome.cached for outcome in outcomes):
+        click.echo(f"{count(cached, 'cell')} of this run came from the results folder.")
 
 
-def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibration: bool) -> int:
+def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibration: bool) -> None:
     from abench.cli.price import price_text
     from abench.lm.catalogue import absent_weights
     from abench.pricing.price import price_of
@@ -158,7 +171,6 @@ def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibr
     for sentence in (_shared_reading(plan), caching_sentence(plan), absent_weights(plan.model.config)):
         if sentence is not None:
             click.echo(sentence)
-    return EXIT_DONE
 
 
 def _planned(plan: "Plan", store: "Store | None") -> str:
@@ -209,10 +221,12 @@ def _summary(plan: "Plan") -> str:
     return f"{plan.model.config.title}: {'; '.join(parts)}"
 
 
-def _counts(outcome: "Outcome") -> str:
-    parts = [f"{count(outcome.computed, 'cell')} computed", f"{outcome.cached} from the results folder"]
-    parts += [f"{len(outcome.skipped)} skipped"] if outcome.skipped else []
-    parts += [f"{len(outcome.failed)} failed"] if outcome.failed else []
+def _counts(outcomes: "Sequence[Outcome]") -> str:
+    computed, cached = (sum(getattr(each, name) for each in outcomes) for name in ("computed", "cached"))
+    skipped, failed = (sum(len(getattr(each, name)) for each in outcomes) for name in ("skipped", "failed"))
+    parts = [f"{count(computed, 'cell')} computed", f"{cached} from the results folder"]
+    parts += [f"{skipped} skipped"] if skipped else []
+    parts += [f"{failed} failed"] if failed else []
     return ", ".join(parts)
 
 

@@ -1,28 +1,50 @@
-"""What a plan's report says about the run."""
+"""What the report of one or several plans says about the run."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from abench.report.about import About
 from abench.results.jobs import SAEJob
 from abench.runs.plan import Plan
 
 
-def about_run(plan: Plan) -> About | None:
-    """The description of the run for its report; None for a plan that was not made from a request."""
-    if plan.origin is None:
+def about_run(plans: Sequence[Plan]) -> About | None:
+    """The description of the run for its report; None for plans that were not made from a request."""
+    origins = [plan.origin for plan in plans if plan.origin is not None]
+    if not origins:
         return None
+    models = [_model(plan) for plan in plans]
     return About(
-        command=plan.origin.command,
-        configuration=plan.origin.configuration,
-        facts=dict(_facts(plan)),
-        plugins=plan.origin.plugins,
-        model={
-            "name": plan.model.name,
-            "commit": plan.model.commit,
-            "dtype": plan.model.dtype,
-            "context": plan.model.context,
-        },
+        command=origins[0].command,
+        configuration=_together([origin.configuration for origin in origins]),
+        facts=_joined([dict(_facts(plan)) for plan in plans]),
+        plugins=origins[0].plugins,
+        model=models[0] if len(models) == 1 else {str(model["name"]): model for model in models},
     )
+
+
+def _model(plan: Plan) -> dict[str, Any]:
+    names = ("name", "commit", "dtype", "context")
+    return {name: getattr(plan.model, name) for name in names}
+
+
+def _together(configurations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """One configuration for all runs: keys in which they differ are in an entry of `each` per run."""
+    first, *rest = configurations
+    if not rest:
+        return first
+    differing = [key for key in first if key == "model" or any(each[key] != first[key] for each in rest)]
+    common = {key: value for key, value in first.items() if key not in differing}
+    return {**common, "each": [{key: one[key] for key in differing} for one in configurations]}
+
+
+def _joined(each: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The facts of all runs, without repetitions, by heading."""
+    headings = dict.fromkeys(heading for facts in each for heading in facts)
+    return {
+        heading: "; ".join(dict.fromkeys(facts[heading] for facts in each if heading in facts))
+        for heading in headings
+    }
 
 
 def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -33,8 +55,7 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     trained = [sae for sae in plan.saes if isinstance(sae, SAEJob)]
     if trained:
         labels = [sae.labels() for sae in trained]
-        names = _listed(each["variant"] for each in labels)
-        yield "SAEs", f"{len(trained)} trained: {names}"
+        yield "SAEs", f"{len(trained)} trained: {_listed(each['variant'] for each in labels)}"
         for heading, name in (("k", "k"), ("Latents", "width"), ("Seeds", "seed")):
             yield heading, _listed(f"{each[name]:,}" for each in labels)
         yield from _training(trained)
@@ -46,16 +67,10 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "Text", " ".join(filter(None, (plan.data.source, plan.data.dataset)))
 
 
-def _training(trained: list[SAEJob]) -> Iterator[tuple[str, str]]:
+def _training(trained: Sequence[SAEJob]) -> Iterator[tuple[str, str]]:
     each = list(dict.fromkeys(sae.training for sae in trained))
-    yield (
-        "Training",
-        "; ".join(
-            dict.fromkeys(
-                f"{one.tokens:,} tokens per SAE ({one.steps:,} steps of {one.batch_size:,})" for one in each
-            )
-        ),
-    )
+    sizes = (f"{one.tokens:,} tokens per SAE ({one.steps:,} steps of {one.batch_size:,})" for one in each)
+    yield "Training", "; ".join(dict.fromkeys(sizes))
     yield "Learning rate", _listed(f"{one.learning_rate:g}" for one in each)
 
 

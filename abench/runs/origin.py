@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abench.config import Described, RunConfig, TrainingSpec, provenance_file, read_provenance
+from abench.config import Described, RunConfig, TrainingSpec, provenance_file, read_provenance, split_member
 
 if TYPE_CHECKING:
     from abench.runs.plan import Plan
@@ -81,7 +81,7 @@ def _recorded_command(request: "RunRequest") -> str | None:
         return None
     if any(value is not None for value in request.options.values()):
         return None
-    file = provenance_file(request.config)
+    file = provenance_file(split_member(request.config)[0])
     return None if file is None else str(read_provenance(file).get("command") or "") or None
 
 
@@ -92,7 +92,8 @@ def command_of(request: "RunRequest") -> str:
 
 def _arguments(request: "RunRequest") -> Iterator[str]:
     if request.config is not None:
-        yield request.config
+        # An entry of `each` shares its report with the others, so the command is that of all.
+        yield split_member(request.config)[0]
     for key, value in request.options.items():
         if value is None:
             continue

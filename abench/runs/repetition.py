@@ -15,10 +15,10 @@ Recorded = Mapping[str, Any]
 """The content of a provenance.json (`abench.config.read_provenance`)."""
 
 
-def repetition(recorded: Recorded, plan: Plan, store: Store) -> list[str]:
+def repetition(recorded: Recorded, plans: Sequence[Plan], store: Store) -> list[str]:
     """Sentences about what is the same and what differs: scores, keys, cells, packages."""
     there = {_labels(cell): cell for cell in recorded["cells"] if cell["status"] == "done"}
-    here = {_labels(cell.labels()): cell for cell in plan.cells}
+    here = {_labels(cell.labels()): cell for plan in plans for cell in plan.cells}
     same_key = [labels for labels in here if labels in there and there[labels]["key"] == here[labels].key]
     return [
         *_scores([(there[labels], here[labels]) for labels in same_key], store),
