@@ -1,6 +1,7 @@
 """The options that describe a run, shared by run, status and report."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from functools import partial, reduce, wraps
 from pathlib import Path
@@ -57,7 +58,34 @@ class _List(click.ParamType[Any]):
             self.fail(f"{short(value)} is not a list of whole numbers, e.g. 4,8", param, ctx)
 
 
-WORDS, NUMBERS = _List(str, "names"), _List(int, "numbers")
+class _Numbers(_List):
+    """Comma-separated whole numbers and ranges: `0,2,5-9`."""
+
+    def __init__(self) -> None:
+        super().__init__(int, "numbers")
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        if isinstance(value, str):
+            value = ",".join(self._spelt_out(each.strip(), param, ctx) for each in value.split(","))
+        return super().convert(value, param, ctx)
+
+    def _spelt_out(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """All numbers of a range, separated by commas; other text unchanged."""
+        found = _RANGE.fullmatch(text)
+        if found is None:
+            return text
+        first, last = int(found[1]), int(found[2])
+        if not first <= last < first + _MOST_IN_RANGE:
+            self.fail(f"{short(text)} is not a range of 1 to {_MOST_IN_RANGE} numbers, e.g. 0-4", param, ctx)
+        return ",".join(map(str, range(first, last + 1)))
+
+
+_RANGE = re.compile(r"(\d{1,10})-(\d{1,10})")
+_MOST_IN_RANGE = 1000
+
+WORDS, NUMBERS = _List(str, "names"), _Numbers()
 BLOCKS = _List(_number_or_name, "blocks")
 
 _DESCRIBE: dict[str, Command] = {
@@ -95,7 +123,7 @@ _DESCRIBE: dict[str, Command] = {
         "or mlp_out (what its attention or MLP adds to the residual stream), e.g. resid_post,attn_out.",
     ),
     "width": click.option("--width", type=NUMBERS, help="Latents per SAE, e.g. 2048 or 1024,2048."),
-    "seeds": click.option("--seeds", type=NUMBERS, help="Seeds of the initial weights, e.g. 0,1,2."),
+    "seeds": click.option("--seeds", type=NUMBERS, help="Seeds of the initial weights, e.g. 0,1,2 or 0-4."),
     "tasks": click.option(
         "--tasks",
         type=WORDS,
@@ -107,7 +135,10 @@ _DESCRIBE: dict[str, Command] = {
     "training.tokens": click.option("--tokens", type=int, help="Activations to train each SAE on."),
     "preset": click.option("--preset", help="Training preset: tiny, laptop, paper-text or paper-code."),
     "evaluation.limit": click.option(
-        "--limit", type=int, help="Limit each evaluation data set to this many items; for quick trials."
+        "--limit",
+        type=int,
+        help="Limit each evaluation data set to this many items, including the requests and questions of "
+        "steering, whose strengths stay the same; for quick trials.",
     ),
     "name": click.option("--name", help="Name of the report folder."),
     "activation_cache": click.option(

@@ -14,13 +14,15 @@ from abench.cli.written import echo_report
 from abench.sanitize.printable import visible
 
 if TYPE_CHECKING:
-    from abench.results.store import Store
+    from abench.results.store import Record, Store
     from abench.runs.outcome import Outcome
     from abench.runs.plan import Plan
     from abench.runs.planner import RunRequest
 
 EXIT_DONE, EXIT_SOME_FAILED = 0, 3
 
+MOST_NAMED = 5
+"""A message about a failure names at most so many of the cells that it concerns."""
 MOST_LISTED = 60
 """A dry run lists its cells one by one if there are no more than this."""
 
@@ -233,12 +235,25 @@ def _counts(outcomes: "Sequence[Outcome]") -> str:
 def _explain_failures(plan: "Plan", outcome: "Outcome") -> int:
     for refused in plan.refused:
         click.echo(f"failed: {refused.name}: {visible(refused.reason)}", err=True)
+    by_cause: dict[str, list[Record]] = {}
     for record in outcome.failed:
+        by_cause.setdefault(visible(str(record.reason)), []).append(record)
+    if len(outcome.failed) > 1:
+        reasons = count(len(by_cause), "reason")
+        click.echo(f"{len(outcome.failed)} cells failed for {reasons}", err=True)
+    for reason, records in by_cause.items():
+        click.echo(f"failed: {_cells(records)}: {reason}", err=True)
+        if key := next((record.key[:12] for record in records if record.traceback), None):
+            click.echo(f"  `abench show {key}` prints the traceback", err=True)
+    return EXIT_SOME_FAILED if outcome.failed or plan.refused else EXIT_DONE
+
+
+def _cells(records: "Sequence[Record]") -> str:
+    """The cells that failed for one reason; many are counted."""
+    names = []
+    for record in records[:MOST_NAMED]:
         labels = record.labels
         sizes = (f"{name}={labels[name]}" for name in ("k", "seed") if labels[name] is not None)
-        sae = " ".join((labels["variant"], *sizes))
-        reason = visible(str(record.reason))
-        click.echo(f"failed: {sae}, {labels['task']} ({labels['view']}): {reason}", err=True)
-        if record.traceback:
-            click.echo(f"  `abench show {record.key[:12]}` prints the traceback", err=True)
-    return EXIT_SOME_FAILED if outcome.failed or plan.refused else EXIT_DONE
+        names.append(f"{' '.join((labels['variant'], *sizes))}, {labels['task']} ({labels['view']})")
+    more = len(records) - len(names)
+    return "; ".join([*names, *([f"and {count(more, 'more cell')}"] if more else [])])

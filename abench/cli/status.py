@@ -111,10 +111,17 @@ def _rows(plan: "Plan", store: "Store") -> list[dict[str, Any]]:
 
 
 def _reason(cell: "Cell", status: "Status", store: "Store", works: "Mapping[str, Work]") -> str | None:
-    from abench.runs.at_work import work_on
+    from abench.runs.at_work import why_missing, work_on
 
     if status in ("failed", "skipped"):
         record = store.get(cell)
         return record.reason if record else None
-    work = work_on(cell, works) if status in ("missing", "damaged") else None
-    return None if work is None else f"{work.does} ({work.holder})"
+    if status not in ("missing", "damaged"):
+        return None
+    if (work := work_on(cell, works)) is not None:
+        return f"{work.does} ({work.holder})"
+    return (
+        "its file is damaged; the next run computes it again"
+        if status == "damaged"
+        else why_missing(cell, store)
+    )

@@ -143,6 +143,14 @@ def run_description(source: str) -> str:
     return str(_read_run(source).values.get("description", ""))
 
 
+def is_configuration(source: str) -> bool:
+    """Whether a text names a configuration: one that comes with abench, a YAML file or a report."""
+    base, _ = split_member(source)
+    if base in config_names("runs") or provenance_file(base) is not None:
+        return True
+    return is_model_file(base) and Path(base).is_file()
+
+
 def has_members(source: str) -> bool:
     """Whether a configuration names the models it is for, or other configurations. Raises UserError."""
     return not {EACH, RUNS}.isdisjoint(_read_run(source).values)

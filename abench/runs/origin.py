@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +24,22 @@ class Origin:
     """The command line that describes the run."""
     plugins: tuple[str, ...] = ()
     """Folders of plug-ins."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Key path such as `training.tokens` -> the file and line, or the option, or what else decides it."""
+
+    def flat(self) -> dict[str, str]:
+        """Key path -> value on one line, as JSON and YAML write it."""
+        return {key: json.dumps(value, ensure_ascii=False) for key, value in _flat(self.configuration)}
 
 
 def origin_of(request: "RunRequest", described: Described, plan: "Plan") -> Origin:
     """The description of a plan that was made from a request."""
+    configuration = resolved(described, plan)
     return Origin(
-        configuration=resolved(described, plan),
+        configuration=configuration,
         command=_recorded_command(request) or command_of(request),
         plugins=tuple(map(str, request.plugins)),
+        places={key: _place(described, key) for key, _ in _flat(configuration)},
     )
 
 
@@ -73,6 +81,28 @@ def _training(trainings: Sequence[tuple[Mapping[str, Any], TrainingSpec]]) -> di
 
 def _distinct(values: Sequence[Any]) -> list[Any]:
     return [value for place, value in enumerate(values) if value not in values[:place]]
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """(key path, value) pairs of everything that is not a mapping with keys."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _place(described: Described, path: str) -> str:
+    """Where a value comes from."""
+    keys = tuple(path.split("."))
+    for document in reversed(described.sources.documents):
+        if (place := document.place(keys)) is not None:
+            return place
+    return "the model" if keys[0] in _OF_MODEL else "default"
+
+
+_OF_MODEL = frozenset({"layers", "k", "width", "tasks", "context", "dtype", "data"})
+"""Keys that the model decides if nothing sets them."""
 
 
 def _recorded_command(request: "RunRequest") -> str | None:
