@@ -14,6 +14,7 @@ from abench.report.beside_paper import beside_paper
 from abench.report.build import build_tables
 from abench.report.curves import Curve
 from abench.report.details import drawn, readable
+from abench.report.document import latex_document
 from abench.report.drawings import Drawings
 from abench.report.figures import write_figures
 from abench.report.frame import COLUMNS, Record, read_tidy, summarise, tidy, write_tidy
@@ -172,6 +173,9 @@ def write_prepared(
             write_text(draft.folder / "paper.csv", as_csv(beside))
             write_text(draft.folder / "paper.md", as_markdown(beside, styles))
             write_text(draft.folder / "paper.tex", as_latex(beside, styles, layout.label))
+        parts = ["table.tex", *(["paper.tex"] if beside else [])]
+        drawn_files = [file for files in figures.values() for file in files]
+        write_text(draft.folder / "report.tex", latex_document(tables.title, parts, drawn_files))
         write_text(draft.folder / "index.html", render_page(tables, cells, figures, styles, about, beside))
         if about is not None:
             write_about(about, cells, sampled_specs(cells, specs), draft.folder)

@@ -118,6 +118,7 @@ def as_latex(rows: Sequence[Beside], styles: Styles = NO_STYLES, label: str | No
         r"\begingroup\footnotesize",
         rf"\begin{{longtable}}{{{columns}}}",
         rf"\caption{{{escape(HEADING)}}}" + (rf"\label{{{label}-paper}}" if label else "") + r" \\",
+        rf"\toprule {head} \midrule \endfirsthead",
         rf"\toprule {head} \midrule \endhead",
         r"\bottomrule \endfoot",
         *(" & ".join(map(escape, cells(row, styles))) + r" \\" for row in rows),

@@ -12,7 +12,8 @@ from abench.report.tables import Table, TableCell, TableRow, Tables
 _SYMBOLS = r"""
     \ \textbackslash{} ~ \textasciitilde{} ^ \textasciicircum{} < $<$ > $>$ | $|$ " '' ’ ' ‘ ` “ `` ” ''
     … \dots{} – \textendash{} — \textemdash{} − $-$ ± $\pm$ × $\times$ · $\cdot$ ≤ $\leq$ ≥ $\geq$ ² $^2$
-    → $\to$ ↑ $\uparrow$ ↓ $\downarrow$ ‖ $\|$ ½ $\frac12$ † $\dagger$ λ $\lambda$ σ $\sigma$ µ $\mu$ μ $\mu$
+    → $\to$ ↑ $\uparrow$ ↓ $\downarrow$ ‖ $\|$ ½ $\frac12$ † $\dagger$ Δ $\Delta$ λ $\lambda$ σ $\sigma$
+    µ $\mu$ μ $\mu$
 """
 _PAIRS = iter(_SYMBOLS.split())
 _SPECIAL = dict(zip(_PAIRS, _PAIRS, strict=True)) | {char: f"\\{char}" for char in "&%$#_{}"}
@@ -52,7 +53,8 @@ def _label(label: str | None, number: int) -> str | None:
 
 def _lines(table: Table, tables: Tables, title: str, label: str | None) -> Iterator[str]:
     labels = len(table.label_names)
-    caption = ": ".join(text for text in (title, table.heading) if text)
+    # A description ends with a full stop, which must not stand before the colon.
+    caption = ": ".join(text for text in (title.rstrip(". "), table.heading) if text)
     yield from (r"\begin{table}", r"\centering", r"\small", rf"\caption{{{escape(caption)}}}")
     if label is not None:
         yield rf"\label{{{label}}}"
@@ -97,9 +99,11 @@ def _cell(cell: TableCell) -> str:
     count = f" ({cell.seeds_text})" if cell.seeds_text else ""
     if cell.mean is None:
         return escape(cell.text) + marks
-    mean = rf"\mathbf{{{cell.text}}}" if cell.bold else cell.text
+    number, _, interval = cell.text.partition(" ")
+    mean = rf"\mathbf{{{number}}}" if cell.bold else number
     spread = rf" \pm {cell.sd_text}" if cell.sd_text else ""
-    return f"${mean}{spread}${count}{marks}"
+    # Outside of the formula, in which the space before the interval would vanish.
+    return f"${mean}{spread}${f' {interval}' if interval else ''}{count}{marks}"
 
 
 def _notes(table: Table, tables: Tables) -> Iterator[str]:
