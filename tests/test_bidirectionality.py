@@ -318,6 +318,15 @@ def test_the_table_has_intervals_the_judge_s_accuracy_and_the_paper_s_rows(tmp_p
     assert "(paper)" not in write_report(elsewhere, {}, tmp_path / "e", title="t").text()
 
 
+def test_the_table_names_random_directions_and_undertrained_saes(tmp_path: Path) -> None:
+    cells = [judged(0.2, variant="abstopk") | {"about": {"tokens": 640}}, judged(0.1)]
+    cells[1] |= {"about": {"tokens": 64 * 90}}
+    text = " ".join(write_report(cells, {}, tmp_path / "r", title="t").text(160).split())
+    assert "compare with the baseline of random directions" in text
+    assert "Undertrained: AbsTopK saw 640 tokens, 10 per latent" in text
+    assert "Undertrained: TopK" not in text
+
+
 def test_over_seeds_the_table_has_mean_and_sd_and_the_figure_the_same(tmp_path: Path) -> None:
     import pandas as pd
 

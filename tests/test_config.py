@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from abench.config import RunConfig, config_names, describe_run, load_run, model_config
+from abench.config import RunConfig, config_names, describe_run, load_run, model_config, run_groups
 from abench.errors import UserError, did_you_mean
 from abench.lm.catalogue import find_model
 
@@ -85,7 +85,8 @@ def test_bad_assignments(assignment: str) -> None:
 
 @pytest.mark.parametrize("name", config_names("runs"))
 def test_every_shipped_run_is_valid(name: str) -> None:
-    assert load_run(name, {}).description
+    for member in (each for group in run_groups(name, {}) for each in group):
+        assert load_run(member.source, {}).description
 
 
 @pytest.mark.parametrize("preset", config_names("presets"))

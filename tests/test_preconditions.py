@@ -210,8 +210,11 @@ def test_cells_without_preconditions_or_measurements_are_shown_as_before() -> No
 def test_data_csv_of_earlier_versions_can_still_be_read(tmp_path: Path) -> None:
     report = write_report([absorbed(0.7, 0.9), cell("scr", seed=1)], {}, tmp_path / "r", title="T")
     file = report.folder / "data.csv"
-    pd.read_csv(file).drop(columns=["valid", "invalid_because"]).to_csv(file, index=False)
+    of_run = ["run", "tokens", "learning_rate", "options"]
+    pd.read_csv(file).drop(columns=["valid", "invalid_because", *of_run]).to_csv(file, index=False)
     frame = read_tidy(file)
+    assert (frame["run"] == "").all()
+    assert frame["tokens"].isna().all()
     assert frame["valid"].fillna(value=False).tolist() == frame["value"].notna().tolist()
     assert summarise(frame).set_index("metric")["mean"][F1] == 0.7
 

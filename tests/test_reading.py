@@ -1,6 +1,7 @@
 """Reading activations: nothing twice, no more than needed, and with a sign of life."""
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -122,6 +123,19 @@ def test_the_time_left_is_that_of_reading_and_of_steps() -> None:
     pace.has_stepped()
     # 500 activations to read, and 99 steps; the first step alone would promise 402 · 99 seconds.
     assert pace.seconds_left(1) == pytest.approx(400 + 99 * 2)
+
+
+def test_the_time_left_is_not_judged_in_the_first_seconds() -> None:
+    clock = Clock()
+    pace = Pace(1000, 1, clock)
+    pace.start(0)
+    clock.now = 3.0
+    pace.has_stepped()
+    assert pace.seconds_left(1) == math.inf
+    assert pace.seconds_left(1000) == 0
+    clock.now = 6.0
+    pace.has_stepped()
+    assert pace.seconds_left(2) == pytest.approx(998 * 3)
 
 
 def test_the_time_left_follows_the_machine() -> None:

@@ -118,7 +118,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_files_are_written(report: Path) -> None:
-    names = {"data.csv", "index.html", "report.json", "table.md", "table.csv", "table.tex"}
+    names = {"data.csv", "index.html", "report.json", "report.tex", "table.md", "table.csv", "table.tex"}
     assert {path.name for path in report.iterdir()} == names | {"comparisons.csv"} | {
         f"{figure}.{suffix}" for figure in ("reconstruction", "pareto") for suffix in ("png", "pdf", "csv")
     }

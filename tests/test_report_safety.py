@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from abench.report import write_report
+from abench.report.point_labels import offsets
+from abench.report.tradeoff import draw_tradeoff, tradeoff_points
 
 SITE = "blocks.18.hook_resid_post"
 
@@ -155,6 +157,37 @@ def test_the_figure_has_its_points_beside_it(tmp_path: Path) -> None:
     assert "Utility against safety" in html
     assert "&lt;judge&gt;" in html
     assert "<judge>" not in html
+
+
+def test_a_row_that_is_safe_because_the_model_stammers_is_marked_in_the_row(tmp_path: Path) -> None:
+    report = write_report(CELLS, {}, tmp_path / "report", title="t")
+    titles = [each.title for each in report.tables.steering.rows()] if report.tables.steering else []
+    assert titles[:4] == ["Original", "DiM", "AbsTopK", "TopK †"]
+    assert "† Most replies are degenerate" in " ".join(report.text(400).split())
+    assert r"TopK $\dagger$" in (report.folder / "table.tex").read_text(encoding="utf-8")
+
+
+def test_the_figure_has_a_panel_per_method_with_strengths_and_hollow_degenerate_points() -> None:
+    points = tradeoff_points(CELLS)
+    figure = draw_tradeoff(points, "t")
+    titles = {axes.get_title(): axes for axes in figure.axes if axes.get_visible()}
+    assert list(titles) == ["DiM", "AbsTopK, k = 256", "TopK, k = 256"]
+    for title, axes in titles.items():
+        assert {text.get_text() for text in axes.texts} == {"+1"}
+        fills = {str(line.get_markerfacecolor()) for line in axes.lines if line.get_zorder() == 3}
+        assert ("white" in fills) == title.startswith("TopK")
+
+
+def test_strengths_cover_neither_each_other_nor_points() -> None:
+    points = [(50.0, 50.0), (53.0, 50.0), (56.0, 52.0), (195.0, 50.0)]
+    boxes = offsets(points, ["+0.5", "−0.25, +1", "+2", "−2"], 6.0, (0, 0, 200, 100))
+    for place, box in enumerate(boxes):
+        assert box[2] <= 200
+        assert not any(box[0] < x < box[2] and box[1] < y < box[3] for x, y in points)
+        for other in boxes[place + 1 :]:
+            assert min(box[2], other[2]) <= max(box[0], other[0]) or min(box[3], other[3]) <= max(
+                box[1], other[1]
+            )
 
 
 # Replies to harmful requests

@@ -65,6 +65,10 @@ def test_the_report_is_whole(finished: Path) -> None:
         "key",
         "valid",
         "invalid_because",
+        "run",
+        "tokens",
+        "learning_rate",
+        "options",
     ]
     assert set(frame.status) == {"done"}
     assert frame.value.notna().all()

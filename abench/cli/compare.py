@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abench.cli.options import json_option, plan_of, results_option, run_options
+from abench.cli.options import groups_of, json_option, plan_of, results_option, run_options
 from abench.cli.text import echo_json
 
 if TYPE_CHECKING:
@@ -77,11 +77,15 @@ def _records(request: "RunRequest", results: Path) -> list[dict[str, Any]]:
 
 
 def _of_run(request: "RunRequest", results: Path) -> list[dict[str, Any]]:
+    from abench.errors import UserError
     from abench.results.store import Store
     from abench.runs.report_of_plan import records_of
 
     store = Store.open(results, create=False)
-    records = records_of(plan_of(request, fetch=False), store)
+    groups = groups_of(request)
+    if len(groups) > 1:
+        raise UserError(f"{request.config} writes {len(groups)} reports: name the folder of one of them")
+    records = [each for member in groups[0] for each in records_of(plan_of(member, fetch=False), store)]
     for sentence in store.damaged:
         click.echo(sentence, err=True)
     return records

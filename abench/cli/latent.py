@@ -73,6 +73,7 @@ def _echo(record: "SAERecord", latent: int, card: "LatentCard") -> None:
         for heading, side in (("positive", card.contexts.positive), (negative, card.contexts.negative)):
             click.echo(f"\n{heading}")
             click.echo("\n".join(_lines(side, coloured=coloured)) or "  none")
+        click.echo(f"\n{_legend(coloured=coloured)}")
     click.echo()
     for heading, ranked in (
         ("nearest latents", card.nearest),
@@ -81,6 +82,21 @@ def _echo(record: "SAERecord", latent: int, card: "LatentCard") -> None:
         ("logits it suppresses", card.suppressed),
     ):
         click.echo(f"{heading:<22}{_ranked(ranked)}")
+
+
+def _legend(*, coloured: bool) -> str:
+    """How to read the contexts."""
+    if coloured:
+        signs = (("positive", 1), ("negative", -1))
+        ends = (click.style(name, fg=16, bg=_STEPS[sign][2]) for name, sign in signs)
+        return (
+            f"{' and '.join(ends)} values, darker if stronger\n"
+            "underlined: the strongest token of a context, whose value stands before it"
+        )
+    return (
+        "[positive] and {negative} values from a tenth of the strongest one on\n"
+        "[[doubled]]: the strongest token of a context, whose value stands before it"
+    )
 
 
 def _ranked(ranked: "Ranked") -> str:

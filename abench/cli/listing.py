@@ -195,12 +195,19 @@ def _show_check(verdicts: "Iterable[CheckResult]", as_json: bool) -> int:
 
 @list_group.command()
 @json_option
-def configs(as_json: bool) -> None:
-    """List the runs that come with abench; start one with `abench run NAME`."""
-    from abench.config import config_names, load_run
+@click.option("--model", help="Show the cost of each run on this model, e.g. tiny.")
+def configs(as_json: bool, model: str | None) -> None:
+    """List the runs that come with abench: what each gives and costs. Start one with `abench run NAME`.
 
-    rows = [{"name": name, "description": load_run(name, {}).description} for name in config_names("runs")]
-    _show(rows, as_json)
+    The cost is what an empty results folder takes: SAEs to train, cells to score, and operations (FLOPs).
+    `abench run NAME --dry-run` states times on this machine. With --model, list those that reproduce a part
+    of the paper, and what they cost on that model.
+    """
+    from abench.config import config_names, has_members
+    from abench.pricing.configs import price_of_config
+
+    names = [name for name in config_names("runs") if model is None or has_members(name)]
+    _show([price_of_config(name, model).row() for name in names], as_json)
 
 
 def _joined(values: Any) -> str:

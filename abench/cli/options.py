@@ -1,7 +1,8 @@
 """The options that describe a run, shared by run, status and report."""
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from functools import partial, reduce, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import click
 from abench.errors import short
 
 if TYPE_CHECKING:
+    from abench.config import Member
     from abench.runs.plan import Plan
     from abench.runs.planner import RunRequest
 
@@ -56,7 +58,34 @@ class _List(click.ParamType[Any]):
             self.fail(f"{short(value)} is not a list of whole numbers, e.g. 4,8", param, ctx)
 
 
-WORDS, NUMBERS = _List(str, "names"), _List(int, "numbers")
+class _Numbers(_List):
+    """Comma-separated whole numbers and ranges: `0,2,5-9`."""
+
+    def __init__(self) -> None:
+        super().__init__(int, "numbers")
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        if isinstance(value, str):
+            value = ",".join(self._spelt_out(each.strip(), param, ctx) for each in value.split(","))
+        return super().convert(value, param, ctx)
+
+    def _spelt_out(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """All numbers of a range, separated by commas; other text unchanged."""
+        found = _RANGE.fullmatch(text)
+        if found is None:
+            return text
+        first, last = int(found[1]), int(found[2])
+        if not first <= last < first + _MOST_IN_RANGE:
+            self.fail(f"{short(text)} is not a range of 1 to {_MOST_IN_RANGE} numbers, e.g. 0-4", param, ctx)
+        return ",".join(map(str, range(first, last + 1)))
+
+
+_RANGE = re.compile(r"(\d{1,10})-(\d{1,10})")
+_MOST_IN_RANGE = 1000
+
+WORDS, NUMBERS = _List(str, "names"), _Numbers()
 BLOCKS = _List(_number_or_name, "blocks")
 
 _DESCRIBE: dict[str, Command] = {
@@ -94,7 +123,7 @@ _DESCRIBE: dict[str, Command] = {
         "or mlp_out (what its attention or MLP adds to the residual stream), e.g. resid_post,attn_out.",
     ),
     "width": click.option("--width", type=NUMBERS, help="Latents per SAE, e.g. 2048 or 1024,2048."),
-    "seeds": click.option("--seeds", type=NUMBERS, help="Seeds of the initial weights, e.g. 0,1,2."),
+    "seeds": click.option("--seeds", type=NUMBERS, help="Seeds of the initial weights, e.g. 0,1,2 or 0-4."),
     "tasks": click.option(
         "--tasks",
         type=WORDS,
@@ -106,7 +135,10 @@ _DESCRIBE: dict[str, Command] = {
     "training.tokens": click.option("--tokens", type=int, help="Activations to train each SAE on."),
     "preset": click.option("--preset", help="Training preset: tiny, laptop, paper-text or paper-code."),
     "evaluation.limit": click.option(
-        "--limit", type=int, help="Limit each evaluation data set to this many items; for quick trials."
+        "--limit",
+        type=int,
+        help="Limit each evaluation data set to this many items, including the requests and questions of "
+        "steering, whose strengths stay the same; for quick trials.",
     ),
     "name": click.option("--name", help="Name of the report folder."),
     "activation_cache": click.option(
@@ -159,6 +191,11 @@ def run_options(command: Command) -> Command:
         from abench.runs.planner import RunRequest
 
         others = {name: given.pop(name) for name in ("config", "assignments", "plugins")}
+        if repeated := given.get("repeated"):
+            if others["config"] is not None:
+                raise click.UsageError("--from and CONFIG cannot be used together")
+            others["config"] = str(repeated)
+        given |= _of_report(others, given)
         options = {key: given.pop(key.rpartition(".")[2]) for key in _DESCRIBE}
         return command(request=RunRequest(options=options, spelling=_spelling(), **others), **given)
 
@@ -167,10 +204,49 @@ def run_options(command: Command) -> Command:
     return decorated
 
 
+def _of_report(others: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The results folder of the report that CONFIG names, unless --results is given.
+
+    Adds the folders of plug-ins that the report recorded to `others`.
+    """
+    from abench.config import config_names, provenance_file, read_provenance
+
+    config = others["config"]
+    file = None if config is None or config in config_names("runs") else provenance_file(config)
+    if file is None:
+        return {}
+    recorded = map(Path, read_provenance(file).get("plugins") or ())
+    others["plugins"] = tuple(dict.fromkeys((*others["plugins"], *recorded)))
+    source = click.get_current_context().get_parameter_source("results")
+    place = file.resolve().parent.parent
+    if "results" not in given or source != click.core.ParameterSource.DEFAULT or place.name != "reports":
+        return {}
+    return {"results": place.parent}
+
+
 def _spelling() -> dict[str, str]:
     """The option's name for each key that has an option of its own, e.g. `--k`; for messages."""
     declared = {each.name: each.opts[0] for each in click.get_current_context().command.params}
     return {key: declared.get(key.rpartition(".")[2], key) for key in _DESCRIBE}
+
+
+def groups_of(request: "RunRequest") -> "list[list[RunRequest]]":
+    """The runs that a description stands for; those of one list share a report (`each` and `runs`)."""
+    from abench.config import run_groups
+    from abench.errors import UserError
+
+    groups = run_groups(request.config, request.options, request.assignments)
+    if len(groups) > 1 and request.options.get("name") is not None:
+        raise UserError(f"{request.config} writes {len(groups)} reports, so they cannot all have one --name")
+    return [[_member_of(request, each) for each in group] for group in groups]
+
+
+def _member_of(request: "RunRequest", member: "Member") -> "RunRequest":
+    """The request for one of the runs that a request stands for."""
+    from dataclasses import replace
+
+    options = {**request.options, "model": None} if member.own_model else request.options
+    return replace(request, config=member.source, options=options)
 
 
 def plan_of(request: "RunRequest", *, fetch: bool, here: bool = True) -> "Plan":

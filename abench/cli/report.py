@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abench.cli.options import plan_of, results_option, run_options
+from abench.cli.options import groups_of, plan_of, results_option, run_options
 from abench.cli.written import echo_report
 
 if TYPE_CHECKING:
@@ -28,10 +28,14 @@ def report(request: "RunRequest", results: Path) -> int:
     from abench.runs.report_of_plan import write_plan_report
 
     store = Store.open(results, create=False)
-    with collection_paused():
-        written = write_plan_report(plan_of(request, fetch=False), store)
+    codes = []
+    for group in groups_of(request):
+        with collection_paused():
+            first, *others = [plan_of(each, fetch=False) for each in group]
+            written = write_plan_report(first, store, others=others)
+        if written.refusal is not None:
+            raise UserError(written.refusal)
+        codes.append(echo_report(written))
     for sentence in store.damaged:
         click.echo(sentence, err=True)
-    if written.refusal is not None:
-        raise UserError(written.refusal)
-    return echo_report(written)
+    return max(codes)

@@ -2,12 +2,13 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from abench.cli.options import SECONDS, WORDS, plan_of, results_option, run_options
+from abench.cli.options import SECONDS, WORDS, groups_of, plan_of, results_option, run_options
 from abench.cli.text import columns, count
 from abench.cli.written import echo_report
 from abench.sanitize.printable import visible
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from abench.results.jobs import Cell
-    from abench.results.store import Status
+    from abench.results.store import Record, Status, Store
     from abench.runs.outcome import Outcome
     from abench.runs.plan import Plan
     from abench.runs.planner import RunRequest
 
 EXIT_DONE, EXIT_SOME_FAILED = 0, 3
 
+MOST_NAMED = 5
+"""A message about a failure names at most so many of the cells that it concerns."""
 MOST_LISTED = 60
 """A dry run lists its cells one by one if there are no more than this."""
 
@@ -52,6 +55,13 @@ MOST_LISTED = 60
     help="Shortest time between training checkpoints.",
 )
 @click.option(
+    "--from",
+    "repeated",
+    type=click.Path(path_type=Path, exists=True),
+    help="Repeat the run of a report, given its provenance.json or its folder, in place of CONFIG, and print "
+    "where it differs.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Print what would be computed and what it costs, without computing it."
 )
 @click.option(
@@ -67,19 +77,22 @@ def run(
     executor: str | None,
     ray_address: str | None,
     checkpoint_every: float,
+    repeated: Path | None,
     dry_run: bool,
     calibration: bool,
 ) -> int:
     """Train SAEs, score them and print the table.
 
     CONFIG is a YAML file or the name of a run that comes with abench (see `abench list configs`). Options
-    override it. The default is the run `default`: AbsTopK, TopK and JumpReLU at two sparsities on the bundled
-    model. Run the same command again to resume: results that are already in the results folder are not
-    computed again.
+    override it; a report's folder in place of CONFIG stands for its run. The default is the run
+    `default`: AbsTopK, TopK and JumpReLU at two sparsities on the bundled model. Run the same command
+    again to resume: results that are already in the results folder are not computed again.
     """
     if dry_run:
         device = devices[0] if devices else None
-        return _dry_run(request, results, device, calibration=calibration)
+        for each in (each for group in groups_of(request) for each in group):
+            _dry_run(each, results, device, calibration=calibration)
+        return EXIT_DONE
     from abench.executors.base import Placement
     from abench.executors.registry import executor_for
     from abench.progress import duration, for_stderr
@@ -89,23 +102,57 @@ def run(
     from abench.runs.report_of_plan import write_plan_report
 
     started = time.monotonic()
+    # Read first, because this run's report may replace the one that is repeated.
+    recorded = _recorded(repeated)
     progress = for_stderr()
     placement = Placement(devices or (), ray_address, checkpoint_every, request.plugins)
     computing = executor_for(executor, placement)
-    plan = plan_of(request, fetch=True, here=computing.computes_here)
-    store = Store.open(results, create=True)
-    progress.say(_summary(plan))
-    outcome = computing.run(plan, store, progress)
-    store.save_standings()
-    report_damage(store, progress)
-    with collection_paused():
-        written = write_plan_report(plan, store)
-    code = echo_report(written)
-    click.echo(f"{_counts(outcome)}, {duration(time.monotonic() - started)}")
-    return _explain_failures(plan, outcome) or code
+    codes, plans, outcomes = [], [], []
+    for group in groups_of(request):
+        done = []
+        for each in group:
+            plan = plan_of(each, fetch=True, here=computing.computes_here)
+            store = Store.open(results, create=True)
+            progress.say(_summary(plan))
+            done.append((plan, computing.run(plan, store, progress)))
+            store.save_standings()
+            report_damage(store, progress)
+        first, *others = [plan for plan, _ in done]
+        with collection_paused():
+            written = write_plan_report(first, store, others=others)
+        codes.append(echo_report(written))
+        plans += [plan for plan, _ in done]
+        outcomes += [outcome for _, outcome in done]
+    click.echo(f"{_counts(outcomes)}, {duration(time.monotonic() - started)}")
+    if recorded is not None:
+        click.echo(f"\nCompared with {repeated}:")
+        _echo_repetition(recorded, plans, store, outcomes)
+    failed = [_explain_failures(plan, outcome) for plan, outcome in zip(plans, outcomes, strict=True)]
+    return max(failed) or max(codes)
 
 
-def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibration: bool) -> int:
+def _recorded(repeated: Path | None) -> dict[str, Any] | None:
+    """What is known of the run to repeat; None if none is given."""
+    from abench.config import provenance_file, read_provenance
+
+    if repeated is None:
+        return None
+    # A path that is neither is reported by the reader.
+    return read_provenance(provenance_file(str(repeated)) or repeated)
+
+
+def _echo_repetition(
+    recorded: dict[str, Any], plans: "Sequence[Plan]", store: "Store", outcomes: "Sequence[Outcome]"
+) -> None:
+    from abench.runs.repetition import repetition
+
+    for sentence in repetition(recorded, plans, store):
+        click.echo(visible(sentence))
+    if cached := sum(outcome.cached for outcome in outcomes):
+        click.echo(f"{count(cached, 'cell')} of this run came from the results folder.")
+
+
+def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibration: bool) -> None:
     from abench.cli.price import price_text
     from abench.lm.catalogue import absent_weights
     from abench.pricing.price import price_of
@@ -139,7 +186,6 @@ def _dry_run(request: "RunRequest", results: Path, device: str | None, *, calibr
     for sentence in (_shared_reading(plan), caching_sentence(plan), absent_weights(plan.model.config)):
         if sentence is not None:
             click.echo(sentence)
-    return EXIT_DONE
 
 
 def _planned(plan: "Plan", standings: "Mapping[str, Status]") -> str:
@@ -190,22 +236,37 @@ def _summary(plan: "Plan") -> str:
     return f"{plan.model.config.title}: {'; '.join(parts)}"
 
 
-def _counts(outcome: "Outcome") -> str:
-    parts = [f"{count(outcome.computed, 'cell')} computed", f"{outcome.cached} from the results folder"]
-    parts += [f"{len(outcome.skipped)} skipped"] if outcome.skipped else []
-    parts += [f"{len(outcome.failed)} failed"] if outcome.failed else []
+def _counts(outcomes: "Sequence[Outcome]") -> str:
+    computed, cached = (sum(getattr(each, name) for each in outcomes) for name in ("computed", "cached"))
+    skipped, failed = (sum(len(getattr(each, name)) for each in outcomes) for name in ("skipped", "failed"))
+    parts = [f"{count(computed, 'cell')} computed", f"{cached} from the results folder"]
+    parts += [f"{skipped} skipped"] if skipped else []
+    parts += [f"{failed} failed"] if failed else []
     return ", ".join(parts)
 
 
 def _explain_failures(plan: "Plan", outcome: "Outcome") -> int:
     for refused in plan.refused:
         click.echo(f"failed: {refused.name}: {visible(refused.reason)}", err=True)
+    by_cause: dict[str, list[Record]] = {}
     for record in outcome.failed:
+        by_cause.setdefault(visible(str(record.reason)), []).append(record)
+    if len(outcome.failed) > 1:
+        reasons = count(len(by_cause), "reason")
+        click.echo(f"{len(outcome.failed)} cells failed for {reasons}", err=True)
+    for reason, records in by_cause.items():
+        click.echo(f"failed: {_cells(records)}: {reason}", err=True)
+        if key := next((record.key[:12] for record in records if record.traceback), None):
+            click.echo(f"  `abench show {key}` prints the traceback", err=True)
+    return EXIT_SOME_FAILED if outcome.failed or plan.refused else EXIT_DONE
+
+
+def _cells(records: "Sequence[Record]") -> str:
+    """The cells that failed for one reason; many are counted."""
+    names = []
+    for record in records[:MOST_NAMED]:
         labels = record.labels
         sizes = (f"{name}={labels[name]}" for name in ("k", "seed") if labels[name] is not None)
-        sae = " ".join((labels["variant"], *sizes))
-        reason = visible(str(record.reason))
-        click.echo(f"failed: {sae}, {labels['task']} ({labels['view']}): {reason}", err=True)
-        if record.traceback:
-            click.echo(f"  `abench show {record.key[:12]}` prints the traceback", err=True)
-    return EXIT_SOME_FAILED if outcome.failed or plan.refused else EXIT_DONE
+        names.append(f"{' '.join((labels['variant'], *sizes))}, {labels['task']} ({labels['view']})")
+    more = len(records) - len(names)
+    return "; ".join([*names, *([f"and {count(more, 'more cell')}"] if more else [])])

@@ -43,8 +43,9 @@ def show(
 ) -> None:
     """Print the scores of one cell, or why it has none. With --latent N, print one latent of an SAE.
 
-    CELL is the beginning of the cell's key (from `abench status`), or its file. With --latent it may also be
-    the beginning of an SAE's key, or an SAE's folder. A latent is shown with its strongest contexts of each
+    CELL is the beginning of the cell's key (from `abench status`), its file, or an SAE's label, as progress
+    prints it, with the task: topk_k16_w2048_s0/core. With --latent it may also be the beginning of an SAE's
+    key, its label or its folder. A latent is shown with its strongest contexts of each
     sign, its firing rate for each sign, the nearest and the most opposite latents, and the logits that it
     promotes and suppresses.
     """
@@ -63,6 +64,7 @@ def show(
     if as_json:
         echo_json(asdict(record))
         return
+    from abench.report.paper import FAILING, SCR_TPP
     from abench.report.validity import invalid_metrics
 
     labels = record.labels
@@ -81,6 +83,8 @@ def show(
         )
     for metric, reason in invalid_metrics(asdict(record)).items():
         click.echo(visible(f"{metric} is not meaningful: {reason}"))
+    if labels["task"] in FAILING:
+        click.echo(f"\n{SCR_TPP}")
     if record.parts:
         from abench.report.parts import descriptions
 
@@ -115,11 +119,18 @@ def _passes(used: "Mapping[str, Mapping[str, int]]") -> str:
 def explain(cell: str, other: str | None, results: Path, as_json: bool) -> None:
     """Print everything that a cell's key stands for, and how it differs from OTHER's.
 
+    CELL may also be a configuration: a file, the name of a run that comes with abench, or a report's folder.
+    Then every key of the run is printed with its value and where the value comes from.
+
     Without OTHER, the cell is compared with all cells in the results folder that have the same labels (model,
     site, variant, k, width, seed, task, task version, view). That answers "why was this computed again?".
     """
+    from abench.config import is_configuration
     from abench.storage.keys import difference
 
+    if other is None and is_configuration(cell) and not _is_cell(results, cell):
+        _explain_run(cell, as_json=as_json)
+        return
     store, file, record = _one_cell(results, cell)
     others = [_one_cell(results, other)[2]] if other else _namesakes(store, record)
     differences = {each.key: difference(record.spec, each.spec) for each in others}
@@ -138,18 +149,55 @@ def explain(cell: str, other: str | None, results: Path, as_json: bool) -> None:
         click.echo("\nNo other cell in this folder has the same labels.")
 
 
+_WIDEST = 60
+"""Longer values are cut; run.yaml and `--json` have them whole."""
+
+
+def _is_cell(results: Path, name: str) -> bool:
+    from abench.config import is_model_file
+    from abench.results.finding import find_cells
+    from abench.results.store import Store
+
+    if is_model_file(name):
+        return False  # the store takes the path of any file for a cell's
+    return Store.exists(results) and bool(find_cells(Store.open(results, create=False), name))
+
+
+def _explain_run(source: str, *, as_json: bool) -> None:
+    """Print the resolved configuration of each run that a source stands for."""
+    from abench.cli.options import groups_of, plan_of
+    from abench.runs.planner import RunRequest
+
+    explained = []
+    for request in (each for group in groups_of(RunRequest(source)) for each in group):
+        plan = plan_of(request, fetch=False)
+        if plan.origin is not None:
+            explained.append((request.config or source, plan.origin))
+    if as_json:
+        echo_json(
+            [{"run": name, "configuration": o.configuration, "places": o.places} for name, o in explained]
+        )
+        return
+    for name, origin in explained:
+        flat = {key: visible(value) for key, value in origin.flat().items()}
+        flat = {key: f"{text[:_WIDEST]}…" if len(text) > _WIDEST else text for key, text in flat.items()}
+        rows = [[key, text, visible(origin.places[key])] for key, text in flat.items()]
+        click.echo(f"{name}\n{columns(rows, ['key', 'value', 'from'])}\n")
+
+
 def _one_cell(results: Path, name: str) -> "tuple[Store, Path, Record]":
     from abench.errors import UserError
+    from abench.results.finding import find_cells
     from abench.results.store import Store
 
     store = Store.open(results, create=False)
-    files = store.find(name)
+    files = find_cells(store, name)
     if not files:
         raise UserError(f"no cell in {results} has the key or file '{name}'; `abench status` lists the keys")
     if len(files) > 1:
         raise UserError(
-            f"'{name}' matches {len(files)} cells; give more of the key: "
-            f"{', '.join(f.name for f in files[:4])}"
+            f"'{name}' matches {len(files)} cells; give more of the key, or the task after a slash: "
+            f"{', '.join(f'{f.parent.name}/{f.stem}' for f in files[:4])}"
         )
     record = store.read(files[0])
     if record is None:

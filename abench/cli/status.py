@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abench.cli.options import json_option, plan_of, results_option, run_options
+from abench.cli.options import groups_of, json_option, plan_of, results_option, run_options
 from abench.cli.text import columns, count, echo_json
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ def status(request: "RunRequest", results: Path, as_json: bool, watch: bool) -> 
     if watch and as_json:
         raise click.UsageError("--watch and --json cannot be used together")
     with collection_paused():
-        plan = plan_of(request, fetch=False)
+        plans = [plan_of(each, fetch=False) for group in groups_of(request) for each in group]
         store = Store.open(results, create=False)
         if not watch:
-            rows = _rows(plan, store)
+            rows = [row for plan in plans for row in _rows(plan, store)]
             store.save_standings()
     if watch:
-        return _watch(plan, store)
+        return _watch(plans, store)
     if as_json:
         echo_json(rows)
     else:
@@ -63,15 +63,15 @@ def status(request: "RunRequest", results: Path, as_json: bool, watch: bool) -> 
     return _exit_status([row["status"] for row in rows], [row["sae"] for row in rows])
 
 
-def _watch(plan: "Plan", store: "Store") -> int:
+def _watch(plans: "Sequence[Plan]", store: "Store") -> int:
     """Show the run's progress until it is settled; all looks go through one store, which notices silence."""
     from abench.cli.watch import Look, watching
     from abench.runs.at_work import works_of
 
     def look() -> Look:
-        saes = [store.sae_standing(sae) for sae in plan.saes]
-        cells = [store.standing(cell) for cell in plan.cells]
-        works = tuple(works_of(plan, store).values())
+        saes = [store.sae_standing(sae) for plan in plans for sae in plan.saes]
+        cells = [store.standing(cell) for plan in plans for cell in plan.cells]
+        works = tuple(work for plan in plans for work in works_of(plan, store).values())
         return Look(Counter(cells), Counter(saes), works, _exit_status(cells, saes))
 
     last = watching(look, is_settled=lambda each: each.code != EXIT_INCOMPLETE and not each.works)
@@ -112,10 +112,17 @@ def _rows(plan: "Plan", store: "Store") -> list[dict[str, Any]]:
 
 
 def _reason(cell: "Cell", status: "Status", store: "Store", works: "Mapping[str, Work]") -> str | None:
-    from abench.runs.at_work import work_on
+    from abench.runs.at_work import why_missing, work_on
 
     if status in ("failed", "skipped"):
         record = store.get(cell)
         return record.reason if record else None
-    work = work_on(cell, works) if status in ("missing", "damaged") else None
-    return None if work is None else f"{work.does} ({work.holder})"
+    if status not in ("missing", "damaged"):
+        return None
+    if (work := work_on(cell, works)) is not None:
+        return f"{work.does} ({work.holder})"
+    return (
+        "its file is damaged; the next run computes it again"
+        if status == "damaged"
+        else why_missing(cell, store)
+    )

@@ -10,8 +10,10 @@ from typing import Any
 
 from abench import yamlfile
 from abench.config.checking import check
+from abench.config.members import EACH, RUNS, Member, members_of, split_member, without_members
 from abench.config.model import ModelConfig
 from abench.config.plugin_models import added_model
+from abench.config.recorded_run import provenance_file, recorded_run
 from abench.config.run import RunConfig
 from abench.config.shipped import config_names, shipped
 from abench.config.sources import Sources
@@ -89,8 +91,8 @@ def describe_run(
 
     The model may be one that a YAML file in a folder of `plugins` describes.
     """
-    own = _read_run(source)
     given = {key: value for key, value in options.items() if value is not None}
+    own = _one_run(source, _model_of(given, assignments))
     if source is None and given:
         # The description of the default run does not apply to a different one; SAEs that are given have a
         # model of their own and replace the variants.
@@ -126,10 +128,56 @@ def _of_each_training(sources: Sources) -> tuple[list[dict[str, Any]], list[RunC
     return [differing for differing, _ in found], runs
 
 
-def _read_run(source: str | None) -> Document:
+def run_groups(
+    source: str | None, options: Mapping[str, Any], assignments: Iterable[str] = ()
+) -> list[list[Member]]:
+    """The runs that a source stands for with these options, each with a source for `describe_run`.
+
+    Runs of one list share a report. Raises UserError.
+    """
+    return members_of(source, _model_of(options, assignments), lambda name: _read_run(split_member(name)[0]))
+
+
+def run_description(source: str) -> str:
+    """The description of a configuration, also of one that stands for several runs. Raises UserError."""
+    return str(_read_run(source).values.get("description", ""))
+
+
+def is_configuration(source: str) -> bool:
+    """Whether a text names a configuration: one that comes with abench, a YAML file or a report."""
+    base, _ = split_member(source)
+    if base in config_names("runs") or provenance_file(base) is not None:
+        return True
+    return is_model_file(base) and Path(base).is_file()
+
+
+def has_members(source: str) -> bool:
+    """Whether a configuration names the models it is for, or other configurations. Raises UserError."""
+    return not {EACH, RUNS}.isdisjoint(_read_run(source).values)
+
+
+def _model_of(options: Mapping[str, Any], assignments: Iterable[str]) -> str | None:
+    """The model that options or assignments set; None if they set none."""
+    found = options.get("model")
+    for assignment in assignments:
+        key, _, value = assignment.partition("=")
+        found = value.strip() if key.strip() == "model" else found
+    return None if found is None else model_named(str(found)) or str(found)
+
+
+def _one_run(source: str | None, model: str | None) -> Document:
     if source is None:
         return shipped("runs", "default")
+    base, label = split_member(source)
+    if label is not None and Path(source).exists():
+        base, label = source, None
+    return without_members(_read_run(base), label, model)
+
+
+def _read_run(source: str) -> Document:
     path, names = Path(source), config_names("runs")
+    if source not in names and (recorded := provenance_file(source)) is not None:
+        return recorded_run(recorded)
     if path.suffix in {".yaml", ".yml"} or (path.exists() and not (source in names and path.is_dir())):
         return yamlfile.read_mapping(path)
     if source not in names:

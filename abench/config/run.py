@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from abench.config.cache_spec import ActivationCacheSpec
 from abench.config.model import ContextSize, Latents, Layer, WidthFactor
+from abench.config.report_spec import ReportSpec
 from abench.config.spec import Prose, Seed, Spec, Word
 from abench.config.specs import DataSpec, EvaluationSpec, TrainingSpec
 from abench.errors import did_you_mean, short
@@ -61,7 +62,9 @@ class RunConfig(Spec):
     task_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of tasks, by task."""
     metrics: tuple[Word, ...] | None = _List
-    """Metrics in the table; null shows each task's headline metrics."""
+    """Metrics of the report, which then has one table with these columns in this order; null shows each
+    task's headline metrics in a table of its own."""
+    report: ReportSpec = ReportSpec()
     context: ContextSize | None = None
     """Tokens per context; null uses the model's."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None

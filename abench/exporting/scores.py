@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abench.report import tidy
+from abench.report.about import training_facts
 from abench.report.csvfile import write_frame
 from abench.results.records import Record
 from abench.storage.files import write_text
@@ -37,6 +38,7 @@ view and metric.
 | `metric`, `value`, `higher_is_better` | one score; empty where the cell has none |
 | `status`, `key` | whether the cell is done, and what identifies everything that its scores depend on |
 | `valid`, `invalid_because` | whether the score means something, and why not |
+| `tokens`, `learning_rate`, `options` | the SAE's training and the options of its variant, as JSON |
 | `sae_key` | what identifies the SAE |
 | `limited` | whether the evaluation was limited to a few items, for a quick trial |
 """
@@ -66,7 +68,8 @@ def scores_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 def plain(record: Record) -> dict[str, Any]:
     """A record as the mapping that reports read; not copied, since a folder may hold very many."""
-    return {field.name: getattr(record, field.name) for field in fields(record)}
+    about = training_facts("", record.spec.get("sae") or {})
+    return {field.name: getattr(record, field.name) for field in fields(record)} | {"about": about}
 
 
 def write_scores(records: Iterable[Record], folder: Path) -> None:

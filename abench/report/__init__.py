@@ -7,18 +7,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from abench.config import ReportSpec
+from abench.report.about import About, write_about
+from abench.report.beside_files import as_csv, as_latex, as_markdown
+from abench.report.beside_paper import beside_paper
 from abench.report.build import build_tables
 from abench.report.comparisons import TextTable, compare, data_frame, markdown_tables, names_of, text_tables
 from abench.report.csvfile import write_frame
 from abench.report.curves import Curve
 from abench.report.details import drawn, readable
+from abench.report.document import latex_document
 from abench.report.drawings import Drawings
 from abench.report.figures import write_figures
 from abench.report.frame import COLUMNS, Record, read_tidy, summarise, tidy, write_tidy
 from abench.report.front_figure import write_fronts
 from abench.report.latex import latex
 from abench.report.losses import check_losses
-from abench.report.manifest import Manifest, SpecOf, manifest_of, write_manifest
+from abench.report.manifest import Manifest, SpecOf, manifest_of, sampled_specs, write_manifest
 from abench.report.page import render_page
 from abench.report.pairs import baseline_in
 from abench.report.plane import write_planes
@@ -83,6 +88,8 @@ class PreparedReport:
     """`summarise` of the frame."""
     tables: Tables
     styles: Styles
+    about: About | None = None
+    """The run of the report, if it is known."""
 
     def text(self, width: int = 110) -> str:
         """The tables as plain text, at most `width` characters per line, best values marked with a star."""
@@ -113,17 +120,31 @@ def write_report(
 
 
 def prepare_report(
-    records: Iterable[Record], *, title: str, footnotes: Sequence[str] = (), styles: Styles = NO_STYLES
+    records: Iterable[Record],
+    *,
+    title: str,
+    footnotes: Sequence[str] = (),
+    styles: Styles = NO_STYLES,
+    about: About | None = None,
 ) -> PreparedReport:
-    """Build the tables of `write_report` without writing. Raises UserError if there are no records."""
+    """Build the tables of `write_report` without writing. Raises UserError if there are no records.
+
+    `about` describes the run that the records belong to, and how its report looks.
+    """
     cells, unreadable = readable(sound_records(records))
     frame = tidy(cells)
     summary = summarise(frame)
     notes = [*unreadable, *map(visible, footnotes)]
     tables = build_tables(
-        cells, title=visible(title), footnotes=notes, styles=styles, summary=summary, frame=frame
+        cells,
+        title=visible(title),
+        footnotes=notes,
+        styles=styles,
+        summary=summary,
+        frame=frame,
+        metrics=about.metrics if about else None,
     )
-    return PreparedReport(cells, frame, summary, tables, styles)
+    return PreparedReport(cells, frame, summary, tables, styles, about)
 
 
 def write_prepared(
@@ -137,37 +158,48 @@ def write_prepared(
 
     `spec_of` returns the spec for a cell's key (default: the record's spec).
     """
-    cells, tables, styles = prepared.records, prepared.tables, prepared.styles
+    cells, tables, styles, about = prepared.records, prepared.tables, prepared.styles, prepared.about
+    layout = about.layout if about else ReportSpec()
     specs = spec_of or {str(cell["key"]): cell["spec"] for cell in cells if cell.get("spec")}.get
 
     def check(old: Manifest | None) -> None:
         check_losses(folder, old, cells, specs)
 
     with replaced(folder, check) as draft:
-        drawings = Drawings(draft.folder, folder, draft.old)
-        figures, problems = _figures(prepared, curves, drawings)
+        drawings = Drawings(draft.folder, folder, draft.old, size=layout.figure_size)
+        figures, problems = _figures(prepared, curves, drawings, layout)
         tables = replace(tables, general=(*tables.general, *problems))
         compared, fronts = _comparisons(prepared, drawings)
         write_tidy(prepared.frame, draft.folder / "data.csv")
         write_text(draft.folder / "table.md", markdown(tables) + markdown_tables(compared))
         write_text(draft.folder / "table.csv", numbers_csv(tables.wide))
-        write_text(draft.folder / "table.tex", latex(tables))
-        write_text(
-            draft.folder / "index.html", render_page(tables, cells, figures | fronts, styles, compared)
-        )
+        write_text(draft.folder / "table.tex", latex(tables, layout))
+        beside = [] if about and about.metrics else beside_paper(prepared.summary, cells)
+        if beside:
+            write_text(draft.folder / "paper.csv", as_csv(beside))
+            write_text(draft.folder / "paper.md", as_markdown(beside, styles))
+            write_text(draft.folder / "paper.tex", as_latex(beside, styles, layout.label))
+        parts = ["table.tex", *(["paper.tex"] if beside else [])]
+        figures |= fronts
+        drawn_files = [file for files in figures.values() for file in files]
+        write_text(draft.folder / "report.tex", latex_document(tables.title, parts, drawn_files))
+        page = render_page(tables, cells, figures, styles, about, beside=beside, comparisons=compared)
+        write_text(draft.folder / "index.html", page)
+        if about is not None:
+            write_about(about, cells, sampled_specs(cells, specs), draft.folder)
         write_manifest(manifest_of(draft.folder, cells, specs, drawings.inputs), draft.folder)
         names = sorted(path.name for path in draft.folder.iterdir())
     return Report(folder, tuple(folder / name for name in names), tables, tuple(draft.kept))
 
 
 def _figures(
-    prepared: PreparedReport, curves: Mapping[str, Curve], drawings: Drawings
+    prepared: PreparedReport, curves: Mapping[str, Curve], drawings: Drawings, layout: ReportSpec
 ) -> tuple[dict[str, list[Path]], list[str]]:
     """The figures by kind, and a sentence for each that could not be drawn from a task's details."""
     cells, paper, styles = prepared.records, prepared.tables.paper, prepared.styles
     figures = {
         "tasks": write_task_figures(paper, drawings, styles) if paper else [],
-        "reconstruction": write_figures(cells, curves, drawings, styles, prepared.summary),
+        "reconstruction": write_figures(cells, curves, drawings, styles, prepared.summary, layout.panels),
     }
     problems = []
     for kind, (what, write) in _OF_DETAILS.items():

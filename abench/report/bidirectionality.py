@@ -18,9 +18,15 @@ _COLUMNS = (
     ("bidirectional", "bidirectional, %", "latents with a feature on both sides"),
     ("opposites", "of which opposites, %", "latents whose two sides are opposites, of all judged latents"),
     ("unidirectional", "unidirectional, %", "latents with a feature on one side only"),
-    ("none", "none, %", "latents without a feature on either side"),
+    (
+        "none",
+        "none, %",
+        "latents without a feature on either side; compare with random directions and undertrained SAEs",
+    ),
     ("latents", "latents", "judged latents, over all seeds"),
 )
+UNDERTRAINED = 90
+"""Training tokens per latent below which a note names an SAE; the paper's code has at least 94."""
 KINDS = tuple(name for name, *_ in _COLUMNS[:4])
 """The columns of shares, which are metrics of the task."""
 _NAMES = {"opposites": "opposites", "bidirectional": "two-sided without being opposites"}
@@ -49,7 +55,7 @@ def bidirectionality_table(records: Sequence[Record], styles: Styles) -> Table |
     printed = any(row.k is None for section in sections for row in section.rows)
     single = any(planned[place_of(cell)] == 1 for cell in cells)
     notes = _notes([_poles(cell) for cell in cells], printed=printed, single=single)
-    return Table(HEADING, columns, sections, tuple(notes))
+    return Table(HEADING, columns, sections, (*notes, *_untrained(cells, styles)))
 
 
 def grouped(cells: Sequence[Record]) -> dict[tuple[int | None, str, int], list[Record]]:
@@ -94,6 +100,27 @@ def _printed(model: str, site: str, styles: Styles) -> Iterator[TableRow]:
         title = f"{variant_style(variant, styles).title} (paper)"
         yield TableRow(
             None, variant, title, None, "native", None, tuple(TableCell(text=text) for text in texts)
+        )
+
+
+def _untrained(cells: Sequence[Record], styles: Styles) -> Iterator[str]:
+    """What a large share of `none` can mean, and which SAEs of the table were trained too little."""
+    yield (
+        "none: compare with the baseline of random directions, in which a judge finds many features as well."
+        " On the tiny world about half are `none`. A run with `--tokens` of a single batch measures this"
+        " baseline, and shows what an SAE that was trained too little looks like."
+    )
+    seen = {
+        (str(cell["labels"]["variant"]), tokens, tokens / cell["labels"]["width"])
+        for cell in cells
+        if (tokens := (cell.get("about") or {}).get("tokens")) is not None
+    }
+    for tokens, each in sorted({(tokens, each) for _, tokens, each in seen if each < UNDERTRAINED}):
+        order = variant_order(name for name, *rest in seen if rest == [tokens, each])
+        names = ", ".join(variant_style(name, styles).title for name in order)
+        yield (
+            f"Undertrained: {names} saw {tokens:,} tokens, {each:.0f} per latent (fewer than"
+            f" {UNDERTRAINED}), so their `none` says little about the variant."
         )
 
 

@@ -15,7 +15,7 @@ from abench.report.cells import Stats, by_column, by_seed, item_intervals, stats
 from abench.report.columns import by_task, headline_columns, paper_columns
 from abench.report.details import attempt
 from abench.report.frame import Record, summarise, tidy
-from abench.report.paper import paper_notes, with_printed
+from abench.report.paper import failings, paper_notes, with_printed
 from abench.report.parts import bases_of
 from abench.report.resolution import with_resolution
 from abench.report.saes import absent_last
@@ -37,22 +37,26 @@ def build_tables(
     styles: Styles = NO_STYLES,
     summary: pd.DataFrame | None = None,
     frame: pd.DataFrame | None = None,
+    metrics: Sequence[str] | None = None,
 ) -> Tables:
     """The paper's table of tasks, then the headline metrics of each task; `footnotes` follow the notes.
 
-    `frame` is `tidy` of the records and `summary` is `summarise` of it, if already computed. Raises
-    UserError if there are no records.
+    With `metrics`, there is one table of these metrics, in this order. `frame` is `tidy` of the records and
+    `summary` is `summarise` of it, if already computed. Raises UserError if there are no records.
     """
     cells = sorted(records, key=lambda record: str(record["key"]))
     if not cells:
         raise UserError("there is nothing to report: the run has no cells yet; start it with `abench run`")
     paper, headline = paper_columns(cells), headline_columns(cells)
+    if metrics is not None:
+        paper, headline = (), _in_order(headline, metrics)
     frame = tidy(cells) if frame is None else frame
     values = by_column(summarise(frame) if summary is None else summary)
     seeds = by_seed(frame, (*paper, *headline))
     keys = _ordered(row_key(cell) for cell in cells)
     by_cell, invalid = notes.cell_notes(cells, row_key), invalid_notes(cells, row_key, styles)
-    numbered = _numbered(by_cell, invalid, keys, [paper, *by_task(headline)])
+    with_own_tables = () if metrics is not None else (safety.TASK, bidirectionality.TASK)
+    numbered = _numbered(by_cell, invalid, keys, [paper, *by_task(headline)], with_own_tables)
     over_items = item_intervals(cells, row_key, {column.key for column in (*paper, *headline)})
     bases = bases_of(cells, row_key)
     place = {text: i for i, text in enumerate(numbered, 1)}
@@ -62,6 +66,9 @@ def build_tables(
         return _table(heading, columns, keys, stats, styles)
 
     wide = table("", headline)
+    if metrics is not None:
+        only = Tables(title, None, (wide,), wide, numbered, ())
+        return replace(only, general=(*notes.general_notes(cells, only.shown, styles), *footnotes))
     first = _paper_table(table(PAPER_HEADING, paper), styles) if paper else None
     # Scores in the first table need not be repeated.
     seen = {column.key for column in paper if not column.complement}
@@ -88,6 +95,12 @@ def build_tables(
     problems = [problem for problem in (no_steering, no_poles) if problem]
     general = notes.general_notes(cells, tables.shown, styles)
     return replace(tables, general=(*general, *problems, *footnotes))
+
+
+def _in_order(columns: Sequence[Column], metrics: Sequence[str]) -> tuple[Column, ...]:
+    """The columns in the order of the metrics' names; others, of cells that cannot be shown, come last."""
+    place = {name: number for number, name in enumerate(metrics)}
+    return tuple(sorted(columns, key=lambda column: place.get(column.metric, len(place))))
 
 
 def _any_without_value(cells: Iterable[Record], task: str) -> bool:
@@ -120,7 +133,7 @@ def _table(
     rows = [_row(key, columns, stats, styles, views=views[key._replace(view="")]) for key in mine]
     grouped = groupby(zip(mine, rows, strict=True), key=lambda pair: pair[0][:2])
     sections = [Section(model, site, tuple(row for _, row in pairs)) for (model, site), pairs in grouped]
-    return with_resolution(Table(heading, tuple(columns), tuple(sections)))
+    return with_resolution(Table(heading, tuple(columns), tuple(sections), failings(columns)))
 
 
 def _paper_table(table: Table, styles: Styles) -> Table:
@@ -162,8 +175,12 @@ def _numbered(
     invalid: InvalidNotes,
     keys: Sequence[RowKey],
     tables: Sequence[Sequence[Column]],
+    own: Sequence[str],
 ) -> tuple[str, ...]:
-    """The notes on cells in reading order of the tables: by row, then by column."""
+    """The notes on cells in reading order of the tables: by row, then by column.
+
+    `own` are the tasks with tables of their own, which may have columns of metrics that are no headline.
+    """
     of_columns = (
         text
         for columns in tables
@@ -173,8 +190,6 @@ def _numbered(
             *(t for column in columns for t in invalid.get((key, column.key), ())),
         )
     )
-    # Tables of a task's own may have columns of metrics that are no headline.
-    own = (safety.TASK, bidirectionality.TASK)
     of_own_tables = (text for (_, column), texts in invalid.items() if column.task in own for text in texts)
     return tuple(dict.fromkeys((*of_columns, *of_own_tables)))
 

@@ -43,6 +43,8 @@ _LOOK: dict[str, Any] = {
     "lines.markersize": 5.0,
     "pdf.fonttype": 42,
 }
+DPI = 160
+"""Pixels per inch of PNG files."""
 _ENDINGS = (".png", ".pdf")
 _DRAWN_BY = ("matplotlib", "numpy", "pandas", "pillow", "fonttools", "kiwisolver", "contourpy")
 """Packages that a drawing may depend on."""
@@ -59,6 +61,8 @@ class Drawings:
     """Its manifest; None if there is no such report."""
     inputs: dict[str, str] = field(default_factory=dict)
     """Name of a figure -> hash of everything it is drawn from."""
+    size: tuple[float, float] | None = None
+    """Width and height of every figure in inches; None leaves each figure the size that it is drawn with."""
 
     def add(self, name: str, draw: Callable[..., Figure], points: pd.DataFrame, *others: object) -> Path:
         """Write the figure `draw(points, *others)`, and the points as CSV; returns the PNG's path.
@@ -66,10 +70,16 @@ class Drawings:
         `draw` must depend only on its arguments: the columns of `points`, and the others as shown by `repr`.
         """
         write_frame(points, self.folder / f"{name}.csv")
-        self.inputs[name] = _hash_of(draw, points, others)
+        self.inputs[name] = _hash_of(draw, points, (*others, self.size))
         if not self._copied(name):
-            _save(lambda: draw(points, *others), self.folder / name)
+            _save(lambda: self._sized(draw(points, *others)), self.folder / name)
         return self.folder / f"{name}.png"
+
+    def _sized(self, figure: Figure) -> Figure:
+        """The figure, in the size that the run sets for all its figures, if it sets one."""
+        if self.size is not None:
+            figure.set_size_inches(self.size)
+        return figure
 
     def _copied(self, name: str) -> bool:
         """Copy the figure if the report to be replaced has the same one, intact; returns whether it does."""
@@ -123,5 +133,5 @@ def _save(make: Callable[[], Figure], stem: Path) -> None:
         # Names in scripts that the font lacks are drawn as boxes; this cannot be helped.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = make()
-        figure.savefig(f"{stem}.png", dpi=160, metadata={"Software": None})
+        figure.savefig(f"{stem}.png", dpi=DPI, metadata={"Software": None})
         figure.savefig(f"{stem}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})

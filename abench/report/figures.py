@@ -29,16 +29,20 @@ def write_figures(
     drawings: Drawings,
     styles: Styles = NO_STYLES,
     summary: pd.DataFrame | None = None,
+    panels: Sequence[str] | None = None,
 ) -> list[Path]:
     """Write one figure per model and site as PNG, PDF and CSV of its points; returns the PNG paths.
 
-    A model and site without points gets no figure. Equal input gives equal bytes.
+    `panels` are the panels to show, in their order; by default, all that have points (`PANELS`). A model
+    and site without points gets no figure. Equal input gives equal bytes.
     """
     points = reconstruction_points(records, curves, summary)
+    shown = PANELS if panels is None else tuple(panels)
+    points = points[points["panel"].isin(shown)]
     groups = list(points.groupby(["model", "site"], sort=True))
     names = figure_names([place for place, _ in groups])
     return [
-        drawings.add(name, draw, group, ", ".join(place), styles)
+        drawings.add(name, draw, group, ", ".join(place), styles, shown)
         for name, (place, group) in zip(names, groups, strict=True)
     ]
 
@@ -54,12 +58,14 @@ def figure_names(places: Sequence[tuple[str, str]], stem: str = "reconstruction"
     return names
 
 
-def draw(points: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -> Figure:
-    """The figure of one model and site: all panels that have points, side by side."""
+def draw(
+    points: pd.DataFrame, heading: str, styles: Styles = NO_STYLES, order: Sequence[str] = PANELS
+) -> Figure:
+    """The figure of one model and site: the panels of `order` that have points, side by side."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    panels = [panel for panel in PANELS if (points["panel"] == panel).any()]
+    panels = [panel for panel in order if (points["panel"] == panel).any()]
     size = (max(6.0, 11.5 * len(panels) / len(PANELS)), 4.0)  # the legend needs some width
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06))
     figure.suptitle(heading, fontsize=11)

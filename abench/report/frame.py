@@ -24,7 +24,10 @@ Record = Mapping[str, Any]
 LABELS = ("model", "site", "variant", "k", "width", "seed", "task", "task_version", "view")
 _EARLIER = (*LABELS, "metric", "value", "higher_is_better", "status", "key")
 """The columns in files of earlier versions of abench."""
-COLUMNS = (*_EARLIER, "valid", "invalid_because")
+_VALIDITY = ("valid", "invalid_because")
+RUN = ("run", "tokens", "learning_rate", "options")
+"""What is known of the run and of the SAE's training, as far as the records tell."""
+COLUMNS = (*_EARLIER, *_VALIDITY, *RUN)
 GROUP = ("model", "site", "variant", "k", "width", "task", "task_version", "view", "metric")
 SAE_GROUP = ("model", "site", "variant", "k", "width")
 """SAEs with equal labels differ only in their seed."""
@@ -40,6 +43,8 @@ _TEXT = (
     "status",
     "key",
     "invalid_because",
+    "run",
+    "options",
 )
 _NULLABLE = {
     "k": "Int64",
@@ -48,6 +53,8 @@ _NULLABLE = {
     "value": "float64",
     "higher_is_better": "boolean",
     "valid": "boolean",
+    "tokens": "Int64",
+    "learning_rate": "float64",
 }
 SETTING = "setting."
 """Beginning of the names of further columns, one per setting in which SAEs of one variant differ, as text."""
@@ -62,8 +69,9 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
 
     The value is absent (NaN) unless the cell is done. `higher_is_better` is absent if neither direction is
     better. `valid` is False, and `invalid_because` states why, for a value that does not mean anything,
-    because a precondition of its task is not met; `valid` is absent where there is no value. Raises
-    UserError if two cells have the same labels.
+    because a precondition of its task is not met; `valid` is absent where there is no value. `run`,
+    `tokens`, `learning_rate` and `options` (the variant's, as JSON) are empty for records that do not tell.
+    Raises UserError if two cells have the same labels.
     """
     import pandas as pd
 
@@ -115,7 +123,8 @@ def write_tidy(frame: pd.DataFrame, path: Path) -> None:
 def read_tidy(path: Path) -> pd.DataFrame:
     """The frame that `write_tidy` wrote, with exactly the same floats.
 
-    All values in a file of an earlier version of abench, which lacks `valid`, count as valid. Raises
+    All values in a file of an earlier version of abench that lacks `valid` count as valid, and what it does
+    not know of the run is empty. Raises
     UserError if the file's columns are not those of a tidy frame.
     """
     import pandas as pd
@@ -126,7 +135,10 @@ def read_tidy(path: Path) -> pd.DataFrame:
     if tuple(frame.columns) == _EARLIER:
         valid = frame["value"].notna().astype("boolean")
         frame = frame.assign(valid=valid.mask(~valid), invalid_because="")
-    if tuple(name for name in frame.columns if not name.startswith(SETTING)) != COLUMNS:
+    settings = [name for name in frame.columns if name.startswith(SETTING)]
+    if tuple(name for name in frame.columns if name not in settings) == (*_EARLIER, *_VALIDITY):
+        frame = frame.assign(**_nothing_of_run(frame))[[*COLUMNS, *settings]]
+    if tuple(name for name in frame.columns if name not in settings) != COLUMNS:
         raise UserError(f"{path} is not a report's data.csv: its columns must be {', '.join(COLUMNS)}")
     return with_text(frame, from_text)
 
@@ -145,6 +157,16 @@ def _add_rows(columns: Mapping[str, list[Any]], record: Record) -> None:
     invalid = invalid_metrics(record)
     columns["valid"].extend(metric["name"] not in invalid if done else None for metric in metrics)
     columns["invalid_because"].extend(invalid.get(metric["name"], "") for metric in metrics)
+    about = record.get("about") or {}
+    for name in RUN:
+        columns[name].extend(repeat(about.get(name, "" if name in _TEXT else None), number))
+
+
+def _nothing_of_run(frame: pd.DataFrame) -> dict[str, pd.Series[Any]]:
+    """Empty columns about the run, for a file of an earlier version."""
+    import pandas as pd
+
+    return {name: pd.Series("" if name in _TEXT else None, frame.index, dtype=_DTYPES[name]) for name in RUN}
 
 
 def _with_settings(frame: pd.DataFrame) -> pd.DataFrame:

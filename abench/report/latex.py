@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import accumulate
 
+from abench.config import ReportSpec
 from abench.report.notes import one_line
 from abench.report.tables import Table, TableCell, TableRow, Tables
 
@@ -11,15 +12,24 @@ from abench.report.tables import Table, TableCell, TableRow, Tables
 _SYMBOLS = r"""
     \ \textbackslash{} ~ \textasciitilde{} ^ \textasciicircum{} < $<$ > $>$ | $|$ " '' ’ ' ‘ ` “ `` ” ''
     … \dots{} – \textendash{} — \textemdash{} − $-$ ± $\pm$ × $\times$ · $\cdot$ ≤ $\leq$ ≥ $\geq$ ² $^2$
-    → $\to$ ↑ $\uparrow$ ↓ $\downarrow$ ‖ $\|$ ½ $\frac12$ λ $\lambda$ σ $\sigma$ µ $\mu$ μ $\mu$
+    → $\to$ ↑ $\uparrow$ ↓ $\downarrow$ ‖ $\|$ ½ $\frac12$ † $\dagger$ Δ $\Delta$ λ $\lambda$ σ $\sigma$
+    µ $\mu$ μ $\mu$
 """
 _PAIRS = iter(_SYMBOLS.split())
 _SPECIAL = dict(zip(_PAIRS, _PAIRS, strict=True)) | {char: f"\\{char}" for char in "&%$#_{}"}
 
 
-def latex(tables: Tables) -> str:
-    """The tables for a paper; each has its own notes, so that it can be used by itself."""
-    lines = (line for table in tables.shown for line in ("", *_lines(table, tables)))
+def latex(tables: Tables, layout: ReportSpec = ReportSpec()) -> str:  # noqa: B008 - frozen
+    """The tables for a paper; each has its own notes, so that it can be used by itself.
+
+    `layout` sets their caption and label.
+    """
+    title = tables.title if layout.caption is None else layout.caption
+    lines = (
+        line
+        for number, table in enumerate(tables.shown, 1)
+        for line in ("", *_lines(table, tables, title, _label(layout.label, number)))
+    )
     return "\n".join(["% Needs \\usepackage{booktabs}.", *lines]) + "\n"
 
 
@@ -36,10 +46,18 @@ def _character(char: str) -> str:
     return char if char.isascii() or re.match("[À-ÖØ-öø-ÿ]", char) else f"\\texttt{{U+{ord(char):04X}}}"
 
 
-def _lines(table: Table, tables: Tables) -> Iterator[str]:
+def _label(label: str | None, number: int) -> str | None:
+    """The label of the nth table; the first has the label itself."""
+    return label if label is None or number == 1 else f"{label}-{number}"
+
+
+def _lines(table: Table, tables: Tables, title: str, label: str | None) -> Iterator[str]:
     labels = len(table.label_names)
-    caption = ": ".join(text for text in (tables.title, table.heading) if text)
+    # A description ends with a full stop, which must not stand before the colon.
+    caption = ": ".join(text for text in (title.rstrip(". "), table.heading) if text)
     yield from (r"\begin{table}", r"\centering", r"\small", rf"\caption{{{escape(caption)}}}")
+    if label is not None:
+        yield rf"\label{{{label}}}"
     yield rf"\begin{{tabular}}{{{'rl' + 'r' * (labels - 2)}{'r' * len(table.columns)}}}"
     yield r"\toprule"
     yield from _header(table, labels)
@@ -89,9 +107,11 @@ def _cell(cell: TableCell) -> str:
     count = f" ({cell.seeds_text})" if cell.seeds_text else ""
     if cell.mean is None:
         return escape(cell.text) + marks
-    mean = rf"\mathbf{{{cell.text}}}" if cell.bold else cell.text
+    number, _, interval = cell.text.partition(" ")
+    mean = rf"\mathbf{{{number}}}" if cell.bold else number
     spread = rf" \pm {cell.sd_text}" if cell.sd_text else ""
-    return f"${mean}{spread}${count}{marks}"
+    # Outside of the formula, in which the space before the interval would vanish.
+    return f"${mean}{spread}${f' {interval}' if interval else ''}{count}{marks}"
 
 
 def _notes(table: Table, tables: Tables) -> Iterator[str]:

@@ -73,15 +73,24 @@ def manifest_of(
 ) -> Manifest:
     """The manifest of a report that has been written to `folder`; `figures` without a file are ignored."""
     files = {file.name: file_hash(file) for file in sorted(folder.iterdir())}
-    done = sorted((record for record in records if record["status"] == "done"), key=lambda r: str(r["key"]))
-    samples: dict[tuple[Any, ...], str] = {}
-    for record in done:
-        place = tuple(record["labels"][name] for name in ("model", "variant", "task"))
-        samples.setdefault(place, str(record["key"]))
-    specs = {key: spec for key in samples.values() if (spec := spec_of(key))}
+    done = _done(records)
+    specs = sampled_specs(done, spec_of)
     values = {labels_of(record): str(record["key"]) for record in done}
     drawn = {name: digest for name, digest in figures.items() if f"{name}.png" in files}
     return Manifest(files, values, specs, drawn)
+
+
+def sampled_specs(records: Iterable[Record], spec_of: SpecOf) -> dict[str, Spec]:
+    """Key -> spec of a sample of the cells with values: one per model, variant and task."""
+    samples: dict[tuple[Any, ...], str] = {}
+    for record in _done(records):
+        place = tuple(record["labels"][name] for name in ("model", "variant", "task"))
+        samples.setdefault(place, str(record["key"]))
+    return {key: spec for key in samples.values() if (spec := spec_of(key))}
+
+
+def _done(records: Iterable[Record]) -> list[Record]:
+    return sorted((record for record in records if record["status"] == "done"), key=lambda r: str(r["key"]))
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

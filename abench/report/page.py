@@ -6,9 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abench.report.about import About
+from abench.report.beside_files import HEADER, HEADING, cells, notes
+from abench.report.beside_paper import Beside
 from abench.report.details import attempt
+from abench.report.drawings import DPI
 from abench.report.frame import Record
 from abench.report.notes import explain, limited_note
+from abench.report.paper import failings
 from abench.report.replies import steered_replies
 from abench.report.saes import sae_name
 from abench.report.shading import examples
@@ -28,9 +33,12 @@ def render_page(
     records: Sequence[Record],
     figures: Mapping[str, Sequence[Path]],
     styles: Styles = NO_STYLES,
+    about: About | None = None,
+    *,
+    beside: Sequence[Beside] = (),
     comparisons: "Sequence[TextTable]" = (),
 ) -> str:
-    """The HTML page: tables, notes, figures (embedded PNG files), cells without values, provenance.
+    """The HTML page: the run, tables, notes, figures (embedded PNG files), cells without values, provenance.
 
     `figures` maps a kind to PNG files: `tasks`, `reconstruction`, `planes` (the directions of a toy world),
     `tradeoffs` (safety against utility), `poles` (shares of bidirectional latents), `fronts` (loss recovered
@@ -53,6 +61,9 @@ def render_page(
         counts=status_counts(records),
         limited=limited_note(records),
         provenance=provenance(records),
+        about=about,
+        beside=beside_rows(beside, styles),
+        failings=failings(tables.paper.columns) if tables.paper else (),
     )
 
 
@@ -68,6 +79,14 @@ def _value(cell: TableCell) -> "Markup":
         links = ",".join(f'<a href="#note-{n}">{n}</a>' for n in cell.marks)
         parts.append(f"<sup>{links}</sup>")
     return Markup("".join(parts))
+
+
+def beside_rows(rows: Sequence[Beside], styles: Styles = NO_STYLES) -> dict[str, Any] | None:
+    """Heading, header, rows and notes of the paper's numbers beside ours; None if there are none."""
+    if not rows:
+        return None
+    shown = [cells(row, styles) for row in rows]
+    return {"heading": HEADING, "header": HEADER, "rows": shown, "notes": notes(rows)}
 
 
 def status_counts(records: Sequence[Record]) -> dict[str, int]:
@@ -110,8 +129,18 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _embedded(figures: Sequence[Path]) -> list[tuple[str, str]]:
-    return [(path.stem, base64.b64encode(path.read_bytes()).decode()) for path in figures]
+def _embedded(figures: Sequence[Path]) -> list[tuple[str, str, int]]:
+    """Name, content and width of each figure; CSS pixels are 1/96 inch, so none is enlarged."""
+    found = []
+    for path in figures:
+        content = path.read_bytes()
+        width = int.from_bytes(content[_PNG_WIDTH]) * 96 // DPI
+        found.append((path.stem, base64.b64encode(content).decode(), width))
+    return found
+
+
+_PNG_WIDTH = slice(16, 20)
+"""Bytes of a PNG file that hold its width in pixels."""
 
 
 def _distinct(origins: Sequence[Mapping[str, Any]], name: str) -> str:

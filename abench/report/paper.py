@@ -13,15 +13,17 @@ TABLE = "tasks"
 """The rows of paper_numbers.csv that belong to the paper's table of tasks; their `metric` is the task. They
 include tasks that abench does not have."""
 
-_SCR_TPP = (
+SCR_TPP = (
     "SCR and TPP fail several reliability checks with their usual settings (Chanin, arXiv 2605.18229): do not"
     " rank SAEs by them alone."
 )
-_UNLEARNING = (
+UNLEARNING = (
     "The unlearning score is sae-bench's: the largest loss of the knowledge to forget at which 99 % of the"
     " other answers stay correct. For most SAEs it is near 0, so the paper's 1 − score (0.74 and 0.80 are"
     " quoted) must follow another definition, which is unknown."
 )
+FAILING = frozenset({"scr", "tpp"})
+"""The tasks that `SCR_TPP` is about."""
 _RAVEL = "RAVEL increases with the number of active latents: compare at equal L0."
 _TURNED = (
     "If higher is better for a score, lower is better for 1 − score: the arrows follow this rule, unlike the"
@@ -49,16 +51,20 @@ def paper_notes(table: Table) -> tuple[str, ...]:
     return tuple(_notes(table.columns, has_printed=any(row.k is None for row in table.rows())))
 
 
+def failings(columns: Sequence[Column]) -> tuple[str, ...]:
+    """The notes on metrics whose failings are known, for any table that has one of them."""
+    return (SCR_TPP,) if {column.task for column in columns} & FAILING else ()
+
+
 def _notes(columns: Sequence[Column], *, has_printed: bool) -> Iterator[str]:
     tasks = {column.task for column in columns}
     shown = (f"{c.task_label} = {'1 − ' if c.complement else ''}{c.metric}" for c in columns)
     yield f"{'; '.join(shown)}."
+    yield from failings(columns)
     if any(column.complement and column.higher_is_better is False for column in columns):
         yield _TURNED
-    if tasks & {"scr", "tpp"}:
-        yield _SCR_TPP
     if "unlearning" in tasks:
-        yield _UNLEARNING
+        yield UNLEARNING
     if "ravel" in tasks:
         yield _RAVEL
     if has_printed:

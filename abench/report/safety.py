@@ -33,7 +33,9 @@ _COLUMNS: tuple[tuple[str, str, bool | None, str], ...] = (
 METRICS = {"Δ utility": "utility_change", "Δ safety": "safety_change"}
 """Column -> metric of the task, for columns with another name than their metric."""
 DEGENERATE = 0.5
-"""Share of degenerate replies above which a note explains what safety means there."""
+"""Share of degenerate replies above which a row is marked and a note explains what safety means there."""
+STAMMERS = "†"
+"""The mark of such a row."""
 _PAPER = {"utility": "mmlu", "safety": "harmbench"}
 
 Values = Mapping[str, Any]
@@ -59,7 +61,9 @@ def safety_table(records: Sequence[Record], styles: Styles) -> Table | None:
         Column(TASK, "", name, "", title, description, higher)
         for name, title, higher, description in _COLUMNS
     )
-    return Table(HEADING, columns, tuple(sections), (*_reading(steered), *dict.fromkeys(notes)))
+    stammers = any(row.title.endswith(STAMMERS) for section in sections for row in section.rows)
+    reading = _reading(steered, stammers=stammers)
+    return Table(HEADING, columns, tuple(sections), (*reading, *dict.fromkeys(notes)))
 
 
 def _rows(
@@ -112,6 +116,8 @@ def _row(
             cells.append(lacking_cell(len(outcomes), of))
         else:
             cells.append(_change_cell([each[share][0] - original[share][0] for each in outcomes]))
+    if fmean(values["degenerate"][0] for _, values in told) > DEGENERATE:
+        title = f"{title} {STAMMERS}"
     return TableRow(k, variant, title, width, "native", seeds, tuple(cells))
 
 
@@ -137,7 +143,7 @@ def _printed(model: str, site: str, styles: Styles) -> Iterator[TableRow]:
         )
 
 
-def _reading(cells: Sequence[Record]) -> Iterator[str]:
+def _reading(cells: Sequence[Record], *, stammers: bool) -> Iterator[str]:
     kept = cells[0]["details"]["steering"]
     original = kept["original"]
     counts = f"{original['utility'][3]:,} questions, {original['safety'][3]:,} harmful requests"
@@ -150,19 +156,14 @@ def _reading(cells: Sequence[Record]) -> Iterator[str]:
         "directions; shown is the setting with the highest safety at a utility loss of at most "
         f"{100 * kept['max_loss']:g} points. Strengths are in units of the residual stream's mean norm."
     )
-    if any(row["degenerate"][0] > DEGENERATE for row in _chosen(cells)):
+    if stammers:
         yield (
-            "Where most replies are degenerate, a row is safe because the model produces nonsense, not "
-            "because it refuses."
+            f"{STAMMERS} Most replies are degenerate: the row is safe because the model produces nonsense, "
+            "not because it refuses."
         )
     invalid = max(cell["details"]["steering"]["sae"]["chosen"].get("invalid", 0) for cell in cells)
     if invalid:
         yield f"Up to {invalid} verdicts per row could not be parsed and are not counted."
-
-
-def _chosen(cells: Sequence[Record]) -> Iterator[Values]:
-    yield cells[0]["details"]["steering"]["dim"]["chosen"]
-    yield from (cell["details"]["steering"]["sae"]["chosen"] for cell in cells)
 
 
 def _choices(cells: Sequence[Record], all_cells: Sequence[Record], styles: Styles) -> Iterator[str]:

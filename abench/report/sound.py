@@ -9,7 +9,7 @@ from abench.declaration import is_finite, metric_problems, precondition_problems
 from abench.report.frame import Record
 from abench.sanitize.printable import all_visible, visible
 
-_TEXTS = ("labels", "parts", "reason", "details", "provenance", "valid_if")
+_TEXTS = ("labels", "parts", "reason", "details", "provenance", "valid_if", "about")
 
 Metrics = Sequence[Mapping[str, Any]]
 

@@ -1,4 +1,4 @@
-"""Finding a trained SAE in a results folder by the first digits of a key."""
+"""Finding cells and trained SAEs in a results folder by the first digits of a key, or by their labels."""
 
 from pathlib import Path
 
@@ -7,6 +7,18 @@ from abench.results.records import SAERecord
 from abench.results.sae_folder import MARK, read_sae
 from abench.results.store import KEY_DIGITS, Store
 from abench.storage.sealed import Damaged, Verified
+
+
+def find_cells(store: Store, name: str) -> list[Path]:
+    """The files of cells that have a key, a path or a label: an SAE's, or one with `/TASK` or `/TASK-VIEW`.
+
+    The label is the one that progress shows, e.g. `topk_k16_w2048_s0`.
+    """
+    if found := store.find(name):
+        return found
+    files = sorted((store.root / "cells").glob("*/*/*/*.json"))
+    labels = ((file, f"{file.parent.name}/{file.stem.rpartition('-')[0]}") for file in files)
+    return [file for file, label in labels if f"{label}/".startswith((f"{name}/", f"{name}-"))]
 
 
 def find_sae(results: Path, name: str) -> tuple[Path, SAERecord]:
@@ -22,6 +34,9 @@ def find_sae(results: Path, name: str) -> tuple[Path, SAERecord]:
     found = {f for f in folders if digits and f.name.rpartition("-")[2].startswith(digits)}
     records = (store.read(file) for file in store.find(name)) if not found and name else ()
     found |= {store.sae_folder_of(record) for record in records if record is not None}
+    if not found:
+        named = (mark.parent for mark in sorted((store.root / "saes").glob(f"*/*/*/{MARK}")))
+        found = {folder for folder in named if folder.name.rpartition("-")[0] == name}
     if not found:
         raise UserError(
             f"no SAE or cell in {results} has a key that begins with '{name}': `abench status` lists the "

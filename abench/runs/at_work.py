@@ -39,6 +39,24 @@ def work_on(cell: Cell, works: Mapping[str, Work]) -> Work | None:
     return works.get(cell.key) or works.get(cell.sae.key)
 
 
+def why_missing(cell: Cell, store: Store) -> str:
+    """Why a cell on which nobody works has no result, as far as the results folder shows."""
+    sae, standing = cell.sae, store.sae_standing(cell.sae)
+    if standing == "done":
+        return "not scored yet"
+    if standing == "damaged":
+        return "its SAE is damaged; the next run trains it again"
+    if standing == "failed":
+        record = store.get_sae(sae)
+        return f"its SAE failed: {record.reason}" if record else "its SAE failed"
+    if not isinstance(sae, SAEJob):
+        return "its SAE is not checked yet"
+    step = store.checkpoint_step(sae)
+    if step is None:
+        return "its SAE is not trained yet"
+    return f"training stopped at step {step:,} of {sae.training.steps:,}; the next run goes on"
+
+
 def _on_sae(sae: Job, store: Store) -> str:
     if not isinstance(sae, SAEJob):
         return "checking"

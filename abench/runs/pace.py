@@ -1,8 +1,11 @@
 """The time that training still takes, from the pace of reading activations and that of taking steps."""
 
+import math
 import time
 from collections.abc import Callable
 
+JUDGED_AFTER_SECONDS = 5.0
+"""The pace is not judged before this time."""
 _REMEMBERED = 0.9
 """Weight of all earlier steps against the latest one, so that the pace follows that of the machine."""
 
@@ -20,12 +23,12 @@ class Pace:
         """Activations for the steps that nothing has been read for yet."""
         self._seconds_per_activation: float | None = None
         self._seconds_per_step: float | None = None
-        self._last = clock()
+        self._last = self._began = clock()
 
     def start(self, step: int) -> None:
         """Training begins after `step` steps."""
         self._to_read = (self._steps - step) * self._batch_size
-        self._last = self._clock()
+        self._last = self._began = self._clock()
 
     def has_read(self, activations: int, seconds: float) -> None:
         """A number of activations was read in so many seconds."""
@@ -42,8 +45,13 @@ class Pace:
         self._last = now
 
     def seconds_left(self, step: int) -> float | None:
-        """The time left after `step` steps; None before the first step of this process."""
+        """The time left after `step` steps; None before the first step of this process.
+
+        Infinite in the first seconds: the first steps and readings also load and compile code.
+        """
         if self._seconds_per_step is None:
             return None
+        if step < self._steps and self._clock() - self._began < JUDGED_AFTER_SECONDS:
+            return math.inf
         reading = self._to_read * (self._seconds_per_activation or 0.0)
         return reading + (self._steps - step) * self._seconds_per_step

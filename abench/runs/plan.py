@@ -18,6 +18,7 @@ from abench.task import Task
 from abench.yamlfile import Document
 
 if TYPE_CHECKING:
+    from abench.runs.origin import Origin
     from abench.variants import Variant
 
 
@@ -52,6 +53,8 @@ class Plan:
     groups: tuple[Group, ...]
     refused: tuple[Refused, ...] = ()
     """SAEs that the run names and that cannot be used, with the reason."""
+    origin: "Origin | None" = None
+    """What the plan was made from, so that its report can say so."""
 
     @cached_property
     def saes(self) -> tuple[Job, ...]:

@@ -13,6 +13,7 @@ from abench.lm.catalogue import fetched_commit, find_model, local_commit
 from abench.plugins import FoundTask, find_tasks, get_task
 from abench.runs.given_saes import Given, fitting, jobs_of, read_given
 from abench.runs.inputs import TEXT, inputs_of, missing_inputs
+from abench.runs.origin import origin_of
 from abench.runs.plan import Plan, check_sizes, make_plan
 from abench.runs.plan_memory import check_memory
 from abench.storage.keys import canonical_json
@@ -112,7 +113,7 @@ def plan_run(
         trainings=trainings,
         given=jobs_of(given, config, data, hashes.get(TEXT)),
     )
-    return replace(plan, refused=given.refused)
+    return replace(plan, refused=given.refused, origin=origin_of(request, described, plan))
 
 
 def _with_saes(request: RunRequest, in_memory: Given | None, say: Say) -> tuple[Described, Given]:

@@ -8,11 +8,13 @@ from sys import intern
 from typing import Any
 
 from abench.report import prepare_report, write_prepared
+from abench.report.about import training_facts
 from abench.report.curves import read_curve
 from abench.report.losses import ValuesLostError
 from abench.report.style import apart, titled
 from abench.results.jobs import Cell, SAEJob
 from abench.results.store import Record, Store
+from abench.runs.about_run import about_run
 from abench.runs.plan import Plan
 from abench.storage.faults import storage_error
 
@@ -42,27 +44,40 @@ def records_of(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """The records of a plan's cells as reports read them; cells without a result appear as missing."""
     shared: dict[str, Any] = {}
     headlines = plan.config.metrics
-    return [_plain(_shown(cell, store.get_brief(cell)), headlines, shared) for cell in plan.cells]
+    about = {sae.key: training_facts(plan.config.name, sae.spec()) for sae in plan.saes}
+    return [
+        _plain(_shown(cell, store.get_brief(cell)), headlines, shared) | {"about": about[cell.sae.key]}
+        for cell in plan.cells
+    ]
 
 
-def write_plan_report(plan: Plan, store: Store, folder: Path | None = None) -> Written:
+def write_plan_report(
+    plan: Plan, store: Store, folder: Path | None = None, *, others: Sequence[Plan] = ()
+) -> Written:
     """Write the report of a plan's cells, by default to its place in the results folder.
 
+    `others` are the plans of further runs of the same configuration, whose cells the report also shows.
     The tables are returned as text even if the report could not be written. A report with values is not
     replaced by one without them. Raises UserError if the report's folder holds something else.
     """
     folder = folder or store.report_folder(plan.config.name)
+    plans = (plan, *others)
+    saes = [sae for each in plans for sae in each.saes]
     prepared = prepare_report(
-        records_of(plan, store),
+        [record for each in plans for record in records_of(each, store)],
         title=_title(plan),
-        footnotes=_findings(plan, store),
-        styles={**titled(_titles(plan)), **apart([sae.label for sae in plan.saes if not sae.trained])},
+        footnotes=[finding for each in plans for finding in _findings(each, store)],
+        styles={
+            **titled({name: title for each in plans for name, title in _titles(each).items()}),
+            **apart([sae.label for sae in saes if not sae.trained]),
+        },
+        about=about_run(plans),
     )
     # As wide as the terminal; without one, a width that fits most places.
     text = prepared.text(get_terminal_size((110, 24)).columns)
-    files = {sae.key: store.curve_file(sae) for sae in plan.saes}
+    files = {sae.key: store.curve_file(sae) for sae in saes}
     curves = {key: read_curve(file) for key, file in files.items() if file is not None}
-    by_key = {cell.key: cell for cell in plan.cells}
+    by_key = {cell.key: cell for each in plans for cell in each.cells}
     try:
         report = write_prepared(prepared, curves, folder, spec_of=lambda key: by_key[key].spec())
     except ValuesLostError as error:
