@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from abench.report.details import attempt
 from abench.report.frame import Record
+from abench.report.interactive import interactive_parts
 from abench.report.notes import explain, limited_note
 from abench.report.replies import steered_replies
 from abench.report.saes import sae_name
@@ -48,6 +49,7 @@ def render_page(
         replies=attempt("The replies", lambda: steered_replies(records, styles), nothing)[0],
         counts=status_counts(records),
         limited=limited_note(records),
+        interactive=interactive_parts(),
         provenance=provenance(records),
     )
 
