@@ -49,7 +49,7 @@ def render_page(
         replies=attempt("The replies", lambda: steered_replies(records, styles), nothing)[0],
         counts=status_counts(records),
         limited=limited_note(records),
-        interactive=interactive_parts(),
+        interactive=interactive_parts(figures, styles),
         provenance=provenance(records),
     )
 

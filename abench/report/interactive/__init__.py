@@ -3,13 +3,29 @@
 Without JavaScript the page shows the same tables and figures. Everything is in the one file of the page.
 """
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from abench.report.interactive.assets import script, style
+from abench.report.interactive.charts import charts
+from abench.report.interactive.library import packed_library
+from abench.report.style import Styles
 
 __all__ = ["interactive_parts"]
 
 
-def interactive_parts() -> dict[str, Any]:
-    """What the page's template inserts: `style`, `script`."""
-    return {"style": style(), "script": script()}
+def interactive_parts(figures: Mapping[str, Sequence[Path]], styles: Styles) -> dict[str, Any]:
+    """What the page's template inserts: `style`, `script`, `data` (JSON for a script element), `library`.
+
+    `figures` maps a kind to PNG files, which have their points next to them as CSV.
+    """
+    from jinja2.utils import htmlsafe_json_dumps
+
+    drawn = charts(figures, styles)
+    return {
+        "style": style(),
+        "script": script(),
+        "data": htmlsafe_json_dumps({"charts": drawn}, separators=(",", ":"), allow_nan=False),
+        "library": packed_library() if drawn else "",
+    }
