@@ -15,12 +15,24 @@ if TYPE_CHECKING:
 @click.command()
 @run_options
 @results_option
-def report(request: "RunRequest", results: Path) -> int:
+@click.option("--serve", is_flag=True, help="Show the page on 127.0.0.1 and refresh it until Ctrl-C.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="With --serve: the port; 0 takes any free one.",
+)
+def report(request: "RunRequest", results: Path, serve: bool, port: int) -> int:
     """Rewrite tables and figures from the results folder, without computing anything.
 
     Takes the options of `abench run`, which select the contents of the report. A report that has values is
     never replaced by one that lacks them; choose another --name for that. If the results folder is read-only,
     the tables are printed and nothing is written.
+
+    With --serve, the page is shown at an address of this machine, which other machines cannot reach. The
+    report is written again, and the page reloads, whenever cells of the run are settled. Ctrl-C ends the
+    display and not the run; the exit status is 0.
     """
     from abench.errors import UserError
     from abench.results.collecting import collection_paused
@@ -29,9 +41,15 @@ def report(request: "RunRequest", results: Path) -> int:
 
     store = Store.open(results, create=False)
     with collection_paused():
-        written = write_plan_report(plan_of(request, fetch=False), store)
+        plan = plan_of(request, fetch=False)
+        written = write_plan_report(plan, store)
     for sentence in store.damaged:
         click.echo(sentence, err=True)
     if written.refusal is not None:
         raise UserError(written.refusal)
-    return echo_report(written)
+    status = echo_report(written)
+    if serve and written.problem is None:
+        from abench.cli.serve import serve_report
+
+        return serve_report(written, plan, store, lambda: write_plan_report(plan, store), port)
+    return status

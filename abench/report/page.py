@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from abench.report.details import attempt
 from abench.report.frame import Record
 from abench.report.interactive import interactive_parts
-from abench.report.notes import explain, limited_note
+from abench.report.notes import limited_note
 from abench.report.replies import steered_replies
-from abench.report.saes import sae_name
 from abench.report.shading import examples
+from abench.report.shortfalls import causes, causes_sentence, unmet_preconditions
 from abench.report.style import NO_STYLES, Styles
 from abench.report.tables import TableCell, Tables
 
@@ -40,11 +40,14 @@ def render_page(
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     template = Environment(loader=loader, autoescape=True, **options).get_template("report.html.j2")
     nothing: list[dict[str, Any]] = []
+    lacking = causes(records, styles)
     return template.render(
         tables=tables,
         value=_value,
         figures={kind: _embedded(files) for kind, files in figures.items()},
-        problems=problems(records, styles),
+        causes=lacking,
+        causes_sentence=causes_sentence(lacking),
+        unmet=unmet_preconditions(records, styles),
         examples=attempt("The contexts of latents", lambda: examples(records, styles), nothing)[0],
         replies=attempt("The replies", lambda: steered_replies(records, styles), nothing)[0],
         counts=status_counts(records),
@@ -71,20 +74,6 @@ def status_counts(records: Sequence[Record]) -> dict[str, int]:
     """Status -> number of cells, for statuses that occur."""
     counts = Counter(record["status"] for record in records)
     return {status: counts[status] for status in STATUSES if counts[status]}
-
-
-def problems(records: Sequence[Record], styles: Styles = NO_STYLES) -> list[dict[str, str]]:
-    """The cells without values; cells of one SAE with the same reason share an entry."""
-    found: dict[tuple[str, ...], dict[str, None]] = {}
-    without = (record for record in records if record["status"] != "done")
-    for record in sorted(without, key=lambda r: tuple(map(str, r["labels"].values()))):
-        reason = explain(record)
-        if reason:
-            labels = record["labels"]
-            entry = (labels["model"], labels["site"], sae_name(labels, styles), reason)
-            found.setdefault(entry, {})[labels["task"]] = None
-    names = ("model", "site", "sae", "reason")
-    return [dict(zip(names, entry, strict=True)) | {"tasks": ", ".join(t)} for entry, t in found.items()]
 
 
 def provenance(records: Sequence[Record]) -> dict[str, str]:

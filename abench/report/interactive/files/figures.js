@@ -52,7 +52,7 @@ function traceOf(series, named) {
     mode: isBar ? undefined : series.mode,
     name, x: isBar ? x.map(literal) : x, y, text: text.map((each) => (each === null ? "" : literal(each))),
     textposition: "none",
-    hovertemplate: `<b>${name}</b><br>${shown}${series.dy ? " ± %{customdata:.2~g}" : ""}<br>%{text}<extra></extra>`,
+    hovertemplate: `${name}<br>${shown}${series.dy ? " ± %{customdata:.2~g}" : ""}<br>%{text}<extra></extra>`,
     customdata: series.dy,
     legendgroup: name, showlegend: first,
     line: { color: own, width: 1.6 },
