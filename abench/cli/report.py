@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 @click.command()
 @run_options
 @results_option
+@click.option(
+    "--latents",
+    type=click.IntRange(1, 5000),
+    help="Also search held-out text for the contexts of N latents per SAE, which the page then shows.",
+)
 @click.option("--serve", is_flag=True, help="Show the page on 127.0.0.1 and refresh it until Ctrl-C.")
 @click.option(
     "--port",
@@ -23,12 +28,15 @@ if TYPE_CHECKING:
     show_default=True,
     help="With --serve: the port; 0 takes any free one.",
 )
-def report(request: "RunRequest", results: Path, serve: bool, port: int) -> int:
+def report(request: "RunRequest", results: Path, latents: int | None, serve: bool, port: int) -> int:
     """Rewrite tables and figures from the results folder, without computing anything.
 
     Takes the options of `abench run`, which select the contents of the report. A report that has values is
     never replaced by one that lacks them; choose another --name for that. If the results folder is read-only,
     the tables are printed and nothing is written.
+
+    With --latents, the model is loaded and the contexts of some latents, drawn at random from those that
+    fire, are stored in the results folder, from where every later report takes them.
 
     With --serve, the page is shown at an address of this machine, which other machines cannot reach. The
     report is written again, and the page reloads, whenever cells of the run are settled. Ctrl-C ends the
@@ -42,6 +50,11 @@ def report(request: "RunRequest", results: Path, serve: bool, port: int) -> int:
     store = Store.open(results, create=False)
     with collection_paused():
         plan = plan_of(request, fetch=False)
+    if latents is not None:
+        from abench.runs.latent_contexts import search_contexts
+
+        search_contexts(plan, store, latents, lambda text: click.echo(text, err=True))
+    with collection_paused():
         written = write_plan_report(plan, store)
     for sentence in store.damaged:
         click.echo(sentence, err=True)

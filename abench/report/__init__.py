@@ -13,6 +13,7 @@ from abench.report.details import drawn, readable
 from abench.report.drawings import Drawings
 from abench.report.figures import write_figures
 from abench.report.frame import COLUMNS, Record, read_tidy, summarise, tidy, write_tidy
+from abench.report.interactive import Contexts
 from abench.report.latex import latex
 from abench.report.losses import check_losses
 from abench.report.manifest import Manifest, SpecOf, manifest_of, write_manifest
@@ -126,10 +127,12 @@ def write_prepared(
     folder: Path,
     *,
     spec_of: SpecOf | None = None,
+    contexts: Mapping[str, Contexts] | None = None,
 ) -> Report:
     """Write a prepared report, as `write_report` does and with the same errors.
 
-    `spec_of` returns the spec for a cell's key (default: the record's spec).
+    `spec_of` returns the spec for a cell's key (default: the record's spec). `contexts` maps `sae_key` to
+    contexts of latents for the page's latent browser; None leaves it out.
     """
     cells, tables, styles = prepared.records, prepared.tables, prepared.styles
     specs = spec_of or {str(cell["key"]): cell["spec"] for cell in cells if cell.get("spec")}.get
@@ -145,7 +148,7 @@ def write_prepared(
         write_text(draft.folder / "table.md", markdown(tables))
         write_text(draft.folder / "table.csv", numbers_csv(tables.wide))
         write_text(draft.folder / "table.tex", latex(tables))
-        write_text(draft.folder / "index.html", render_page(tables, cells, figures, styles))
+        write_text(draft.folder / "index.html", render_page(tables, cells, figures, styles, contexts))
         write_manifest(manifest_of(draft.folder, cells, specs, drawings.inputs), draft.folder)
         names = sorted(path.name for path in draft.folder.iterdir())
     return Report(folder, tuple(folder / name for name in names), tables, tuple(draft.kept))

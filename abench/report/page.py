@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from abench.report.details import attempt
 from abench.report.frame import Record
-from abench.report.interactive import interactive_parts
+from abench.report.interactive import Contexts, interactive_parts
 from abench.report.notes import limited_note
 from abench.report.replies import steered_replies
 from abench.report.shading import examples
@@ -27,11 +27,13 @@ def render_page(
     records: Sequence[Record],
     figures: Mapping[str, Sequence[Path]],
     styles: Styles = NO_STYLES,
+    contexts: Mapping[str, Contexts] | None = None,
 ) -> str:
     """The HTML page: tables, notes, figures (embedded PNG files), cells without values, provenance.
 
     `figures` maps a kind to PNG files: `tasks`, `reconstruction`, `planes` (the directions of a toy world),
-    `tradeoffs` (safety against utility), `poles` (shares of bidirectional latents). Everything that comes
+    `tradeoffs` (safety against utility), `poles` (shares of bidirectional latents). `contexts` maps `sae_key`
+    to contexts of latents for the latent browser; None leaves it out. Everything that comes
     from records is escaped.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -52,7 +54,7 @@ def render_page(
         replies=attempt("The replies", lambda: steered_replies(records, styles), nothing)[0],
         counts=status_counts(records),
         limited=limited_note(records),
-        interactive=interactive_parts(figures, styles),
+        interactive=interactive_parts(records, figures, styles, contexts),
         provenance=provenance(records),
     )
 

@@ -13,6 +13,7 @@ from abench.report.losses import ValuesLostError
 from abench.report.style import apart, titled
 from abench.results.jobs import Cell, SAEJob
 from abench.results.store import Record, Store
+from abench.runs.latent_contexts import stored_contexts
 from abench.runs.plan import Plan
 from abench.storage.faults import storage_error
 
@@ -64,7 +65,13 @@ def write_plan_report(plan: Plan, store: Store, folder: Path | None = None) -> W
     curves = {key: read_curve(file) for key, file in files.items() if file is not None}
     by_key = {cell.key: cell for cell in plan.cells}
     try:
-        report = write_prepared(prepared, curves, folder, spec_of=lambda key: by_key[key].spec())
+        report = write_prepared(
+            prepared,
+            curves,
+            folder,
+            spec_of=lambda key: by_key[key].spec(),
+            contexts=None if plan.model.config.synthetic else stored_contexts(plan, store),
+        )
     except ValuesLostError as error:
         return Written(folder, text, refusal=str(error))
     except OSError as error:

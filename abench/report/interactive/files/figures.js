@@ -69,13 +69,14 @@ function layoutOf(chart, width) {
   const isBars = chart.series[0].mode === "bars";
   const grid = narrow || isBars ? { rows: panels, columns: 1 } : { rows: 1, columns: panels };
   const text = { color: colour("ink"), size: 12, family: "system-ui, sans-serif" };
+  const height = 120 + (grid.rows === 1 ? 340 : 290 * grid.rows);
   const layout = {
     grid: { ...grid, pattern: "independent", xgap: 0.18, ygap: 0.3 },
-    height: 120 + (grid.rows === 1 ? 340 : 290 * grid.rows), width,
+    height, width,
     margin: { l: 60, r: 15, t: 45, b: 50 }, font: text, title: { text: literal(chart.title), font: { size: 14 } }, barmode: "group", hovermode: "closest",
     paper_bgcolor: "transparent", plot_bgcolor: "transparent",
     hoverlabel: { bgcolor: colour("band"), bordercolor: colour("line"), font: text, align: "left", namelength: -1 },
-    legend: { orientation: "h", y: -0.18 / grid.rows, yanchor: "top" },
+    legend: { orientation: "h", y: -65 / (height - 95), yanchor: "top" },
   };
   const line = { gridcolor: colour("line"), zerolinecolor: colour("line"), automargin: true };
   chart.panels.forEach((panel, i) => {
