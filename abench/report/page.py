@@ -3,6 +3,7 @@
 import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,12 @@ from abench.report.beside_paper import Beside
 from abench.report.details import attempt
 from abench.report.drawings import DPI
 from abench.report.frame import Record
-from abench.report.notes import explain, limited_note
+from abench.report.interactive import Contexts, interactive_parts
+from abench.report.notes import limited_note
 from abench.report.paper import failings
 from abench.report.replies import steered_replies
-from abench.report.saes import sae_name
 from abench.report.shading import examples
+from abench.report.shortfalls import causes, causes_sentence, unmet_preconditions
 from abench.report.style import NO_STYLES, Styles
 from abench.report.tables import TableCell, Tables
 
@@ -28,15 +30,27 @@ if TYPE_CHECKING:
 STATUSES = ("done", "failed", "skipped", "missing")
 
 
+@dataclass(frozen=True)
+class PageParts:
+    """What a page shows in addition to the tables and figures, where there is some."""
+
+    about: About | None = None
+    beside: Sequence[Beside] = ()
+    """The paper's numbers beside ours."""
+    comparisons: "Sequence[TextTable]" = ()
+    contexts: Mapping[str, Contexts] | None = None
+    """`sae_key` -> contexts of latents, for the latent browser; None leaves it out."""
+
+
+_NOTHING_MORE = PageParts()
+
+
 def render_page(
     tables: Tables,
     records: Sequence[Record],
     figures: Mapping[str, Sequence[Path]],
     styles: Styles = NO_STYLES,
-    about: About | None = None,
-    *,
-    beside: Sequence[Beside] = (),
-    comparisons: "Sequence[TextTable]" = (),
+    more: PageParts = _NOTHING_MORE,
 ) -> str:
     """The HTML page: the run, tables, notes, figures (embedded PNG files), cells without values, provenance.
 
@@ -50,19 +64,23 @@ def render_page(
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     template = Environment(loader=loader, autoescape=True, **options).get_template("report.html.j2")
     nothing: list[dict[str, Any]] = []
+    lacking = causes(records, styles)
     return template.render(
         tables=tables,
         value=_value,
         figures={kind: _embedded(files) for kind, files in figures.items()},
-        problems=problems(records, styles),
-        comparisons=comparisons,
+        causes=lacking,
+        causes_sentence=causes_sentence(lacking),
+        unmet=unmet_preconditions(records, styles),
+        comparisons=more.comparisons,
         examples=attempt("The contexts of latents", lambda: examples(records, styles), nothing)[0],
         replies=attempt("The replies", lambda: steered_replies(records, styles), nothing)[0],
         counts=status_counts(records),
         limited=limited_note(records),
+        interactive=interactive_parts(records, figures, styles, more.contexts),
         provenance=provenance(records),
-        about=about,
-        beside=beside_rows(beside, styles),
+        about=more.about,
+        beside=beside_rows(more.beside, styles),
         failings=failings(tables.paper.columns) if tables.paper else (),
     )
 
@@ -93,20 +111,6 @@ def status_counts(records: Sequence[Record]) -> dict[str, int]:
     """Status -> number of cells, for statuses that occur."""
     counts = Counter(record["status"] for record in records)
     return {status: counts[status] for status in STATUSES if counts[status]}
-
-
-def problems(records: Sequence[Record], styles: Styles = NO_STYLES) -> list[dict[str, str]]:
-    """The cells without values; cells of one SAE with the same reason share an entry."""
-    found: dict[tuple[str, ...], dict[str, None]] = {}
-    without = (record for record in records if record["status"] != "done")
-    for record in sorted(without, key=lambda r: tuple(map(str, r["labels"].values()))):
-        reason = explain(record)
-        if reason:
-            labels = record["labels"]
-            entry = (labels["model"], labels["site"], sae_name(labels, styles), reason)
-            found.setdefault(entry, {})[labels["task"]] = None
-    names = ("model", "site", "sae", "reason")
-    return [dict(zip(names, entry, strict=True)) | {"tasks": ", ".join(t)} for entry, t in found.items()]
 
 
 def provenance(records: Sequence[Record]) -> dict[str, str]:

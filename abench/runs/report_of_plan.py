@@ -10,11 +10,13 @@ from typing import Any
 from abench.report import prepare_report, write_prepared
 from abench.report.about import training_facts
 from abench.report.curves import read_curve
+from abench.report.interactive import Contexts
 from abench.report.losses import ValuesLostError
 from abench.report.style import apart, titled
 from abench.results.jobs import Cell, SAEJob
 from abench.results.store import Record, Store
 from abench.runs.about_run import about_run
+from abench.runs.latent_contexts import stored_contexts
 from abench.runs.plan import Plan
 from abench.storage.faults import storage_error
 
@@ -79,7 +81,13 @@ def write_plan_report(
     curves = {key: read_curve(file) for key, file in files.items() if file is not None}
     by_key = {cell.key: cell for each in plans for cell in each.cells}
     try:
-        report = write_prepared(prepared, curves, folder, spec_of=lambda key: by_key[key].spec())
+        report = write_prepared(
+            prepared,
+            curves,
+            folder,
+            spec_of=lambda key: by_key[key].spec(),
+            contexts=_contexts(plans, store),
+        )
     except ValuesLostError as error:
         return Written(folder, text, refusal=str(error))
     except OSError as error:
@@ -87,6 +95,12 @@ def write_plan_report(
         unwritten = f"the report was not written: {refused}"
         return Written(folder, text, unwritten=unwritten, read_only=refused.read_only)
     return Written(report.folder, text, report.kept)
+
+
+def _contexts(plans: Sequence[Plan], store: Store) -> dict[str, Contexts] | None:
+    """The stored contexts of latents by SAE; None if no plan is of a model that reads text."""
+    reading = [plan for plan in plans if not plan.model.config.synthetic]
+    return {k: v for plan in reading for k, v in stored_contexts(plan, store).items()} if reading else None
 
 
 def _shown(cell: Cell, record: Record | None) -> Record:
