@@ -1,9 +1,9 @@
 """Build the documentation site: `python docs/build_site.py [FOLDER]`, or `nox -s docs`.
 
-Gathers the pages (those in docs/, those kept elsewhere, the generated ones) in a temporary folder, and has mkdocs
-turn them into the HTML of FOLDER (default: site). Warnings, such as a link to a page that is not there, are errors.
-The pages are gathered here and not by a hook of mkdocs, because Zensical, which succeeds mkdocs-material, reads
-the same folder and the same mkdocs.yml, but runs no hooks.
+Gathers the pages (those in docs/, those kept elsewhere, the generated ones) in a temporary folder, and has
+mkdocs turn them into the HTML of FOLDER (default: site). Warnings, such as a link to a page that is not
+there, are errors. The pages are gathered here and not by a hook of mkdocs, because Zensical, which succeeds
+mkdocs-material, reads the same folder and the same mkdocs.yml, but runs no hooks.
 """
 
 import os

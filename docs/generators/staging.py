@@ -15,8 +15,7 @@ _DOCS = ROOT / "docs"
 def stage(folder: Path, site: Path) -> Path:
     """Write all pages to `folder`/pages and the configuration for it; returns the configuration's path.
 
-    `site` is where the HTML will go. A page that mkdocs.yml does not name becomes part of the last section
-    of the navigation, so that none is lost.
+    `site` is where the HTML will go. Pages that mkdocs.yml does not name are put at the end of the guides.
     """
     for path, content in contents().items():
         target = folder / "pages" / path
@@ -24,7 +23,8 @@ def stage(folder: Path, site: Path) -> Path:
         target.write_bytes(content.encode() if isinstance(content, str) else content)
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     config |= {"docs_dir": "pages", "site_dir": str(site)}
-    config["nav"] += _left_over(config["nav"], folder / "pages")
+    (guides,) = (section["Guides"] for section in config["nav"] if "Guides" in section)
+    guides += _left_over(config["nav"], folder / "pages")
     written = folder / "mkdocs.yml"
     written.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return written
@@ -44,11 +44,10 @@ def contents() -> dict[str, bytes | str]:
     }
 
 
-def _left_over(nav: Any, folder: Path) -> list[dict[str, list[str]]]:
-    """A section with the pages that a navigation does not name, if there are any."""
+def _left_over(nav: Any, folder: Path) -> list[str]:
+    """The pages in a folder that a navigation does not name."""
     every = {page.relative_to(folder).as_posix() for page in folder.rglob("*.md")}
-    others = sorted(every - set(_named(nav)))
-    return [{"More": others}] if others else []
+    return sorted(every - set(_named(nav)))
 
 
 def _named(nav: Any) -> Iterable[str]:
