@@ -13,8 +13,8 @@ PAGES = {
     "benchmarks/README.md": "benchmarks.md",
 }
 """Files of the repository that are pages of the site, and their names there."""
-FIGURES = ("benchmarks", "results/reference")
-"""Folders whose figures pages show, under the same path."""
+FIGURES = "results/reference"
+"""The folder whose figures pages show, under the same path."""
 
 _LINK = re.compile(r"(\]\()([^)\s:#]+)((?:#[^)\s]*)?\))")
 
@@ -24,10 +24,12 @@ def files() -> dict[str, bytes | str]:
     found: dict[str, bytes | str] = {}
     for source, page in PAGES.items():
         found[page] = (ROOT / source).read_text(encoding="utf-8")
-    for folder in FIGURES:
-        for figure in sorted((ROOT / folder).rglob("*.png")):
-            found[figure.relative_to(ROOT).as_posix()] = figure.read_bytes()
-    return found
+    return found | {path: (ROOT / path).read_bytes() for path in figures()}
+
+
+def figures() -> list[str]:
+    """The paths of the figures, from the root of the repository and on the site."""
+    return sorted(figure.relative_to(ROOT).as_posix() for figure in (ROOT / FIGURES).rglob("*.png"))
 
 
 def relinked(markdown: str, page: str) -> str:

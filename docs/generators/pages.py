@@ -6,10 +6,11 @@ A line `{{ NAME ARGUMENT }}` of a page stands for the text that PARTS[NAME] make
 import re
 from collections.abc import Callable, Mapping
 
-from generators import commands, keys, names, tasks, variants
+from generators import commands, gallery, keys, names, tasks, variants
 
 PARTS: Mapping[str, Callable[[str], str]] = {
     "commands": commands.summary,
+    "gallery": gallery.page_part,
     "keys": keys.table_of,
     "metrics": tasks.columns,
     "declared": tasks.declared,
