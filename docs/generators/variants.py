@@ -33,7 +33,7 @@ def built_in() -> dict[str, type[Variant]]:
 
 def _sparsity(variant: type[Variant]) -> str:
     if variant.penalty is None:
-        return "the operator selects them, k per token or k on average"
+        return "the operator keeps k of them active"
     return "a penalty is adapted until k of them are active"
 
 
