@@ -3,13 +3,14 @@
 Blocks of pages that are one session or one worked case have tests of their own (EXECUTED names them).
 """
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from doc_blocks import PAGES, Block, blocks
+from doc_blocks import PAGES, ROOT, Block, blocks
 from signed import random_sae
 
 import abench
@@ -85,9 +86,12 @@ def small(block: Block) -> str:
 
 @pytest.fixture
 def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Block], dict[str, Any]]:
-    """Runs a block in a folder with an SAE; returns the names that it defines."""
+    """Runs a block in a folder with an SAE and a report's data; returns the names that it defines."""
     monkeypatch.chdir(tmp_path)
     save_sae(random_sae(), tmp_path / "saes" / "abstopk", scale=1.0, metadata={})
+    report = tmp_path / "results" / "reports" / "default"
+    report.mkdir(parents=True)
+    shutil.copy(ROOT / "results" / "reference" / "data.csv", report)
 
     def run(block: Block) -> dict[str, Any]:
         names = given()

@@ -1,26 +1,24 @@
 """The reference of a run's and a model's configuration, read from the classes that check them."""
 
 import inspect
+from collections.abc import Iterator
 
-from abench.config import DataSpec, EvaluationSpec, TrainingSpec
-from abench.config.cache_spec import ActivationCacheSpec
 from abench.config.model import ModelConfig
-from abench.config.package_spec import PackageSpec
 from abench.config.run import RunConfig
-from abench.config.synthetic_spec import SyntheticSpec
+from abench.config.spec import Spec, kinds_in
 from generators.fields import field_table
 
-SPECS = {
-    "run": RunConfig,
-    "training": TrainingSpec,
-    "evaluation": EvaluationSpec,
-    "data": DataSpec,
-    "activation_cache": ActivationCacheSpec,
-    "model": ModelConfig,
-    "package": PackageSpec,
-    "synthetic": SyntheticSpec,
-}
-"""The classes by the name under which pages show them: the key of a run that holds them, or what they are."""
+
+def _inner(spec: type[Spec]) -> Iterator[tuple[str, type[Spec]]]:
+    """The keys of a class whose values are descriptions of their own, with the classes of these."""
+    for name, field in spec.model_fields.items():
+        for kind in kinds_in(field.annotation):
+            if isinstance(kind, type) and issubclass(kind, Spec):
+                yield name, kind
+
+
+SPECS = {"run": RunConfig, **dict(_inner(RunConfig)), "model": ModelConfig, **dict(_inner(ModelConfig))}
+"""The classes by the name under which pages show them: the key that holds them, or what they describe."""
 
 
 def table_of(name: str) -> str:
