@@ -38,6 +38,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my-run.yaml").write_text("name: my-run\n", encoding="utf-8")
     (folder / "my-world.yaml").write_text(_yaml("docs/synthetic.md"), encoding="utf-8")
     shutil.copy(folder / "texts.jsonl", folder / "biology.jsonl")
+    (folder / "results" / "reports" / "default").mkdir(parents=True)
+    (folder / "results" / "reports" / "default" / "provenance.json").touch()
     for name in ("mine.csv", "concepts.csv", "animals.csv"):
         (folder / name).write_text("text,label\na,b\n", encoding="utf-8")
     for name in ("my-model", "any-hugging-face-folder"):

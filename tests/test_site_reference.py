@@ -11,6 +11,7 @@ from generators.staging import contents
 from pydantic import Field
 from test_packaging import PUBLIC
 
+from abench.config import DataSpec
 from abench.config.spec import Count, Spec
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -22,6 +23,7 @@ class Example(Spec):
     or `a|b`."""
     share: float = Field(0.5, ge=0, lt=1)
     told: bool
+    inner: DataSpec = DataSpec()
     bare: int | None = Field(None, ge=2)
 
 
@@ -32,6 +34,7 @@ def test_the_table_of_a_class() -> None:
         "| `many` | list: whole number ≥ 1, ≤ 10,000,000, or null | null | \\|Several\\| of them, or `a|b`. |",
         "| `share` | number ≥ 0, < 1 | 0.5 |  |",
         "| `told` | true or false | required |  |",
+        "| `inner` | mapping | see below | The source of the text. |",
         "| `bare` | whole number ≥ 2, or null | null |  |",
     ]
     assert described(dict[str, tuple[float, float]]) == "mapping to list of 2: number"

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from abench.config.spec import Spec, kinds_in
 from generators.markdown import table
 
 _WORDS = {int: "whole number", float: "number", bool: "true or false", str: "text", Any: "any value"}
@@ -30,8 +31,16 @@ def field_table(cls: type[BaseModel], *, heading: str = "key") -> str:
 
 
 def field_docstrings(cls: type) -> dict[str, str]:
-    """The strings below the fields of a class and of its bases, by field, each in one line."""
-    found: dict[str, str] = {}
+    """The strings below the fields of a class and of its bases, by field, each in one line.
+
+    A field without one whose value is a description of its own has the first line of that class.
+    """
+    found = {
+        name: (inspect.getdoc(kind) or "").split("\n", 1)[0]
+        for name, field in getattr(cls, "model_fields", {}).items()
+        for kind in kinds_in(field.annotation)
+        if isinstance(kind, type) and issubclass(kind, Spec)
+    }
     for each in reversed(cls.__mro__):
         if each.__module__.split(".")[0] not in ("builtins", "abc", "pydantic"):
             found |= dict(_docstrings(each))
