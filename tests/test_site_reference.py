@@ -19,7 +19,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 class Example(Spec):
     many: tuple[Count, ...] | None = None
-    """|Several| of them,
+    """|Some| of them,
     or `a|b`."""
     share: float = Field(0.5, ge=0, lt=1)
     told: bool
@@ -31,7 +31,7 @@ def test_the_table_of_a_class() -> None:
     assert field_table(Example).splitlines() == [
         "| key | values | default | meaning |",
         "|---|---|---|---|",
-        "| `many` | list: whole number ≥ 1, ≤ 10,000,000, or null | null | \\|Several\\| of them, or `a|b`. |",
+        "| `many` | list: whole number ≥ 1, ≤ 10,000,000, or null | null | \\|Some\\| of them, or `a|b`. |",
         "| `share` | number ≥ 0, < 1 | 0.5 |  |",
         "| `told` | true or false | required |  |",
         "| `inner` | mapping | see below | The source of the text. |",
