@@ -4,10 +4,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from test_packaging import PUBLIC
 
 ROOT = Path(__file__).parents[1]
 LOADED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}
@@ -74,6 +76,12 @@ def test_every_page_of_the_repository_is_on_the_site(site: Path) -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         assert (site / page.relative_to(ROOT / "docs").with_suffix(".html")).is_file()
     assert "abench" in (site / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_is_documented(module: str, pages: dict[Path, Elements], site: Path) -> None:
+    page = pages[site / "reference" / "api" / f"{module}.html"]
+    assert {f"{module}.{name}" for name in import_module(module).__all__} <= page.ids
 
 
 def test_the_search_needs_no_server(site: Path) -> None:
