@@ -1,4 +1,4 @@
-"""Sessions: lint, types, tests, build. `nox` runs all of them; CI runs `nox -s tests`."""
+"""Sessions: lint, types, tests, docs, build. `nox` runs all of them; CI runs `nox -s tests`."""
 
 import os
 import shutil
@@ -116,7 +116,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run pytest against the installed wheel; options after `--` are passed to pytest."""
-    install_wheel(session, "[test]")
+    install_wheel(session, "[test,docs]")
     session.install(*PINNED, *OTHER_LIBRARIES, LATEX)
     # The tests of a file run in one process, because they share fixtures. One thread per process, because the
     # processes already use all cores.
@@ -124,6 +124,13 @@ def tests(session: nox.Session) -> None:
     usual = ["-q", "--durations=10", "-n", processes, "--dist", "loadfile"]
     env = {**OFFLINE, "OMP_NUM_THREADS": "1", **chromium(session)}
     session.run("pytest", *(session.posargs or usual), env=env)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into site/; a link that leads nowhere is an error."""
+    install_wheel(session, "[docs]")
+    session.run("python", "docs/build_site.py", *session.posargs)
 
 
 @nox.session

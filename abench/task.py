@@ -29,6 +29,7 @@ ModelKind = Literal["language", "synthetic"]
 """`language`: reads text and predicts tokens. `synthetic`: only activations, made of known features."""
 
 Scores = Mapping[str, float]
+"""The scores of one SAE, by the names of the metrics that the task declares."""
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")

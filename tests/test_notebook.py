@@ -7,6 +7,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import doc_blocks
 import pytest
 import torch
 from signed import random_sae
@@ -30,7 +31,7 @@ from abench.tinyworld import MODEL_DIR, World
 from abench.variants import load_sae, save_sae
 
 SITE = "blocks.2.hook_resid_post"
-PAGE = Path(__file__).parent.parent / "docs" / "notebook.md"
+PAGE = "docs/notebook.md"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def texts(count: int = 9) -> list[str]:
 
 
 def test_the_page_runs_and_shows_what_it_says() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = doc_blocks.texts(PAGE, "python")
     place: dict[str, Any] = {}
     printed = io.StringIO()
     with redirect_stdout(printed):

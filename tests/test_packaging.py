@@ -35,7 +35,7 @@ _TASKS = Path(str(resources.files("abench.tasks")))
 TASKS = sorted(str(file.relative_to(_TASKS)) for file in _TASKS.rglob("*.py"))
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_every_folder_with_code_is_a_listed_package() -> None:

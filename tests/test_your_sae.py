@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from command import Abench
+from doc_blocks import run_all, texts
 from foreign_saes import library
 from sae_lens import SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.config import SAETrainerConfig
@@ -19,13 +19,9 @@ import abench as public
 from abench.report import read_tidy
 from abench.tinyworld import World
 
-PAGE = (Path(__file__).parent.parent / "docs" / "your-sae.md").read_text(encoding="utf-8")
+PAGE = "docs/your-sae.md"
 SITE, D_IN, WIDTH, K = "blocks.2.hook_resid_post", 128, 256, 8
 QUICK = ("--set", "evaluation.tokens=1280", "--set", "training.buffer_tokens=4096", "--limit", "40")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -68,20 +64,9 @@ def train_with_sae_lens(x: Tensor, folder: Path) -> None:
     SAETrainer(settings, TopKTrainingSAE(config), batches(x)).fit().save_inference_model(folder)
 
 
-def run_all(abench: Abench, commands: str, *more: str) -> str:
-    """Run the commands of a block, with small sizes; the output of the last."""
-    result = None
-    for line in commands.strip().splitlines():
-        words = shlex.split(line, comments=True)
-        result = abench(*words[1:], *(more if words[1] == "run" else ()))
-        assert result.code == 0, result.err
-    assert result is not None
-    return result.out
-
-
 def test_a_class_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (block,) = blocks("python")
+    (block,) = texts(PAGE, "python")
     names: dict[str, object] = {}
     small = block.replace('sparse_probing"]', 'sparse_probing"], evaluation={"tokens": 1280, "limit": 40}')
     assert small != block
@@ -93,7 +78,7 @@ def test_a_class_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_sae_that_sae_lens_trained(place: Path, abench: Abench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-    first, second = blocks("bash")[:2]
+    first, second = texts(PAGE, "bash")[:2]
     printed = run_all(abench, first, *QUICK)
     assert "my-saelens-sae" in printed and f"tiny, {SITE}" in printed
     frame = read_tidy(Path("results/reports/default/data.csv"))
@@ -116,12 +101,12 @@ def test_an_sae_that_dictionary_learning_trained(
     folder = tmp_path / "my-dictionary"
     training.trainSAE(batches(x), [config], 40, save_dir=str(folder), device="cpu")
     monkeypatch.chdir(tmp_path)
-    printed = run_all(abench, blocks("bash")[2], *QUICK, "--set", "context=64")
+    printed = run_all(abench, texts(PAGE, "bash")[2], *QUICK, "--set", "context=64")
     assert f"tiny, {SITE}" in printed and "trainer_0" in printed
 
 
 def test_a_new_variant(tmp_path: Path, abench: Abench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    printed = run_all(abench, blocks("bash")[3], *QUICK)
+    printed = run_all(abench, texts(PAGE, "bash")[3], *QUICK)
     assert "Ridge" in printed and "AbsTopK" in printed
     shutil.rmtree(tmp_path / "results")

@@ -34,6 +34,7 @@ class ModelConfig(Spec):
     """A file as in configs/models: a language model and the settings that the paper (or abench) uses."""
 
     title: Prose
+    """The name in listings and model cards."""
     weights: Word
     """`tinyworld`, a hub id, a local folder, a .gguf file, `package` or `synthetic`."""
     package: PackageSpec | None = None
@@ -41,8 +42,11 @@ class ModelConfig(Spec):
     aliases: tuple[Word, ...] = ()
     """Other names of a model that comes with abench."""
     revision: Word | None = None
+    """Commit or tag of the weights on the hub."""
     n_layers: int = Field(ge=1, le=10_000)
+    """Number of blocks."""
     d_model: int = Field(ge=2, le=10**6)
+    """Width of the residual stream."""
     block_parameters: int | None = Field(None, ge=1, le=10**13)
     """Weights of one block, for the price of a run before the weights are on this machine."""
     vocabulary: int | None = Field(None, ge=1, le=10**8)
@@ -52,20 +56,27 @@ class ModelConfig(Spec):
     layers: tuple[Layer, ...] = Field(min_length=1)
     """Blocks that SAEs are trained at unless the run names others."""
     k: tuple[Latents, ...] = Field(min_length=1)
+    """Active latents per token unless the run names others."""
     width_factor: WidthFactor = 16
+    """Latents per SAE as a multiple of d_model."""
     context: ContextSize = 128
+    """Tokens per context."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the weights."""
     tasks: tuple[Word, ...] = Field(("core",), min_length=1)
     """Tasks of a run that does not choose any."""
     preset: Word = "paper-text"
+    """Training preset from configs/presets."""
     gated: bool = False
     """Whether the hub requires an accepted licence and a token."""
     data: DataSpec = DataSpec()
+    """Text for training and evaluation unless the run names another."""
     eos_after_documents: bool = False
     """Whether documents packed into contexts end with EOS, as they did when the model was trained."""
     synthetic: SyntheticSpec | None = None
     """Description of synthetic activations, in place of a language model; needs `weights: synthetic`."""
     notes: Prose = ""
+    """Remarks for readers of the file."""
 
     @property
     def source(self) -> str:

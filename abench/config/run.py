@@ -31,6 +31,7 @@ class RunConfig(Spec):
     name: Word = "default"
     """Name of the report folder."""
     description: Prose = ""
+    """What the run is for; `abench list configs` shows it."""
     model: Word = "tiny"
     """A name from `abench list models`, a local Hugging Face folder, a GGUF file or a hub id."""
     preset: Word | None = None
@@ -46,6 +47,7 @@ class RunConfig(Spec):
     """SAEs to score as they are: folders, files or names on the hub (`abench import` shows what is understood
     of one). A run with `saes` and without `variants` trains nothing."""
     variants: tuple[Word, ...] = Field(("abstopk", "topk", "jumprelu"), max_length=_MOST_LISTED)
+    """SAEs to train: names from `abench list variants`."""
     sae_site: Word | None = None
     """The site that all of `saes` read, e.g. blocks.6.hook_resid_post; null uses what their files state."""
     variant_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -55,6 +57,7 @@ class RunConfig(Spec):
     width: tuple[Annotated[Latents, Field(ge=2)], ...] | None = _List
     """Latents per SAE, one number or several; null uses width_factor times d_model."""
     width_factor: WidthFactor | None = None
+    """Latents per SAE as a multiple of d_model, in place of width; null uses the model's."""
     seeds: tuple[Seed, ...] = Field((0,), max_length=_MOST_LISTED)
     """Seeds of the SAEs' initial weights; tables show mean ± sd over them."""
     tasks: tuple[Word, ...] | None = _List
@@ -70,7 +73,9 @@ class RunConfig(Spec):
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Precision of the language model; null uses the model's."""
     training: TrainingSpec = TrainingSpec()
+    """How SAEs are trained."""
     evaluation: EvaluationSpec = EvaluationSpec()
+    """How they are scored."""
     data: DataSpec | None = None
     """Text for training and evaluation; null uses the model's."""
     activation_cache: ActivationCacheSpec | None = None

@@ -61,6 +61,7 @@ class TrainingSpec(Spec):
     batch_size: Count = 4096
     """Activations per step."""
     learning_rate: float = Field(3e-4, gt=0, le=1000)
+    """Adam's learning rate."""
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     """Adam's decay rates."""
     warmup_fraction: Share = 0.0
@@ -71,12 +72,14 @@ class TrainingSpec(Spec):
     """Maximum norm of the gradient; null disables clipping."""
     normalisation: Literal["scale", "layer_norm", "none"] = "scale"
     """`scale` multiplies all inputs by one factor so that the mean norm is sqrt(d_in), and folds it into
-    the weights; `layer_norm` standardises each token, as the paper's code does."""
+    the weights; `layer_norm` standardises each token, as the paper's code does (codes are then in units of
+    each token's standard deviation, which tasks convert to units of the residual stream)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the products in a training step; weights and Adam's moments stay in float32. `bfloat16`,
     for GPUs, rounds the factors of all products (for the TopK family only the encoder's)."""
     unit_decoder: bool = False
-    """Keep decoder rows at norm 1: remove the gradient's parallel part, renormalise after each step."""
+    """Keep decoder rows at norm 1: remove the gradient's parallel part, renormalise after each step. Saved
+    SAEs have decoder rows of norm 1 in any case."""
     dead_after_tokens: TokenCount = 200_000
     """A latent that has not fired for this many tokens counts as dead and receives the auxiliary loss."""
     outlier_norm: float | None = Field(10.0, gt=1, le=1e9)

@@ -27,6 +27,7 @@ class SyntheticSpec(Spec):
     coefficients: Literal["constant", "normal", "exponential"] = "normal"
     """Distribution of |z| where a feature fires: `normal` is |N(mean, sd)|."""
     mean: float = Field(1.0, gt=0, le=1e6)
+    """Mean of the coefficients."""
     sd: Factor = 0.2
     """Standard deviation of the coefficients; used by `normal` only."""
     directions: Literal["orthogonal", "random"] = "orthogonal"

@@ -31,9 +31,11 @@ class ProbeSettings(BaseModel):
     context: int = Field(128, ge=2, le=10**7)
     """Tokens read per text, including BOS."""
     probe_epochs: int = Field(20, ge=1, le=100_000)
+    """Most passes over the training texts."""
     probe_batch_size: int = Field(16, ge=1, le=10**7)
     """Texts per step. It affects how strongly a probe learns a spurious correlation (SAEBench's appendix)."""
     probe_lr: float = Field(1e-3, gt=0, le=1e6)
+    """Adam's learning rate."""
     probe_l1: float = Field(1e-3, ge=0, le=1e6)
     """Coefficient of the sum of |weights| in the loss."""
     probe_patience: int = Field(20, ge=1, le=100_000)

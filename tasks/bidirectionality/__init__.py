@@ -110,6 +110,7 @@ class Bidirectionality(LabelledData, Task):
     judge_model: ModelName | None = None
     """Name of the endpoint's model."""
     judge_url: EndpointAddress = "https://api.openai.com/v1"
+    """Address of the endpoint of the judge `openai`."""
     judge_key: KeyVariable = "OPENAI_API_KEY"
     """Name of the environment variable that holds the endpoint's key."""
     judge_parallel: int = Field(8, ge=1, le=MOST_PARALLEL, exclude=True)

@@ -132,7 +132,9 @@ class Ravel(HubData, OnlyIfSet, Task):
     train_share: float = Field(0.7, gt=0, lt=1)
     """Share of the pairs on which the mask is learnt; scores are computed on the others."""
     learning_rate: float = Field(1e-3, gt=0, le=1e6)
+    """Adam's learning rate for the mask."""
     epochs: int = Field(2, ge=1, le=100_000)
+    """Passes over the training pairs."""
     batch_size: int = Field(32, ge=1, le=10**7)
     """Pairs per training step."""
     generated_tokens: int = Field(6, ge=1, le=1000)

@@ -132,6 +132,7 @@ class SafetyUtility(HubData, Task):
     concept_prompts: int = Field(300, ge=2, le=10**7)
     """Number of harmful, and of harmless, prompts for finding concepts (the paper's code: 300)."""
     validation_requests: int = Field(100, ge=2, le=10**7)
+    """Harmful requests on which the setting of each method is chosen."""
     test_requests: int = Field(300, ge=2, le=10**7)
     """Number of harmful, and of harmless, requests."""
     validation_questions: int | None = Field(120, ge=1, le=10**7)
@@ -147,6 +148,7 @@ class SafetyUtility(HubData, Task):
     judge_model: Annotated[ModelName | None, InputFile()] = None
     """Hub id or folder of the classifier, or name of the endpoint's model."""
     judge_url: EndpointAddress = "https://api.openai.com/v1"
+    """Address of the endpoint of the judge `openai`."""
     judge_key: KeyVariable = "OPENAI_API_KEY"
     """Name of the environment variable that holds the endpoint's key."""
     judge_parallel: int = Field(8, ge=1, le=MOST_PARALLEL, exclude=True)

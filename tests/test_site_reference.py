@@ -1,0 +1,91 @@
+"""The generated parts of the documentation: they name everything that the code has, and say what it means."""
+
+import re
+from pathlib import Path
+
+import pytest
+from generators import keys, names, tasks, variants
+from generators.fields import described, field_docstrings, field_table
+from generators.pages import PARTS, filled
+from generators.staging import contents
+from pydantic import Field
+from test_packaging import PUBLIC
+
+from abench.config import DataSpec
+from abench.config.spec import Count, Spec
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+class Example(Spec):
+    many: tuple[Count, ...] | None = None
+    """|Some| of them,
+    or `a|b`."""
+    share: float = Field(0.5, ge=0, lt=1)
+    told: bool
+    inner: DataSpec = DataSpec()
+    bare: int | None = Field(None, ge=2)
+
+
+def test_the_table_of_a_class() -> None:
+    assert field_table(Example).splitlines() == [
+        "| key | values | default | meaning |",
+        "|---|---|---|---|",
+        "| `many` | list: whole number ≥ 1, ≤ 10,000,000, or null | null | \\|Some\\| of them, or `a|b`. |",
+        "| `share` | number ≥ 0, < 1 | 0.5 |  |",
+        "| `told` | true or false | required |  |",
+        "| `inner` | mapping | see below | The source of the text. |",
+        "| `bare` | whole number ≥ 2, or null | null |  |",
+    ]
+    assert described(dict[str, tuple[float, float]]) == "mapping to list of 2: number"
+
+
+@pytest.mark.parametrize("name", keys.SPECS)
+def test_every_key_of_a_configuration_is_explained(name: str) -> None:
+    spec = keys.SPECS[name]
+    assert set(spec.model_fields) <= set(field_docstrings(spec))
+
+
+@pytest.mark.parametrize("name", tasks.built_in())
+def test_every_option_and_metric_of_a_task_is_explained(name: str) -> None:
+    task = tasks.built_in()[name]
+    assert set(task.model_fields) <= set(field_docstrings(task))
+    assert all(metric.description for metric in task.metrics)
+
+
+@pytest.mark.parametrize("name", variants.built_in())
+def test_every_option_of_a_variant_is_explained(name: str) -> None:
+    variant = variants.built_in()[name]
+    assert set(variant.model_fields) <= set(field_docstrings(variant))
+
+
+@pytest.mark.parametrize(
+    ("folder", "known", "marks"),
+    [
+        ("tasks", tasks.built_in(), ("definition", "declared")),
+        ("variants", variants.built_in(), ("variant",)),
+    ],
+)
+def test_each_task_and_variant_has_a_page_of_its_own(
+    folder: str, known: dict[str, type], marks: tuple[str, ...]
+) -> None:
+    pages = {page.stem: page.read_text(encoding="utf-8") for page in (DOCS / folder).glob("*.md")}
+    assert sorted(pages) == sorted(known)
+    for name, text in pages.items():
+        assert all(f"\n{{{{ {mark} {name} }}}}\n" in text for mark in marks)
+
+
+def test_all_public_names_are_in_the_reference() -> None:
+    assert tuple(names.MODULES) == PUBLIC
+
+
+def test_no_mark_of_a_generated_part_is_left() -> None:
+    assert [page for page, text in contents().items() if isinstance(text, str) and "\n{{ " in text] == []
+    with pytest.raises(KeyError):
+        filled("{{ nothing of_it }}")
+
+
+def test_a_mark_is_replaced_only_on_a_line_of_its_own() -> None:
+    assert filled("a {{ tasks }}") == "a {{ tasks }}"
+    assert filled("{{ tasks }}").count("\n") > len(tasks.built_in())
+    assert all(re.fullmatch(r"\w+", name) for name in PARTS)
