@@ -218,6 +218,13 @@ def test_a_report_reads_each_record_once_and_shares_what_is_equal(
     assert len({id(each["packages"]) for each in provenances}) == 1
 
 
+def test_brief_records_parse_equal_packages_once(filled: Path, plan: Plan) -> None:
+    store = Store.open(filled, create=False)
+    briefs = [store.get_brief(cell) for cell in plan.cells]
+    assert len({id(brief.provenance["packages"]) for brief in briefs if brief}) == 1
+    assert [store.get(cell).provenance for cell in plan.cells] == [b.provenance for b in briefs if b]  # type: ignore[union-attr]
+
+
 def test_a_dry_run_that_finds_nothing_to_do_looks_for_no_device(
     filled: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,7 @@ from abench.storage.sealed import (
     Stamp,
     Verified,
     content_of,
+    cut_inner,
     raw_of,
     rest_of,
     write_sealed,
@@ -75,7 +76,7 @@ class Store:
         self._verified = Verified()
         self._standings = Standings(root, self._verified)
         self._places: dict[str, str] = {}
-        self._metrics: dict[bytes, Any] = {}
+        self._shared: dict[bytes, Any] = {}
 
     @classmethod
     def open(cls, root: Path, *, create: bool) -> "Store":
@@ -226,17 +227,26 @@ class Store:
     def get_brief(self, cell: Cell) -> Record | None:
         """As `get`, but without the spec and the traceback, which are most of a record.
 
-        Records with equal metrics share one object.
+        Records with equal metrics share one object, as do those with equal packages in their provenance.
         """
         return self._read(self.cell_path(cell), cell.key, self._brief)
 
     def _brief(self, raw: bytes) -> dict[str, Any]:
-        content, (metrics, _, _) = rest_of(raw, "metrics", "spec", "traceback")
-        if metrics is None:
-            return content
-        if metrics not in self._metrics:
-            self._metrics[metrics] = json.loads(metrics)
-        return {**content, "metrics": self._metrics[metrics]}
+        content, (metrics, provenance, _, _) = rest_of(raw, "metrics", "provenance", "spec", "traceback")
+        if metrics is not None:
+            content["metrics"] = self._once(metrics)
+        if provenance is not None:
+            packages, rest = cut_inner(provenance, "packages")
+            content["provenance"] = json.loads(rest)
+            if packages is not None:
+                content["provenance"]["packages"] = self._once(packages)
+        return content
+
+    def _once(self, text: bytes) -> Any:
+        """The value of a JSON text; equal texts share one object, which nobody may change."""
+        if text not in self._shared:
+            self._shared[text] = json.loads(text)
+        return self._shared[text]
 
     def standing(self, cell: Cell) -> Status:
         """The status of the record that `get` would find.

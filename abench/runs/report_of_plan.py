@@ -1,7 +1,7 @@
 """The report of a plan, from the results folder alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from shutil import get_terminal_size
 from sys import intern
@@ -44,11 +44,11 @@ class Written:
 
 def records_of(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """The records of a plan's cells as reports read them; cells without a result appear as missing."""
-    shared: dict[str, Any] = {}
+    names: dict[tuple[str, ...], tuple[str, ...]] = {}
     headlines = plan.config.metrics
     about = {sae.key: training_facts(plan.config.name, sae.spec()) for sae in plan.saes}
     return [
-        _plain(_shown(cell, store.get_brief(cell)), headlines, shared) | {"about": about[cell.sae.key]}
+        _plain(cell, store.get_brief(cell) or _missing(cell), headlines, names) | {"about": about[cell.sae.key]}
         for cell in plan.cells
     ]
 
@@ -103,14 +103,6 @@ def _contexts(plans: Sequence[Plan], store: Store) -> dict[str, Contexts] | None
     return {k: v for plan in reading for k, v in stored_contexts(plan, store).items()} if reading else None
 
 
-def _shown(cell: Cell, record: Record | None) -> Record:
-    """The record of a cell under the names of this run, or a missing one.
-
-    An SAE's name may tell apart settings, and that of an SAE that abench did not train may have changed.
-    """
-    return _missing(cell) if record is None else replace(record, labels=cell.labels())
-
-
 def _findings(plan: Plan, store: Store) -> list[str]:
     """What given SAEs do other than their files promise, by SAE."""
     records = ((sae.label, store.get_sae(sae)) for sae in plan.saes if not sae.trained)
@@ -131,22 +123,26 @@ def _title(plan: Plan) -> str:
     return f"{name}: {description}" if description else name
 
 
-def _plain(record: Record, headlines: Sequence[str] | None, shared: dict[str, Any]) -> dict[str, Any]:
+def _plain(
+    cell: Cell, record: Record, headlines: Sequence[str] | None, names: dict[tuple[str, ...], tuple[str, ...]]
+) -> dict[str, Any]:
     """The part of a record that reports read, with the user's `headlines` as its headline metrics.
 
-    Parts that many records have in common are stored once: texts are interned, package lists are in `shared`.
+    The labels are those of this run: an SAE's name may tell apart settings, and that of an SAE that abench
+    did not train may have changed. Names and texts that many records have in common are stored once.
     """
     plain = {name: getattr(record, name) for name in _READ}
-    plain |= {name: _interned(plain[name]) for name in ("labels", "scores", "provenance")}
-    if packages := record.provenance.get("packages"):
-        plain["provenance"]["packages"] = shared.setdefault(repr(packages), packages)
+    plain["labels"] = cell.labels()
+    plain |= {name: _interned(plain[name], names) for name in ("scores", "provenance")}
     if headlines is not None:
         plain["metrics"] = [each | {"headline": each["name"] in headlines} for each in record.metrics]
     return plain
 
 
-def _interned(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {intern(name): intern(each) if type(each) is str else each for name, each in part.items()}
+def _interned(part: Mapping[str, Any], names: dict[tuple[str, ...], tuple[str, ...]]) -> dict[str, Any]:
+    own = tuple(part)
+    values = [intern(each) if type(each) is str else each for each in part.values()]
+    return dict(zip(names.setdefault(own, own), values, strict=True))
 
 
 _READ = [each.name for each in fields(Record) if each.name not in {"spec", "traceback", "schema"}]

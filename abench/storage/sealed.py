@@ -137,18 +137,26 @@ def rest_of(raw: bytes, *names: str) -> tuple[dict[str, Any], list[bytes | None]
 def cut_out(raw: bytes, name: str) -> tuple[bytes | None, bytes]:
     """The JSON of a field, and the file's bytes without it; None and all bytes if the field is missing."""
     # Only the outermost fields are indented by one space, and no JSON string contains a line break.
-    before = _name_line(name)
+    return _cut(raw, _name_line(name, 1), b',\n "', b"\n}\n")
+
+
+def cut_inner(field: bytes, name: str) -> tuple[bytes | None, bytes]:
+    """As `cut_out`, for a field within the JSON of an outermost field, other than the first one in it."""
+    return _cut(field, _name_line(name, 2), b',\n  "', b"\n }")
+
+
+def _cut(raw: bytes, before: bytes, between: bytes, last: bytes) -> tuple[bytes | None, bytes]:
     start = raw.find(before)
     if start < 0:
         return None, raw
-    end = raw.find(b',\n "', start + len(before))
-    end = len(raw) - len(b"\n}\n") if end < 0 else end
+    end = raw.find(between, start + len(before))
+    end = len(raw) - len(last) if end < 0 else end
     return raw[start + len(before) : end], raw[:start] + raw[end:]
 
 
 @cache
-def _name_line(name: str) -> bytes:
-    return f",\n {json.dumps(name)}: ".encode()
+def _name_line(name: str, depth: int) -> bytes:
+    return f",\n{' ' * depth}{json.dumps(name)}: ".encode()
 
 
 def _parsed(text: bytes) -> Any:
