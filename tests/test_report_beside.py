@@ -81,6 +81,13 @@ def test_a_mean_that_lacks_a_seed_is_no_value() -> None:
     assert ("qwen3-4b", "18", "scr", "abstopk") not in rows_of(cells)
 
 
+def test_an_sae_that_does_not_state_its_k_is_compared_all_the_same() -> None:
+    cells = run_of(("topk",), (256,), 1, ("scr",), **QWEN)
+    cells[0]["labels"] |= {"k": None}
+    row = rows_of(cells)["qwen3-4b", "18", "scr", "topk"]
+    assert row.differs[0] == "k (unknown; 256 there)"
+
+
 def test_the_unsteered_model_and_dim_are_compared_in_percent() -> None:
     rows = rows_of([record("abstopk", 0, outcome(0.68, 0.8))])
     assert rows["qwen3-4b", "18", "mmlu", "original"].ours.mean == pytest.approx(70)

@@ -90,12 +90,11 @@ Values = Mapping[tuple[str, str], Sequence[Ours]]
 def _by_metric(summary: pd.DataFrame) -> dict[tuple[str, str], list[Ours]]:
     found: dict[tuple[str, str], list[Ours]] = {}
     for row in summary[summary["mean"].notna() & (summary["view"] == "native")].itertuples():
-        k = None if row.k is None or row.k != row.k else _whole(row.k)
         ours = Ours(
             float(row.mean),
             None if row.sd != row.sd else float(row.sd),
             int(row.n),
-            *(str(row.model), str(row.site), str(row.variant), k, _whole(row.width)),
+            *(str(row.model), str(row.site), str(row.variant), _whole(row.k), _whole(row.width)),
         )
         found.setdefault((str(row.task), str(row.metric)), []).append(ours)
     return found
@@ -189,7 +188,7 @@ def _differences(number: PaperNumber, ours: Ours, about: Mapping[Any, Record]) -
     if number.variant in _OF_METHODS:
         return
     if ours.k != _K.get(number.model):
-        yield f"k ({ours.k}; {_K.get(number.model, 'unknown')} there)"
+        yield f"k ({_number(ours.k)}; {_number(_K.get(number.model))} there)"
     if ours.width != _WIDTH.get(number.model):
         yield f"latents ({_number(ours.width)}; {_number(_WIDTH.get(number.model))} there)"
     tokens = ((record or {}).get("about") or {}).get("tokens")
