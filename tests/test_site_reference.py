@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from generators import keys, names, tasks, variants
+from generators import keys, names, reliability, tasks, variants
 from generators.fields import described, field_docstrings, field_table
 from generators.pages import PARTS, filled
 from generators.staging import contents
@@ -62,7 +62,7 @@ def test_every_option_of_a_variant_is_explained(name: str) -> None:
 @pytest.mark.parametrize(
     ("folder", "known", "marks"),
     [
-        ("tasks", tasks.built_in(), ("definition", "declared")),
+        ("tasks", tasks.built_in(), ("definition", "reliability", "declared")),
         ("variants", variants.built_in(), ("variant",)),
     ],
 )
@@ -73,6 +73,16 @@ def test_each_task_and_variant_has_a_page_of_its_own(
     assert sorted(pages) == sorted(known)
     for name, text in pages.items():
         assert all(f"\n{{{{ {mark} {name} }}}}\n" in text for mark in marks)
+
+
+def test_the_figures_of_a_task_s_present_version_are_on_its_page(tmp_path: Path) -> None:
+    assert "No figures of version 4" in reliability.figures("scr", tmp_path / "absent.csv")
+    head = "model,site,variant,k,width,task,task_version,view,metric,reseed,training,discrimination,resolves"
+    rows = [f"tiny,mlp,topk,16,2048,scr,{version},native,x{version},0.0371,0.1,,2" for version in (3, 4)]
+    (tmp_path / "some.csv").write_text("\n".join([head, *rows, ""]), encoding="utf-8")
+    shown = reliability.figures("scr", tmp_path / "some.csv")
+    assert shown.startswith("Measured for topk, k = 16, on tiny, mlp.")
+    assert shown.endswith("| `x4` | native | 0.0371 | 0.1 | — | 2 |") and "x3" not in shown
 
 
 def test_all_public_names_are_in_the_reference() -> None:

@@ -6,7 +6,7 @@ A line `{{ NAME ARGUMENT }}` of a page stands for the text that PARTS[NAME] make
 import re
 from collections.abc import Callable, Mapping
 
-from generators import commands, gallery, keys, names, tasks, variants
+from generators import commands, gallery, keys, names, reliability, tasks, variants
 
 PARTS: Mapping[str, Callable[[str], str]] = {
     "commands": commands.summary,
@@ -16,6 +16,7 @@ PARTS: Mapping[str, Callable[[str], str]] = {
     "declared": tasks.declared,
     "definition": tasks.definition,
     "tasks": tasks.overview,
+    "reliability": reliability.figures,
     "variant": variants.facts,
 }
 _MARK = re.compile(r"^\{\{ (\w+) ?(\S*) \}\}$", re.MULTILINE)
