@@ -48,7 +48,8 @@ def records_of(plan: Plan, store: Store) -> list[dict[str, Any]]:
     headlines = plan.config.metrics
     about = {sae.key: training_facts(plan.config.name, sae.spec()) for sae in plan.saes}
     return [
-        _plain(cell, store.get_brief(cell) or _missing(cell), headlines, names) | {"about": about[cell.sae.key]}
+        _plain(cell, store.get_brief(cell) or _missing(cell), headlines, names)
+        | {"about": about[cell.sae.key]}
         for cell in plan.cells
     ]
 
