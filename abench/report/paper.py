@@ -60,7 +60,6 @@ def _notes(columns: Sequence[Column], *, has_printed: bool) -> Iterator[str]:
     tasks = {column.task for column in columns}
     shown = (f"{c.task_label} = {'1 − ' if c.complement else ''}{c.metric}" for c in columns)
     yield f"{'; '.join(shown)}."
-    yield from failings(columns)
     if any(column.complement and column.higher_is_better is False for column in columns):
         yield _TURNED
     if "unlearning" in tasks:
