@@ -62,6 +62,18 @@ function traceOf(series, named) {
   };
 }
 
+/** A logarithmic axis with plain numbers at its ticks: 20, 50, 100. */
+function logAxis(chart, panel) {
+  const values = chart.series.filter((each) => each.panel === panel).flatMap((each) => each.y.filter((y) => y > 0));
+  const [low, high] = values.reduce(([a, b], y) => [Math.min(a, y), Math.max(b, y)], [Infinity, 0]);
+  const digits = high / low < 10 ? [1, 1.5, 2, 3, 4, 5, 7] : [1, 2, 5];
+  const ticks = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
+    ticks.push(...digits.map((digit) => Number((digit * 10 ** power).toPrecision(2))));
+  }
+  return { type: "log", tickvals: ticks, ticktext: ticks.map(String) };
+}
+
 /** The layout: panels side by side, or one below the other in a narrow window. */
 function layoutOf(chart, width) {
   const narrow = width < NARROW;
@@ -81,7 +93,7 @@ function layoutOf(chart, width) {
   const line = { gridcolor: colour("line"), zerolinecolor: colour("line"), automargin: true };
   chart.panels.forEach((panel, i) => {
     layout[`xaxis${i ? i + 1 : ""}`] = { ...line, title: { text: literal(panel.x) } };
-    layout[`yaxis${i ? i + 1 : ""}`] = { ...line, title: { text: literal(panel.y) }, type: panel.log ? "log" : "linear" };
+    layout[`yaxis${i ? i + 1 : ""}`] = { ...line, title: { text: literal(panel.y) }, ...(panel.log ? logAxis(chart, i) : {}) };
   });
   return layout;
 }
