@@ -60,8 +60,9 @@ def test_status_of_a_run_in_training(abench: Abench, tmp_path: Path) -> None:
     assert lines[1] == "SAEs: 1 missing of 1"
     assert TRAINING.search(lines[2]) and f", process {process.pid}: topk_k4" in lines[2]
     assert f"cells: {len(rows)} done of {len(rows)}" in lines and "SAEs: 1 done of 1" in lines
+    # Not all lines: what a process works on may be seen, not seen, and seen again.
     counts = [line for line in lines if line.startswith(("cells:", "SAEs:"))]
-    assert len(set(counts)) == len(counts)  # while what a process works on may be seen, not seen and seen again
+    assert len(set(counts)) == len(counts)
 
 
 def on_a_terminal(root: Path) -> None:
