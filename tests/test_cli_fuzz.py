@@ -99,7 +99,7 @@ EVIL = (
     ),
 )
 """Values that are right for some option or key, and wrong for most."""
-QUICK = ("run", "status", "report", "compare", "list", "show", "explain", "new", "tinyworld")
+QUICK = ("run", "status", "report", "compare", "list", "show", "latents", "explain", "new", "tinyworld")
 """Commands that take no minutes, given what `harmless` adds; `doctor` opens a model each time."""
 STATUSES = {0, 2, 3, 4}
 
@@ -199,7 +199,7 @@ def harmless(line: list[str], place: Path) -> list[str]:
     """The command line so that it computes nothing and writes only below `place`."""
     if line[0] == "run":
         line = [*line, "--dry-run"]
-    if line[0] in {"run", "status", "report", "compare", "show", "explain"}:
+    if line[0] in {"run", "status", "report", "compare", "show", "latents", "explain"}:
         line = [*line, "--results", str(place / "results")]
     if line[0] == "new":
         line = [*line, "--dir", str(place / "plugins")]

@@ -11,6 +11,7 @@ from abench.cli.doctor import doctor
 from abench.cli.export import export
 from abench.cli.fetch import fetch
 from abench.cli.importing import import_command
+from abench.cli.latents import latents
 from abench.cli.listing import list_group
 from abench.cli.new import new
 from abench.cli.reliability import reliability
@@ -41,8 +42,8 @@ def cli() -> None:
 
 
 for command in (
-    *(run, status, report, compare, reliability, list_group, fetch, import_command, show, explain, export),
-    *(new, doctor, tinyworld),
+    *(run, status, report, compare, reliability, list_group, fetch, import_command, show, latents, explain),
+    *(export, new, doctor, tinyworld),
 ):
     cli.add_command(command)
 

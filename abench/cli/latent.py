@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abench.cli.opened_sae import open_sae
 from abench.cli.text import echo_json, sae_line
 
 if TYPE_CHECKING:
@@ -24,22 +25,17 @@ def show_latent(
     results: Path, name: str, latent: int, *, tokens: int, model: str | None, html: Path | None, as_json: bool
 ) -> None:
     """Print one latent; if `html` is given, also write an HTML page."""
-    from abench.importing.recorded import open_recorded_sae
     from abench.latents.latent_card import latent_card
-    from abench.results.finding import find_sae
-    from abench.results.recorded import recorded_data
-    from abench.runs.recorded_model import open_recorded_model
 
-    folder, record = find_sae(results, name)
-    data = recorded_data(record.spec, record.provenance)
-    lm = open_recorded_model(record, "cpu", model)
+    opened = open_sae(results, name, model)
+    folder, record = opened.folder, opened.record
     card = latent_card(
-        lm,
-        open_recorded_sae(folder, record),
+        opened.lm,
+        opened.sae,
         latent,
-        site=str(record.labels["site"]),
-        data=data,
-        context_size=int(record.spec["model"]["context"]),
+        site=opened.site,
+        data=opened.data,
+        context_size=opened.context,
         tokens=tokens,
     )
     if html is not None:

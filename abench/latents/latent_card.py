@@ -1,5 +1,6 @@
 """Everything about one latent of a trained SAE: contexts, firing rates, neighbours, promoted tokens."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from abench.latents.decoding import latent_directions
 from abench.latents.excerpts import LatentContexts, TopContexts
 from abench.latents.few_latents import check_latents
 from abench.lm.models import LanguageModel
+from abench.passes import unseen
 from abench.sae import SAE
 from abench.sites import site_name
 
@@ -63,17 +65,54 @@ def latent_card(
     """
     sae = usable(sae)
     check_latents(sae, [latent])
+    rows = held_out_rows(lm, data, context_size, tokens)
+    (card,) = latent_cards(lm, sae, [latent], site=site, rows=rows, number=number)
+    return card
+
+
+def held_out_rows(lm: LanguageModel, data: DataSpec, context_size: int, tokens: int) -> Tensor:
+    """About `tokens` tokens of held-out text, at least one row: [rows, context_size].
+
+    Raises UserError if the text is too short for one context.
+    """
     rows = TokenRows(lm, data, "held_out", context_size).batch(max(1, tokens // context_size))
     if len(rows) == 0:
         raise UserError("the held-out text does not fill one context")
-    with torch.no_grad():
-        top: TopContexts = top_contexts(
-            lm, rows, site=site, saes=[sae], latents=lambda _: [latent], number=number
-        )(sae)
-        nearest, opposite = neighbours(sae.W_dec.detach().float(), latent, number)
-        promoted, suppressed = said(lm, latent_directions(sae, [latent])[0].detach(), number)
-    found = top.latents[0] if top.latents else None
-    return LatentCard(found, top.signed, top.tokens, nearest, opposite, promoted, suppressed)
+    return rows
+
+
+@torch.no_grad()
+def latent_cards(
+    lm: LanguageModel,
+    sae: SAE,
+    latents: Sequence[int],
+    *,
+    site: str,
+    rows: Tensor,
+    number: int = 8,
+    done: Callable[[int], None] = unseen,
+) -> tuple[LatentCard, ...]:
+    """The cards of several latents, from rows of tokens [rows, context] that the model reads once.
+
+    `done` receives the number of rows read so far. Raises UserError if the SAE has no such latent.
+    """
+    sae = usable(sae)
+    check_latents(sae, latents)
+    top: TopContexts = top_contexts(
+        lm, rows, site=site, saes=[sae], latents=lambda _: list(latents), number=number, done=done
+    )(sae)
+    contexts = {each.latent: each for each in top.latents}
+    decoder = sae.W_dec.detach().float()
+    return tuple(
+        LatentCard(
+            contexts.get(latent),
+            top.signed,
+            top.tokens,
+            *neighbours(decoder, latent, number),
+            *said(lm, latent_directions(sae, [latent])[0].detach(), number),
+        )
+        for latent in latents
+    )
 
 
 def neighbours(decoder: Tensor, latent: int, number: int) -> tuple[Ranked, Ranked]:

@@ -9,7 +9,7 @@ from functools import cache
 from string import ascii_lowercase
 from types import MappingProxyType
 
-from abench.tinyworld.axes import PAIRS, VERBS
+from abench.tinyworld.axes import AXES, PAIRS, VERBS
 from abench.tinyworld.words import COUNTED, NAMES, PLAIN
 
 Label = tuple[str, ...]
@@ -81,3 +81,22 @@ def labels() -> Mapping[str, Label]:
 def concepts() -> tuple[str, ...]:
     """All one-pole concepts, sorted."""
     return tuple(sorted({c for label in labels().values() for c in label if ":" in c}))
+
+
+def wide_labels() -> dict[str, Label]:
+    """`labels()` with the category of each one-pole concept as a label of its own: `profession`."""
+    return {
+        word: (*of_word, *(label.split(":")[0] for label in of_word if ":" in label))
+        for word, of_word in labels().items()
+    }
+
+
+def described(label: str) -> str:
+    """A label in words: a pole with the name of its axis, `gender: female` for `gender+`."""
+    axis, sign = label[:-1], label[-1]
+    return f"{axis}: {AXES[axis]['-+'.index(sign)]}" if axis in AXES and sign in "-+" else label
+
+
+def axis_of(labels: tuple[str | None, str | None]) -> str | None:
+    """The axis whose two poles the labels are, in either order; None if they are not two such poles."""
+    return next((axis for axis in AXES if {f"{axis}-", f"{axis}+"} == set(labels)), None)
