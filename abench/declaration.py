@@ -26,7 +26,7 @@ _COLUMNS = frozenset(
 """Columns of a report's data; no metric may have one of these names."""
 _CLASS_VARIABLES = (
     *("name", "version", "metrics", "valid_if", "views", "kinds", "in_all", "check_options"),
-    "in_stream_units",
+    *("in_stream_units", "truth"),
 )
 _SENTENCE_LENGTH = 300
 """Maximum length of a precondition's title and description, which are parts of notes."""
@@ -176,6 +176,7 @@ def _problems(task: type[Task]) -> Iterator[str]:
     if not isinstance(declared.check_options, Mapping):
         yield f"check_options must be a mapping, not {declared.check_options!r}"
     yield from _stream_units(declared)
+    yield from _truth(declared)
     yield from option_problems(task)
 
 
@@ -188,6 +189,11 @@ def _stream_units(task: Any) -> Iterator[str]:
         names |= {each.name for each in task.valid_if if isinstance(each, Precondition)}
     for unknown in sorted(map(repr, task.in_stream_units - names)):
         yield f"in_stream_units names {unknown}, which is not one of its metrics or preconditions"
+
+
+def _truth(task: Any) -> Iterator[str]:
+    if task.truth is not None and task.truth not in [m.name for m in task.metrics if isinstance(m, Metric)]:
+        yield f"its truth must be the name of one of its metrics or None, not {task.truth!r:.80}"
 
 
 def _valid_if(task: Any) -> Iterator[str]:

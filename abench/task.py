@@ -170,6 +170,9 @@ class Task(Spec, ABC):
     in_all: ClassVar[bool] = True
     """Whether `--tasks all` includes it. Set it to False for a task that needs more than model, SAEs and
     data, such as a judge."""
+    truth: ClassVar[str | None] = None
+    """A metric that states how well an SAE finds what is known to be in the model. `abench reliability`
+    checks the metrics of all tasks against it; None if the task knows no truth."""
     check_options: ClassVar[Mapping[str, Any]] = {}
     """Options that `abench list tasks --check` uses in place of defaults that would take minutes on a small
     model. They may change how much is computed, not what is computed."""

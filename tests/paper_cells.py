@@ -25,7 +25,7 @@ def metrics_of(task: str) -> list[dict[str, Any]]:
     return [
         {"name": name, "title": name.split("_")[0], "description": f"What {name} is.", "headline": True}
         | {"higher_is_better": better, "paper": paper}
-        for name, better, paper in PAPER[task]
+        for name, better, paper in PAPER.get(task, ())
     ]
 
 

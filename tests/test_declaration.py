@@ -65,6 +65,7 @@ WRONG = {
     'views = "native"': "its views must be a tuple",
     'kinds = ("vision",)': "its kinds must be 'language' or 'synthetic', not 'vision'",
     'in_all = "yes"': "in_all must be True or False",
+    'truth = "auroc"': "its truth must be the name of one of its metrics or None, not 'auroc'",
     "check_options = 3": "check_options must be a mapping",
     'limit: float = float("nan")': "its options cannot be written as JSON",
     "model_config = {'arbitrary_types_allowed': True}\n    thing: Any = object()": "cannot be written",

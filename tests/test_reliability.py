@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from paper_cells import cell
 
 from abench.reliability.figures import figures_of, values_of
 from abench.reliability.study import SHARES, study_of
+from abench.reliability.table import tables_of
+from abench.reliability.validity import truth_of, why_unknown, with_validity
 from abench.runs.planner import RunRequest
 
 METRIC = "sae_top_1_test_accuracy"
@@ -73,10 +76,12 @@ def test_what_was_not_measured_is_absent() -> None:
 def test_the_cells_of_a_study_are_ordinary_cells_and_shared() -> None:
     found = study()
     whole = {each.key for each in found.training.cells}
-    assert len(whole) == 2
-    # Evaluation seed 0 and the full training are the first seed's cell of the first plan.
-    (first,) = found.reseeded[0].cells
-    (last,) = found.shares[-1][1].cells
+    # Two seeds; the task that knows the truth is added to the requested one.
+    assert Counter(each.task.name for each in found.training.cells) == {"core": 2, "planted": 2}
+    assert found.truths == {"planted": "auroc"}
+    # Evaluation seed 0 and the full training are the first seed's cells of the first plan.
+    first, _ = found.reseeded[0].cells
+    last, _ = found.shares[-1][1].cells
     assert first.key == last.key
     assert first.key in whole
     reseeded = [plan.cells[0] for plan in found.reseeded]
@@ -86,6 +91,49 @@ def test_the_cells_of_a_study_are_ordinary_cells_and_shared() -> None:
     assert [plan.config.training.tokens for _, plan in found.shares] == [512, 1024, 2560, 5120, 10_240]
     assert tuple(share for share, _ in found.shares) == SHARES
     assert {each.sae.labels()["seed"] for _, plan in found.shares for each in plan.cells} == {3}
+
+
+def test_validity_is_the_rank_correlation_with_the_truth_over_the_saes_of_all_variants() -> None:
+    # Four SAEs of two variants; the error falls as the truth rises, apart from one exchange.
+    truth, errors = [0.6, 0.7, 0.8, 0.9], [0.4, 0.3, 0.1, 0.2]
+    shared = {"name": "auroc", "title": "", "higher_is_better": True, "headline": True}
+    error = shared | {"name": "error", "higher_is_better": False}
+    records = []
+    for number, (true, wrong) in enumerate(zip(truth, errors, strict=True)):
+        labels = {"variant": ("topk", "abstopk")[number % 2], "seed": number}
+        records.append(cell("planted", {"auroc": true}, metrics=[shared], **labels))
+        records.append(cell("mine", {"error": wrong}, metrics=[error], **labels))
+    known = truth_of(records, {"planted": "auroc"})
+    figures = with_validity(figures_of(records, {}, values_of(records), []), records, known)
+    mine = [each for each in figures if each.place.task == "mine"]
+    assert len(mine) == 2
+    for each in mine:
+        assert (each.truth, each.validity_n, each.is_truth) == ("planted.auroc", 4, False)
+        assert each.validity == pytest.approx(0.8)
+        assert each.validity_p == pytest.approx(8 / 24)
+    assert [(each.is_truth, each.validity) for each in figures if each.place.task == "planted"] == [
+        (True, None)
+    ] * 2
+    # Three SAEs say too little, and so do SAEs with another k.
+    few = with_validity(
+        figures_of(records, {}, {}, []), records[:6], truth_of(records[:6], {"planted": "auroc"})
+    )
+    assert {(each.validity, each.validity_n) for each in few if not each.is_truth} == {(None, 3)}
+    (table,) = (each for each in tables_of(figures) if ", topk" in each.heading)
+    assert {row[-1] for row in table.rows} == {"the truth", "+0.80 (p = 0.33, n = 4)"}
+    assert "planted.auroc" in " ".join(table.notes)
+
+
+def test_where_nothing_is_known_the_column_and_a_note_say_so() -> None:
+    records = [
+        cell("planted", metrics=[], status="skipped", reason="the concepts are not known"),
+        *probing([0.5]),
+    ]
+    assert truth_of(records, {"planted": "auroc"}) is None
+    figures = with_validity(figures_of(records, {}, {}, []), records, None)
+    (table,) = tables_of(figures, why_unknown(records, {"planted": "auroc"}))
+    assert [row[-1] for row in table.rows] == ["no truth"]
+    assert "planted: the concepts are not known" in " ".join(table.notes)
 
 
 def test_without_options_it_studies_one_variant_with_all_tasks() -> None:
@@ -116,8 +164,11 @@ def test_the_command_prints_and_writes_the_table_and_computes_nothing_twice(
     assert float(rows["nmse"]["discrimination"]) > 0
     assert "core v1" in (folder / "reliability.md").read_text(encoding="utf-8")
     cells = sorted((tmp_path / "r" / "cells").rglob("*.json"))
-    # Two seeds, one more evaluation seed, and four shorter trainings.
-    assert len(cells) == 7
+    # Two seeds, one more evaluation seed, and four shorter trainings, each with the truth.
+    assert len(cells) == 14
+    assert rows["nmse"]["truth"] == "planted.auroc"
+    assert rows["nmse"]["validity_n"] == "6"
+    assert -1 <= float(rows["nmse"]["validity"]) <= 1
     before = [file.stat().st_mtime_ns for file in cells]
     again = json.loads(abench(*line, "--json").out)
     assert [file.stat().st_mtime_ns for file in cells] == before

@@ -21,6 +21,7 @@ from abench.statistics import (
     paired_permutation,
     pareto_front,
     pooled_sd,
+    rank_correlation,
     smallest_difference,
     summary_of,
     t_interval,
@@ -321,3 +322,42 @@ def test_shares_of_the_front_are_probabilities_of_the_resampled_means() -> None:
     clear = front_shares(np.array([a, [[0.0, 0.5], [0.0, 0.5]]]))
     assert clear is not None
     assert clear.tolist() == [1.0, 0.0]
+
+
+# Rank correlation
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=4, max_size=9))
+def test_the_rank_correlation_is_scipy_s(pairs: list[tuple[float, float]]) -> None:
+    first, second = zip(*pairs, strict=True)
+    found = rank_correlation(first, second)
+    if len(set(first)) == 1 or len(set(second)) == 1:
+        assert found is None
+        return
+    assert found is not None
+    assert found.rho == pytest.approx(scipy.stats.spearmanr(first, second).statistic)
+    assert 0 < found.p <= 1
+
+
+def test_all_orders_of_few_pairs_are_counted() -> None:
+    perfect = rank_correlation([1, 2, 3, 4], [10, 20, 40, 80])
+    assert perfect is not None
+    assert (perfect.rho, perfect.n, perfect.p) == (pytest.approx(1), 4, 2 / 24)  # this order and its reverse
+    values = [3.0, 1.0, 2.0, 5.0, 4.0]
+    found = rank_correlation(range(5), values)
+    every = [scipy.stats.spearmanr(range(5), order).statistic for order in itertools.permutations(values)]
+    assert found is not None
+    assert found.p == sum(abs(rho) >= abs(found.rho) - 1e-9 for rho in every) / 120
+
+
+def test_three_pairs_have_no_rank_correlation() -> None:
+    assert rank_correlation([1, 2, 3], [1, 2, 3]) is None
+    with pytest.raises(ValueError, match="4 values cannot be paired with 3"):
+        rank_correlation([1, 2, 3, 4], [1, 2, 3])
+
+
+def test_unrelated_values_are_rarely_called_related() -> None:
+    """Under the null hypothesis, 5 ± 1 % are; 9 pairs, so that orders are drawn."""
+    draws = rng().normal(size=(1000, 2, 9))
+    found = [rank_correlation(*pair) for pair in draws.tolist()]
+    assert np.mean([each is not None and each.p <= 0.05 for each in found]) == pytest.approx(0.05, abs=0.01)

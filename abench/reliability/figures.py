@@ -55,6 +55,20 @@ class Figures:
     resolves: float | None
     """The smallest difference of two variants that as many seeds as were trained can resolve, given both
     kinds of noise."""
+    truth: str | None = None
+    """The task and the metric that state the known truth; None if there is none for this model."""
+    validity: float | None = None
+    """Spearman's rank correlation with the truth over the SAEs of the study. None for the truth itself, for
+    fewer than four SAEs, and if the metric or the truth does not vary."""
+    validity_p: float | None = None
+    """The p value of its permutation test."""
+    validity_n: int = 0
+    """Number of SAEs with a score and a truth."""
+
+    @property
+    def is_truth(self) -> bool:
+        """Whether this metric is itself the truth."""
+        return self.truth == f"{self.place.task}.{self.place.metric}"
 
 
 def values_of(records: Iterable[Record]) -> dict[Place, list[float]]:

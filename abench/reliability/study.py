@@ -1,8 +1,11 @@
 """The runs behind the figures of reliability; their cells are ordinary cells of the results folder."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from abench.plugins import find_tasks
 from abench.runs.plan import Plan
 from abench.runs.planner import RunRequest, plan_run
 
@@ -22,6 +25,8 @@ class Study:
     """The first seed's SAE with each evaluation seed."""
     shares: tuple[tuple[float, Plan], ...]
     """(Share of the training tokens, the first seed's SAE trained on that share) pairs, in rising order."""
+    truths: Mapping[str, str]
+    """Task of the study -> its metric that states how well an SAE finds what is known to be in the model."""
 
     def plans(self) -> Iterator[Plan]:
         """All plans, those first that train what the others need."""
@@ -33,6 +38,7 @@ class Study:
 def study_of(request: RunRequest, evaluation_seeds: int, *, fetch: bool, say: Callable[[str], None]) -> Study:
     """The plans of a study; raises UserError as `plan_run` does.
 
+    Tasks that know the truth about this kind of model are added, because metrics are checked against it.
     An SAE at a share of the tokens is trained for its own, shorter schedule of the learning rate: it is no
     snapshot of the full training, whose checkpoints are removed at its end.
     """
@@ -51,12 +57,27 @@ def study_of(request: RunRequest, evaluation_seeds: int, *, fetch: bool, say: Ca
         )
         return plan_run(changed, fetch=fetch, say=once)
 
-    whole = planned()
+    requested = planned()
+    truths = _truths(request.plugins, requested)
+    tasks = dict.fromkeys((*(cell.task.name for cell in requested.cells), *truths))
+    with_truths = f"tasks={json.dumps([*tasks])}"
+    whole = planned(with_truths)
     first = f"seeds=[{whole.config.seeds[0]}]"
     spec = whole.config.training
     tokens = {share: max(spec.batch_size, int(spec.tokens * share)) for share in SHARES}
     return Study(
         whole,
-        tuple(planned(first, f"evaluation.seed={seed}") for seed in range(evaluation_seeds)),
-        tuple((share, planned(first, f"training.tokens={number}")) for share, number in tokens.items()),
+        tuple(planned(with_truths, first, f"evaluation.seed={seed}") for seed in range(evaluation_seeds)),
+        tuple(
+            (share, planned(with_truths, first, f"training.tokens={number}"))
+            for share, number in tokens.items()
+        ),
+        truths,
     )
+
+
+def _truths(plugins: Sequence[Path], plan: Plan) -> dict[str, str]:
+    """Tasks for this kind of model that know the truth, with the metric that states it."""
+    tasks = (each.value for each in find_tasks(plugins).values() if each.value is not None)
+    kind = plan.model.config.kind
+    return {task.name: task.truth for task in tasks if task.truth is not None and kind in task.kinds}

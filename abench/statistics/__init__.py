@@ -9,6 +9,7 @@ from abench.statistics.curves import common_range, interpolated
 from abench.statistics.front import front_shares, pareto_front
 from abench.statistics.multiple import holm
 from abench.statistics.paired import Permutation, paired_permutation, wins_ties_losses
+from abench.statistics.ranks import RankCorrelation, rank_correlation
 from abench.statistics.resolution import pooled_sd, smallest_difference
 from abench.statistics.selection import not_told_from_best
 from abench.statistics.summary import Interval, Summary, summary_of, t_interval
@@ -16,6 +17,7 @@ from abench.statistics.summary import Interval, Summary, summary_of, t_interval
 __all__ = [
     "Interval",
     "Permutation",
+    "RankCorrelation",
     "Summary",
     "bootstrap_interval",
     "common_range",
@@ -26,6 +28,7 @@ __all__ = [
     "paired_permutation",
     "pareto_front",
     "pooled_sd",
+    "rank_correlation",
     "smallest_difference",
     "summary_of",
     "t_interval",

@@ -8,7 +8,7 @@ from generators.borrowed import ROOT
 from generators.markdown import table
 from generators.tasks import built_in
 
-FILE = ROOT / "results" / "reference" / "reliability.csv"
+FILE = ROOT / "results" / "reference" / "reliability" / "reliability.csv"
 """Written by the study of reliability, one row per metric; it need not be there."""
 MEASURED = {
     "reseed": "reseed noise",
@@ -16,22 +16,79 @@ MEASURED = {
     "discrimination": "discrimination",
     "resolves": "resolves",
 }
-"""The columns that are shown, and their headings."""
+"""The columns of numbers that are shown, and their headings."""
+TELLS = 2.0
+"""From this discrimination on, a metric is said to tell the SAEs of the study apart. The noise is known from
+few seeds only, so a smaller ratio can be chance."""
+SIGNIFICANT = 0.05
+Row = Mapping[str, str]
 
 
 def figures(task: str, file: Path = FILE) -> str:
-    """The figures of a task's present version as a table, or a sentence if none are stored."""
+    """The figures of a task's present version as a table, with what they mean; else a sentence."""
     version = built_in()[task].version
     rows = [row for row in _rows(file) if (row["task"], row["task_version"]) == (task, version)]
     if not rows:
         return f"No figures of version {version} are among the reference results yet."
     said = sorted({f"{row['variant']}, k = {row['k']}, on {row['model']}, {row['site']}" for row in rows})
-    intro = f"Measured for {'; '.join(said)}. A figure that is — could not be computed."
-    shown = [(f"`{row['metric']}`", row["view"], *(_number(row[name]) for name in MEASURED)) for row in rows]
-    return f"{intro}\n\n{table(('metric', 'view', *MEASURED.values()), shown)}"
+    intro = (
+        f"Measured for {'; '.join(said)} ([what the columns mean](../statistics.md#reliability-of-metrics)). "
+        "A figure that is — could not be computed."
+    )
+    shown = [
+        (f"`{row['metric']}`", row["view"], *(_number(row[name]) for name in MEASURED), _validity(row))
+        for row in rows
+    ]
+    parts = [intro, table(("metric", "view", *MEASURED.values(), "validity"), shown)]
+    if lines := [_meaning(row) for row in rows if row["headline"] == "True" and row["view"] == "native"]:
+        parts += ["### What these metrics can and cannot tell", "\n".join(lines)]
+    return "\n\n".join(parts)
 
 
-def _rows(file: Path) -> Iterator[Mapping[str, str]]:
+def _meaning(row: Row) -> str:
+    """One item of a list: what the figures of a metric mean."""
+    sentences = filter(None, (_apart(row), _resolution(row), _order(row)))
+    return f"- **{row['title']}** " + ". ".join(sentences) + "."
+
+
+def _apart(row: Row) -> str:
+    if not row["discrimination"]:
+        return "has no measured power to tell SAEs apart"
+    ratio = float(row["discrimination"])
+    verb = "tells" if ratio >= TELLS else "hardly tells"
+    return (
+        f"{verb} SAEs trained on 5 to 100 % of the tokens apart: their spread is {ratio:.2g} times the noise"
+    )
+
+
+def _resolution(row: Row) -> str:
+    if not row["resolves"]:
+        return ""
+    return (
+        f"With {row['trainings']} seeds, it cannot resolve differences of two variants below "
+        f"{float(row['resolves']):.2g}"
+    )
+
+
+def _order(row: Row) -> str:
+    if not row["validity"]:
+        return ""
+    rho, p = float(row["validity"]), float(row["validity_p"])
+    measured = f"rank correlation with {row['truth']} {_validity(row)}"
+    if p > SIGNIFICANT:
+        return f"Whether it orders these SAEs as the truth does is not known: {measured}"
+    return f"It orders these SAEs {'as' if rho > 0 else 'against'} the truth: {measured}"
+
+
+def _validity(row: Row) -> str:
+    if not row["validity"]:
+        return "—"
+    p = float(row["validity_p"])
+    said = "< 0.001" if p < 0.001 else f"= {p:.2g}"
+    return f"{float(row['validity']):+.2f} (p {said}, n = {row['validity_n']})"
+
+
+def _rows(file: Path) -> Iterator[Row]:
     if file.is_file():
         with file.open(encoding="utf-8", newline="") as stream:
             yield from csv.DictReader(stream)

@@ -33,6 +33,7 @@ class Recovery(Task):
     name: ClassVar[str] = "recovery"
     version: ClassVar[str] = "2"
     kinds: ClassVar[tuple[ModelKind, ...]] = ("synthetic",)
+    truth: ClassVar[str | None] = "mcc"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             "mcc",
