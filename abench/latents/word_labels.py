@@ -56,7 +56,7 @@ class WordLabels:
 
     def _best(self, together: csr_array, firings: "np.ndarray[Any, Any]") -> list[Followed | None]:
         entries = together.tocoo()
-        labels, latents = entries.coords
+        labels, latents = entries.row, entries.col
         f1 = 2 * entries.data / (self._words[labels] + firings[latents])
         found: list[Followed | None] = [None] * int(together.shape[1])
         usual = self._words[labels] >= LEAST_WORDS
