@@ -56,7 +56,7 @@ class Planted(Task):
         ),
     )
 
-    tokens: int = Field(32_768, ge=2, le=10**9)
+    tokens: int = Field(131_072, ge=2, le=10**9)
     """Maximum number of held-out tokens, both halves together; at most the evaluation's own number."""
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
