@@ -98,7 +98,7 @@ class Planted(Task):
         if len(rows) < 2:
             raise Skip("the held-out text does not fill two contexts, one for each half")
         residual, tokens = [], []
-        for batch in rows.split(ctx.evaluation.batch_size):
+        for batch in torch.split(rows, ctx.evaluation.batch_size):
             mask = ordinary(batch, lm)
             residual.append(lm.residual(batch, ctx.site)[mask.to(lm.device)].float())
             tokens.append(batch[mask])
