@@ -56,7 +56,7 @@ class Planted(Task):
         ),
     )
 
-    tokens: int = Field(32_768, ge=2, le=10**9)
+    tokens: int = Field(131_072, ge=2, le=10**9)
     """Maximum number of held-out tokens, both halves together; at most the evaluation's own number."""
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
@@ -98,7 +98,7 @@ class Planted(Task):
         if len(rows) < 2:
             raise Skip("the held-out text does not fill two contexts, one for each half")
         residual, tokens = [], []
-        for batch in rows.split(ctx.evaluation.batch_size):
+        for batch in torch.split(rows, ctx.evaluation.batch_size):
             mask = ordinary(batch, lm)
             residual.append(lm.residual(batch, ctx.site)[mask.to(lm.device)].float())
             tokens.append(batch[mask])

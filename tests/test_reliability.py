@@ -30,8 +30,8 @@ OPTIONS = {
     "training.tokens": 10_240,
     "training.batch_size": 512,
     "training.buffer_tokens": 1024,
-    "evaluation.limit": 4,
-    "evaluation.tokens": 256,
+    "evaluation.limit": 64,
+    "evaluation.tokens": 2048,
 }
 
 

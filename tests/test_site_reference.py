@@ -97,7 +97,7 @@ def test_the_figures_of_a_task_s_present_version_are_on_its_page(tmp_path: Path)
     assert "x3" not in shown
     assert "### What these metrics can and cannot tell\n\n- **SCR** hardly tells SAEs" in shown
     assert "With 3 seeds, it cannot resolve differences of two variants below 0.2." in shown
-    assert "It orders these SAEs against the truth" in shown
+    assert "Its order of these SAEs opposes the truth" in shown
 
 
 def test_all_public_names_are_in_the_reference() -> None:

@@ -53,16 +53,15 @@ def _meaning(row: Row) -> str:
 
 def _apart(row: Row) -> str:
     if not row["discrimination"]:
-        return "has no measured power to tell SAEs apart"
+        return "does not vary in this study, or not enough of it was measured to say what it tells apart"
     ratio = float(row["discrimination"])
     verb = "tells" if ratio >= TELLS else "hardly tells"
-    return (
-        f"{verb} SAEs trained on 5 to 100 % of the tokens apart: their spread is {ratio:.2g} times the noise"
-    )
+    spread = f"their spread is {_ratio(ratio)} times the noise"
+    return f"{verb} SAEs trained on 5 to 100 % of the tokens apart: {spread}"
 
 
 def _resolution(row: Row) -> str:
-    if not row["resolves"]:
+    if not row["resolves"] or float(row["resolves"]) == 0:
         return ""
     return (
         f"With {row['trainings']} seeds, it cannot resolve differences of two variants below "
@@ -76,8 +75,12 @@ def _order(row: Row) -> str:
     rho, p = float(row["validity"]), float(row["validity_p"])
     measured = f"rank correlation with {row['truth']} {_validity(row)}"
     if p > SIGNIFICANT:
-        return f"Whether it orders these SAEs as the truth does is not known: {measured}"
-    return f"It orders these SAEs {'as' if rho > 0 else 'against'} the truth: {measured}"
+        return f"There is no evidence that it orders these SAEs as the truth does: {measured}"
+    return f"Its order of these SAEs {'agrees with' if rho > 0 else 'opposes'} the truth: {measured}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def _validity(row: Row) -> str:
