@@ -346,13 +346,13 @@ def test_logits_in_pieces_give_the_same_scores(
     # Room for the logits of two rows, so a batch of five rows takes three passes.
     monkeypatch.setattr("abench.lm.models._LOGITS_AT_ONCE", {"cpu": 2 * 48 * lm.vocabulary})
     rows: list[int] = []
-    original = LanguageModel.logits
+    original = LanguageModel._logits
 
     def seen(self: LanguageModel, tokens: Tensor) -> Tensor:
         rows.append(len(tokens))
         return original(self, tokens)
 
-    monkeypatch.setattr(LanguageModel, "logits", seen)
+    monkeypatch.setattr(LanguageModel, "_logits", seen)
     task = get_task("core", {}, find_tasks())
     context = replace(CONTEXT, saes=tuple(trained.values()))
     with torch.no_grad():

@@ -70,12 +70,15 @@ def test_strengths_of_a_tradeoff_are_shown_with_a_gap_between_signs(tmp_path: Pa
         assert each["gaps"] == [i for i in range(1, len(signs)) if signs[i - 1] and not signs[i]]
 
 
+FIGURE = "figure[data-chart=reconstruction]"
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_hovering_shows_a_value_and_its_name_as_text(chromium: Any, index: Path, width: int) -> None:
     with opened(chromium, index, width=width) as page:
-        page.locator("figure").scroll_into_view_if_needed()
+        page.locator(FIGURE).scroll_into_view_if_needed()
         page.wait_for_selector(".chart .scatterlayer .point")
-        assert page.locator("figure img:visible").count() == 0
+        assert page.locator(f"{FIGURE} img:visible").count() == 0
         seen = []
         for point in page.locator(".chart .scatterlayer .point:visible").all():
             point.hover(force=True)
@@ -88,7 +91,7 @@ def test_hovering_shows_a_value_and_its_name_as_text(chromium: Any, index: Path,
 
 def test_filters_act_on_figures_and_dark_mode_shows_black_series(chromium: Any, index: Path) -> None:
     with opened(chromium, index, color_scheme="dark") as page:
-        page.locator("figure").scroll_into_view_if_needed()
+        page.locator(FIGURE).scroll_into_view_if_needed()
         page.wait_for_selector(".chart .scatterlayer .point")
         before = page.locator(".chart .scatterlayer .trace").count()
         colours = "[...document.querySelectorAll('.scatterlayer .lines path')].map(p => p.style.stroke)"

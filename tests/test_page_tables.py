@@ -110,7 +110,7 @@ def test_without_scripts_the_page_shows_the_tables_and_figures(chromium: Any, in
     with opened(chromium, index, java_script_enabled=False) as page:
         assert len(column(page, "SAE")) == 8
         assert page.locator("button:visible, #filters:visible").count() == 0
-        assert page.locator("figure img:visible").count() == 2
+        assert page.locator("figure img:visible").count() == page.locator("figure").count() > 1
 
 
 def test_colours_follow_the_system_and_print_has_no_controls(chromium: Any, index: Path) -> None:

@@ -232,5 +232,5 @@ def test_a_dry_run_that_finds_nothing_to_do_looks_for_no_device(
     # By name, because `abench.cli.run` is also the command of that name.
     monkeypatch.setattr(import_module("abench.cli.run"), "plan_of", lambda *_, **__: plan)
     monkeypatch.setattr("abench.lm.devices.usable_device", lambda _: pytest.fail("torch is imported"))
-    assert _dry_run(RunRequest(), filled, None, calibration=True) == 0
+    _dry_run(RunRequest(), filled, None, calibration=True)
     assert "nothing is computed" in capsys.readouterr().out
