@@ -126,16 +126,14 @@ def chromium() -> Iterator[Any]:
         yield started
 
 
-def test_the_browser_reloads_and_says_when_the_server_has_ended(
-    abench: Abench, begun: Path, chromium: Any
-) -> None:
+def test_the_browser_reloads_once_cells_are_settled(abench: Abench, begun: Path, chromium: Any) -> None:
     both = (*TINY, "--variants", "topk,abstopk", "--results", begun)
     with (
         running("report", *both, "--serve", "--port", "0") as process,
         opened(chromium, address_of(process)) as page,
     ):
-        page.wait_for_function("document.getElementById('live').textContent.includes('settled')")
+        page.locator("#live", has_text="settled").wait_for()
         assert "missing" in page.locator(".counts").inner_text()
         assert abench("run", *both).code == 0
-        page.wait_for_function("!document.querySelector('.counts').textContent.includes('missing')")
+        page.locator(".counts", has_text="missing").wait_for(state="hidden")
         assert page.locator("th", has_text="AbsTopK").count() > 0
