@@ -126,7 +126,8 @@ class _Drive:
             for worker, event in self._pool.events(WAIT_SECONDS):
                 self._handle(worker, event, Schedule(()), set())
             if not self._idle and time.monotonic() > patience_ends:
-                self._progress.say(f"no worker has started after {SECONDS_TO_START:.0f} s: still waiting")
+                waited = f"no worker has started after {SECONDS_TO_START:.0f} s: still waiting"
+                self._progress.say(waited + self._pool.advice())
                 patience_ends = math.inf
 
     def _most(self, saes: Sequence[Job]) -> int:

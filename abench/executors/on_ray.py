@@ -59,7 +59,8 @@ class OnRay(Executor):
         from abench.executors.ray_pool import RayPool
         from abench.executors.worker import Setup
 
-        with connected(self.placement.address) as ray:
+        with connected(self.placement.address) as cluster:
+            ray = cluster.ray
             where = self._where(ray, plan)
             seconds, root = self.placement.checkpoint_seconds, store.place
             plugins = tuple(str(folder.absolute()) for folder in self.placement.plugins)
@@ -68,7 +69,7 @@ class OnRay(Executor):
                 # On a GPU, what is free there decides.
                 room = where.request.memory - _base_bytes(plan) if where.device == "cpu" else None
                 setup = Setup(root, token, where.device, where.threads, seconds, plugins, room)
-                return RayPool(ray, setup, where.request, progress.say)
+                return RayPool(cluster, setup, where.request, progress.say)
 
             workers = max(1, room_for(where.request, nodes_of(ray)))
             try:

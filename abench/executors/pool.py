@@ -23,6 +23,9 @@ class Pool(Protocol):
         A worker reports Ready once and Finished after each share. Refused, Broke and Died are its last words.
         """
 
+    def advice(self) -> str:
+        """Where to read why a worker does not start: part of a sentence, or empty if nothing is written."""
+
     def forget(self, worker: str) -> None:
         """Release what belongs to a worker that has ended, so that `keep` replaces it."""
 

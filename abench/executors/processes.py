@@ -78,6 +78,9 @@ class Processes:
             return f"by signal {signal.Signals(-code).name}"
         return f"with status {code}"
 
+    def advice(self) -> str:
+        return ""
+
     def forget(self, worker: str) -> None:
         """Release what belongs to a worker that has ended."""
         _, process, connection = self._alive.pop(worker)

@@ -5,7 +5,8 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from abench.errors import UserError
@@ -37,6 +38,16 @@ class Request:
     def __str__(self) -> str:
         gpu = [f"{self.gpus} GPU"] if self.gpus else []
         return ", ".join([f"{self.cpus} CPUs", *gpu, f"{self.memory / 2**30:.1f} GiB of memory"])
+
+
+@dataclass(frozen=True)
+class Connected:
+    """A cluster that this process belongs to."""
+
+    ray: Any
+    """The package."""
+    logs: Path
+    """The folder of this machine's logs."""
 
 
 def import_ray() -> Any:
@@ -75,26 +86,46 @@ def check_address(address: str | None) -> None:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[Any]:
-    """The package ray, connected to a cluster; without an address to that of RAY_ADDRESS, or to one started
-    here.
+def connected(address: str | None) -> Iterator[Connected]:
+    """A cluster; without an address that of RAY_ADDRESS, or one started here.
 
     Raises UserError if this is not possible.
     """
     ray = import_ray()
+    if address in (None, "auto") and not os.environ.get("RAY_ADDRESS"):
+        # Before the start, which would wait for ever.
+        _check_folder(Path(os.environ.get("RAY_TMPDIR") or gettempdir()))
     try:
         # Workers import from the folder in which ray.init is called: from an empty one, so that they import
         # what is installed and not, say, the checkout that the driver was started in.
         with TemporaryDirectory() as empty, chdir(empty):
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+            about = ray.init(
+                address=address, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL"
+            )
+    except (OSError, RuntimeError, ValueError) as error:
         where = address or os.environ.get("RAY_ADDRESS") or "this machine"
         first = " ".join(str(error).split())[:300]
         raise UserError(f"cannot use the Ray cluster at {where}: {first}") from error
     try:
-        yield ray
+        session = Path(about.address_info["session_dir"])
+        _check_folder(session.parent)
+        yield Connected(ray, session / "logs")
     finally:
         ray.shutdown()
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise UserError if Ray's workers would refuse the folder of their sockets and logs when they start.
+
+    Ray says so only in the logs of the workers, which it then starts again and again.
+    """
+    environment = os.environ.get("VIRTUAL_ENV")
+    if environment and folder.resolve().is_relative_to(Path(environment).resolve()):
+        raise UserError(
+            f"Ray's temporary folder {folder} is inside the virtual environment {environment}, where Ray's "
+            "workers refuse to start: set RAY_TMPDIR to a folder elsewhere, e.g. /tmp (and start the cluster "
+            "again, if it runs already)"
+        )
 
 
 def nodes_of(ray: Any) -> list[dict[str, float]]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from abench.executors.events import Died, Event, Ready, Refused, Shown
-from abench.executors.ray_cluster import Request
+from abench.executors.ray_cluster import Connected, Request
 from abench.executors.worker import Setup, Worker, attempt
 
 MOST_WAITING = 4
@@ -48,8 +48,12 @@ class RayPool:
     """Workers on a cluster: as many as are wanted and as nodes have room for, nodes that join later "
     "included."""
 
-    def __init__(self, ray: Any, setup: Setup, request: Request, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, cluster: Connected, setup: Setup, request: Request, say: Callable[[str], None]
+    ) -> None:
+        ray = cluster.ray
         self._ray, self._setup, self._request, self._say = ray, setup, request, say
+        self._logs = cluster.logs
         self._board = ray.remote(Board).options(num_cpus=0).remote()
         self._actors: dict[str, Any] = {}
         self._titles: dict[str, str] = {}
@@ -124,6 +128,9 @@ class RayPool:
         except (errors.NodeDiedError, errors.WorkerCrashedError, errors.OutOfMemoryError) as error:
             return Died(" ".join(str(error).split())[:120])
         return event
+
+    def advice(self) -> str:
+        return f" (Ray's logs of this machine are in {self._logs}; raylet*.err tells why a worker ends)"
 
     def forget(self, worker: str) -> None:
         self._ray.kill(self._actors.pop(worker))
