@@ -8,7 +8,7 @@ import pytest
 import yaml
 from command import SMALL, Abench
 
-from abench.config import run_groups
+from abench.config import load_run, run_groups
 from abench.errors import UserError
 from abench.runs.planner import RunRequest, plan_run
 
@@ -134,3 +134,14 @@ def test_list_configs_says_what_each_gives_and_costs(
     assert "Table 1" in rows["table1-steering"]["gives"]
     parts = [float(rows[name]["FLOPs"]) for name in rows if name != "paper"]
     assert float(rows["paper"]["FLOPs"]) >= max(parts) > 1e12
+
+
+@pytest.mark.parametrize("key", ["each", "small"])
+def test_an_entry_keeps_the_other_keys_of_a_part_that_it_changes(key: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    content = {"name": "mine", "training": {"tokens": 40_960}, "each": [{"model": "gpt2"}]}
+    content[key] = [{"model": "tiny", "training": {"learning_rate": 0.003}}]
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    source = f"{file}:tiny" if key == "each" else str(file)
+    training = load_run(source, {"model": "tiny"}).training
+    assert (training.tokens, training.learning_rate) == (40_960, 0.003)

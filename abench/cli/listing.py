@@ -203,10 +203,10 @@ def configs(as_json: bool, model: str | None) -> None:
     `abench run NAME --dry-run` states times on this machine. With --model, list those that reproduce a part
     of the paper, and what they cost on that model.
     """
-    from abench.config import config_names, has_members
+    from abench.config import config_names, has_small_runs
     from abench.pricing.configs import price_of_config
 
-    names = [name for name in config_names("runs") if model is None or has_members(name)]
+    names = [name for name in config_names("runs") if model is None or has_small_runs(name)]
     _show([price_of_config(name, model).row() for name in names], as_json)
 
 

@@ -8,7 +8,7 @@ from abench.config.package_spec import PackageSpec
 from abench.config.reading import (
     Described,
     describe_run,
-    has_members,
+    has_small_runs,
     is_configuration,
     is_model_file,
     load_run,
@@ -40,7 +40,7 @@ __all__ = [
     "check",
     "config_names",
     "describe_run",
-    "has_members",
+    "has_small_runs",
     "is_configuration",
     "is_model_file",
     "load_run",

@@ -1,6 +1,6 @@
 """Configurations that stand for several runs.
 
-`each` is a list of mappings, one per model, that are put on top of the other keys; the runs share one report.
+`each` is a list of mappings, one per model, that are merged into the other keys; the runs share one report.
 A run for another model, as `--model` sets it, leaves them out: they hold what belongs to the models that they
 name. `small` is a list of the same kind, of which an entry counts only if `--model` names its model. `runs`
 names other configurations, each with a report of its own.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from abench.config.sources import merge
 from abench.errors import UserError, did_you_mean, short
 from abench.yamlfile import Document
 
@@ -81,7 +82,7 @@ def without_members(document: Document, label: str | None, model: str | None) ->
     if label is not None:
         if label not in entries:
             raise UserError(f"{document.where} has no entry {short(label)}{did_you_mean(label, entries)}")
-        return Document(document.where, {**rest, **entries[label]}, document.lines)
+        return Document(document.where, merge(rest, entries[label]), document.lines)
     if entries and model is None:
         labels = ", ".join(f":{each}" for each in entries)
         raise UserError(
@@ -89,7 +90,7 @@ def without_members(document: Document, label: str | None, model: str | None) ->
         )
     small = _entries(document, SMALL) if SMALL in document.values else {}
     own = next((entry for entry in small.values() if entry["model"] == model), {})
-    return Document(document.where, {**rest, **own}, document.lines)
+    return Document(document.where, merge(rest, own), document.lines)
 
 
 def _entries(document: Document, key: str) -> dict[str, Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from abench import yamlfile
 from abench.config.checking import check
-from abench.config.members import EACH, RUNS, Member, members_of, split_member, without_members
+from abench.config.members import RUNS, SMALL, Member, members_of, split_member, without_members
 from abench.config.model import ModelConfig
 from abench.config.plugin_models import added_model
 from abench.config.recorded_run import provenance_file, recorded_run
@@ -151,9 +151,9 @@ def is_configuration(source: str) -> bool:
     return is_model_file(base) and Path(base).is_file()
 
 
-def has_members(source: str) -> bool:
-    """Whether a configuration names the models it is for, or other configurations. Raises UserError."""
-    return not {EACH, RUNS}.isdisjoint(_read_run(source).values)
+def has_small_runs(source: str) -> bool:
+    """Whether a configuration also runs small on other models, or names configurations. Raises UserError."""
+    return not {SMALL, RUNS}.isdisjoint(_read_run(source).values)
 
 
 def _model_of(options: Mapping[str, Any], assignments: Iterable[str]) -> str | None:
