@@ -96,6 +96,7 @@ def scored(task: Task, lm: LanguageModel) -> None:
         ("core", {}, 1e-9),
         ("bidirectionality", {"validation": 0}, 1e-9),
         ("planted", {}, 1e-9),
+        ("interference", {}, 1e-9),
         ("sparse_probing", {}, 0.04),
         ("tpp", {"train": 200, "test": 100, "probe_epochs": 1}, 0.1),
         ("scr", {"train": 200, "test": 100, "probe_epochs": 1, "datasets": ("tinyworld/reviews",)}, 0.1),

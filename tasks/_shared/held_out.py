@@ -19,12 +19,13 @@ def too_little_text(lm: LanguageModel, ctx: Context) -> str | None:
     return None if len(_rows(lm, ctx, 1)) else _TOO_LITTLE.format(ctx.context_size)
 
 
-def held_out_rows(lm: LanguageModel, ctx: Context) -> Tensor:
+def held_out_rows(lm: LanguageModel, ctx: Context, most_tokens: int | None = None) -> Tensor:
     """Token rows [rows, context] of held-out text; fewer than requested only if the text ends.
 
-    Raises Skip if there is no full row.
+    Requested are the evaluation's tokens, but at most `most_tokens`. Raises Skip if there is no full row.
     """
-    wanted, tokens = -(-ctx.evaluation.tokens // ctx.context_size), ctx.evaluation.tokens
+    tokens = min(ctx.evaluation.tokens, most_tokens or ctx.evaluation.tokens)
+    wanted = -(-tokens // ctx.context_size)
     if ctx.evaluation.limit is not None:
         wanted = min(wanted, ctx.evaluation.limit)
         tokens = min(tokens, wanted * ctx.context_size)
