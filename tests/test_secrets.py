@@ -31,7 +31,7 @@ from abench.report.manifest import Manifest, write_manifest
 from abench.sanitize import secrets
 from abench.sanitize.printable import printable
 from abench.sanitize.secrets import hidden, keep_secret, notice, without_secrets
-from abench.storage.files import write_text, write_whole
+from abench.storage.files import write_parts, write_text, write_whole
 
 KEY = "sk-very-secret-0123456789-ABCDEF"
 ODD = 'p"ss&w<rd\\+/= 0123456789'
@@ -193,6 +193,8 @@ def test_reports_and_pages_hold_no_secret_though_records_do(tmp_path: Path) -> N
     write_manifest(Manifest({f"{KEY}.csv": "0"}, {}, {}), tmp_path)
     write_text(tmp_path / "page.html", f"<p>{KEY}</p>\r\n")
     assert (tmp_path / "page.html").read_bytes() == b"<p>[key]</p>\r\n"
+    write_parts(tmp_path / "many.json", ["[\n", f'"{KEY}"\n', "]\n"])
+    assert (tmp_path / "many.json").read_bytes() == b'[\n"[key]"\n]\n'
     assert not any(leaks(file.read_text()) for file in tmp_path.iterdir())
 
 

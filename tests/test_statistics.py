@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abench.statistics import (
+    Polyline,
     bootstrap_interval,
     common_range,
     front_shares,
     holm,
-    interpolated,
     not_told_from_best,
     paired_permutation,
     pareto_front,
@@ -275,17 +275,17 @@ def test_other_seeds_are_compared_as_two_samples() -> None:
 
 def test_curves_are_interpolated_and_never_extrapolated() -> None:
     points = [(16.0, 4.0), (8.0, 2.0), (32.0, 5.0)]
-    assert [interpolated(points, x) for x in (8, 12, 16, 20, 32)] == [2.0, 3.0, 4.0, 4.25, 5.0]
-    assert interpolated(points, 7.999) is None
-    assert interpolated(points, 32.001) is None
-    assert interpolated([(8.0, 1.0), (8.0, 3.0)], 8) == 2.0
-    assert interpolated([], 8) is None
+    assert [Polyline.of(points).at(x) for x in (8, 12, 16, 20, 32)] == [2.0, 3.0, 4.0, 4.25, 5.0]
+    assert Polyline.of(points).at(7.999) is None
+    assert Polyline.of(points).at(32.001) is None
+    assert Polyline.of([(8.0, 1.0), (8.0, 3.0)]).at(8) == 2.0
+    assert Polyline.of([]).at(8) is None
 
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=8, unique_by=lambda p: p[0]), NUMBERS)
 def test_interpolation_is_numpy_s_within_the_range(points: list[tuple[float, float]], at: float) -> None:
     x, y = zip(*sorted(points), strict=True)
-    found = interpolated(points, at)
+    found = Polyline.of(points).at(at)
     assert (found is None) == (not x[0] <= at <= x[-1])
     if found is not None:
         assert found == pytest.approx(np.interp(at, x, y), abs=1e-6)

@@ -1,14 +1,14 @@
 """What a report says about its run: the files run.yaml and provenance.json, and a section of the page."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from abench.config import PROVENANCE, PROVENANCE_FORMAT, ReportSpec
 from abench.report.frame import Record
-from abench.storage.files import write_text
+from abench.storage.files import write_parts, write_text
 
 CONFIGURATION = "run.yaml"
 _ORIGINS = {
@@ -87,10 +87,38 @@ def write_about(
         "plugins": list(about.plugins),
         "model": about.model,
         **origins(records),
-        "specs": specs,
-        "cells": [_cell(record) for record in sorted(records, key=lambda record: str(record["key"]))],
     }
-    write_text(folder / PROVENANCE, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_parts(folder / PROVENANCE, _provenance(content, specs, records))
+
+
+def _provenance(
+    content: Mapping[str, Any], specs: Mapping[str, Mapping[str, Any]], records: Sequence[Record]
+) -> Iterator[str]:
+    """The text of provenance.json, part by part.
+
+    Python's encoder of indented text takes ten times as long as the other one, so what can be long has a line
+    per entry.
+    """
+    yield "{\n"
+    yield from (f"{_json(name)}: {_json(value, indent=1)},\n" for name, value in content.items())
+    yield '"specs": {'
+    yield from _entries(f"{_json(key)}: {_json(spec)}" for key, spec in specs.items())
+    yield '},\n"cells": ['
+    yield from _entries(_json(_cell(each)) for each in sorted(records, key=lambda each: str(each["key"])))
+    yield "]\n}\n"
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _entries(texts: Iterable[str]) -> Iterator[str]:
+    """The entries of an object or list, on a line each."""
+    between = "\n"
+    for text in texts:
+        yield between + text
+        between = ",\n"
+    yield "\n"
 
 
 def origins(records: Iterable[Record]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from abench.report.pairs import (
     ordered,
 )
 from abench.report.style import NO_STYLES, Styles, variant_style
-from abench.statistics import common_range, interpolated
+from abench.statistics import Polyline, common_range
 
 AXES = {"l0": "l0", "loss_recovered": "loss_recovered_zero"}
 """What can be equal -> the metric of the task core that measures it."""
@@ -75,8 +75,9 @@ def at_equal(records: Sequence[Record], baseline: str, axis: str, styles: Styles
         shown |= {other: _means(theirs), series: _means(mine)}
         own_means = [place for place, _ in _means({seed: theirs[seed] for seed in seeds})]
         places = [p for p in own_means if common.low <= p <= common.high] or [(common.low + common.high) / 2]
+        lines = [(Polyline.of(mine[seed]), Polyline.of(theirs[seed])) for seed in seeds]
         for place in places:
-            pairs = [(_at(mine[seed], place), _at(theirs[seed], place)) for seed in seeds]
+            pairs = [(_at(own, place), _at(their, place)) for own, their in lines]
             found.append(compared(series, baseline, axis, place, better[series[5:]], pairs))
     return AtEqual(corrected(found), list(problems), [Curve(*each) for each in shown.items()])
 
@@ -107,8 +108,8 @@ def _by_seed(
     return {seed: sorted(points) for seed, points in found.items() if len(points) == most}
 
 
-def _at(points: Points, place: float) -> Measured:
-    value = interpolated(points, place)
+def _at(line: Polyline, place: float) -> Measured:
+    value = line.at(place)
     if value is None:
         raise ValueError(f"{place} is outside the curve")  # the common range is within every curve
     return Measured(value)

@@ -5,7 +5,7 @@ give equal results. Quantiles come from scipy.special, whose import takes a frac
 """
 
 from abench.statistics.bootstrap import bootstrap_interval
-from abench.statistics.curves import common_range, interpolated
+from abench.statistics.curves import Polyline, common_range
 from abench.statistics.front import front_shares, pareto_front
 from abench.statistics.multiple import holm
 from abench.statistics.paired import Permutation, paired_permutation, wins_ties_losses
@@ -17,13 +17,13 @@ from abench.statistics.summary import Interval, Summary, summary_of, t_interval
 __all__ = [
     "Interval",
     "Permutation",
+    "Polyline",
     "RankCorrelation",
     "Summary",
     "bootstrap_interval",
     "common_range",
     "front_shares",
     "holm",
-    "interpolated",
     "not_told_from_best",
     "paired_permutation",
     "pareto_front",

@@ -1,8 +1,9 @@
 """Values along a curve that is known at a few points; never beyond its ends."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from dataclasses import dataclass
 from statistics import fmean
 
 from abench.statistics.summary import Interval
@@ -11,20 +12,35 @@ Points = Sequence[tuple[float, float]]
 """(x, y) pairs in any order."""
 
 
-def interpolated(points: Points, at: float) -> float | None:
-    """y at x = `at`, linear between the two neighbouring points; None outside the range of the points.
+@dataclass(frozen=True)
+class Polyline:
+    """A curve that is linear between neighbouring points."""
 
-    Points with the same x count as one, with the mean of their y.
-    """
-    curve = _curve(points)
-    for x, y in curve:
-        if x == at:
-            return y
-    for (left, before), (right, after) in pairwise(curve):
-        if left < at < right:
-            share = (at - left) / (right - left)
-            return (1 - share) * before + share * after
-    return None
+    x: tuple[float, ...]
+    """Rising."""
+    y: tuple[float, ...]
+
+    @classmethod
+    def of(cls, points: Points) -> "Polyline":
+        """The curve through some points; those with the same x count as one, with the mean of their y."""
+        at: defaultdict[float, list[float]] = defaultdict(list)
+        for x, y in points:
+            at[x].append(y)
+        places = sorted(at)
+        return cls(tuple(places), tuple(fmean(at[x]) for x in places))
+
+    def at(self, x: float) -> float | None:
+        """y at x; None outside the range of the points."""
+        right = bisect_left(self.x, x)
+        if right == len(self.x):
+            return None
+        if self.x[right] == x:
+            return self.y[right]
+        if right == 0:
+            return None
+        left = right - 1
+        share = (x - self.x[left]) / (self.x[right] - self.x[left])
+        return (1 - share) * self.y[left] + share * self.y[right]
 
 
 def common_range(curves: Iterable[Points]) -> Interval | None:
@@ -34,10 +50,3 @@ def common_range(curves: Iterable[Points]) -> Interval | None:
         return None
     low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
     return Interval(low, high) if low <= high else None
-
-
-def _curve(points: Points) -> list[tuple[float, float]]:
-    at: defaultdict[float, list[float]] = defaultdict(list)
-    for x, y in points:
-        at[x].append(y)
-    return sorted((x, fmean(ys)) for x, ys in at.items())

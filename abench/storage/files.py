@@ -4,7 +4,9 @@ import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 
 from abench.sanitize.secrets import hidden
@@ -12,6 +14,7 @@ from abench.storage.lease import Lease
 
 _PART = 1 << 16
 """Bytes read and hashed at once."""
+_PARTS_AT_ONCE = 1000
 
 
 def write_whole(file: Path, text: str, *, lease: Lease | None = None) -> None:
@@ -43,6 +46,15 @@ def write_text(file: Path, text: str) -> None:
     Not atomic: for files that no other process reads in the meantime (otherwise use `write_whole`).
     """
     file.write_text(hidden(text), encoding="utf-8", newline="")
+
+
+def write_parts(file: Path, parts: Iterable[str]) -> None:
+    """As `write_text`, without the whole text in memory. No secret may be divided between two parts."""
+    rest = iter(parts)
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        # Hiding has a fixed cost per text.
+        while some := "".join(islice(rest, _PARTS_AT_ONCE)):
+            stream.write(hidden(some))
 
 
 def file_hash(file: Path) -> str:
