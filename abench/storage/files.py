@@ -53,8 +53,8 @@ def write_parts(file: Path, parts: Iterable[str]) -> None:
     rest = iter(parts)
     with file.open("w", encoding="utf-8", newline="") as stream:
         # Hiding has a fixed cost per text.
-        while some := "".join(islice(rest, _PARTS_AT_ONCE)):
-            stream.write(hidden(some))
+        while some := list(islice(rest, _PARTS_AT_ONCE)):
+            stream.write(hidden("".join(some)))
 
 
 def file_hash(file: Path) -> str:
