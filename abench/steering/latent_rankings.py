@@ -99,7 +99,7 @@ def _pooled_codes(
     """An SAE's pooled codes of each prompt, in its view."""
     if pooling == "mean":
         context = lm.max_context or max(map(len, prompt_rows(lm, prompts)))
-        return pool(lm, prompts, site=site, saes=[sae], context=context).codes(sae)
+        return pool(lm, prompts, site=site, saes=[base_of(sae)], context=context).codes(sae)
     base = base_of(sae)
     last = last_residuals(lm, prompts, site).to(base.device)
     rows = csr_array(vstack([residual_csr(base, part) for part in dense_parts(base, last)], format="csr"))
