@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from abench.data.token_rows import TokenRows
     from abench.errors import UserError
     from abench.executors.library import run
+    from abench.figures import TaskFigure
     from abench.foreign import hush_libraries
     from abench.kept import Kept
     from abench.latents.anyones import as_sae
@@ -122,6 +123,7 @@ _HOME = {
     "SyntheticModel": "data.synthetic",
     "SyntheticSample": "data.synthetic",
     "Task": "task",
+    "TaskFigure": "figures",
     "TokenRows": "data.token_rows",
     "TopContexts": "latents.excerpts",
     "TrainedSAE": "training.library",
@@ -217,6 +219,7 @@ __all__ = [
     "SyntheticModel",
     "SyntheticSample",
     "Task",
+    "TaskFigure",
     "TokenRows",
     "TopContexts",
     "TrainedSAE",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from abench.errors import UserError
 from abench.report import bidirectionality, notes, safety
+from abench.report.attempts import attempt
 from abench.report.cells import Stats, by_column, by_seed, item_intervals, stats_of
 from abench.report.columns import by_task, headline_columns, paper_columns
-from abench.report.details import attempt
 from abench.report.frame import Record, summarise, tidy
 from abench.report.paper import failings, paper_notes, with_printed
 from abench.report.parts import bases_of
