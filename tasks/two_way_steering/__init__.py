@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 _TINY_TOKENS, _TOKENS = 12, 40
 """Length of a continuation in the tiny world, whose texts are short, and elsewhere."""
 _KINDS: tuple[Kind, ...] = ("both", "one", "pair")
+_DRAWN = ("both", "dim")
+"""The methods whose share against strength is drawn."""
 _STEERED = ("range", "one_way", "pair", "of_dim")
 
 
@@ -225,6 +227,7 @@ class TwoWaySteering(HubData, LabelledData, Task):
             "of_dim": both["range"][0] - prepared.baselines["dim"]["range"][0],
             **{name: both[name] for name in ("high", "low", "loss", "degenerate", "moved")},
         }
+        every: dict[str, dict[str, Any]] = {**methods, **prepared.baselines}
         details = {
             "max_loss": self.max_loss,
             "max_degenerate": self.max_degenerate,
@@ -233,10 +236,10 @@ class TwoWaySteering(HubData, LabelledData, Task):
             "readers": prepared.readers(),
             "methods": {
                 name: {each: value for each, value in method.items() if each != "concepts"}
-                for name, method in (methods | prepared.baselines).items()
+                for name, method in every.items()
             },
             "concepts": {
-                name: {method: of["concepts"][name] for method, of in (methods | prepared.baselines).items()}
+                name: {method: _shown(method, of["concepts"][name]) for method, of in every.items()}
                 for name in found
             },
         }
@@ -376,6 +379,11 @@ def _summary(found: Mapping[str, Found], ctx: Context) -> dict[str, Any]:
         "moved": mean([each.get("moved", 0.0) for each in plain.values()]),
         "concepts": plain,
     }
+
+
+def _shown(method: str, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A concept's result for the cell; only the methods of the figure keep their curves."""
+    return {name: value for name, value in plain.items() if name != "curve" or method in _DRAWN}
 
 
 def _ends(plain: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

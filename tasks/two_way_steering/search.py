@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 FINALISTS = 2
 """Pairs of ends per method that are measured again on all validation stems."""
 
+_DIGITS = 4
+"""Decimals of numbers that are stored for tables and figures."""
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -100,8 +103,12 @@ class Found:
             "high": self._end(self.ends.high, self.high),
             "low": self._end(self.ends.low, self.low),
             "tried": self.tried,
-            **({"moved": float(moved.mean())} if len(moved) else {}),
-            **({} if most is None else {"most_moved": [concepts[1 + most], float(moved[most])]}),
+            **({} if most is None else {"moved": round(float(moved.mean()), _DIGITS)}),
+            **(
+                {}
+                if most is None
+                else {"most_moved": [concepts[1 + most], round(float(moved[most]), _DIGITS)]}
+            ),
             "curve": list(self.curve),
         }
 
@@ -109,9 +116,9 @@ class Found:
         loss = lost(outcome, self.unsteered)
         how = {} if setting is None else self.movers[setting[0]].plain() | {"strength": setting[1]}
         return {
-            "share": outcome.share,
-            "degenerate": outcome.degenerate_share,
-            **({} if loss is None else {"loss": loss}),
+            "share": round(outcome.share, _DIGITS),
+            "degenerate": round(outcome.degenerate_share, _DIGITS),
+            **({} if loss is None else {"loss": round(loss, _DIGITS)}),
             **how,
         }
 
@@ -198,9 +205,9 @@ class Search:
         return [
             {
                 "strength": strength,
-                "share": round(outcome.share, 4),
-                "degenerate": round(outcome.degenerate_share, 4),
-                **({} if (loss := lost(outcome, unsteered)) is None else {"loss": round(loss, 4)}),
+                "share": round(outcome.share, _DIGITS),
+                "degenerate": round(outcome.degenerate_share, _DIGITS),
+                **({} if (loss := lost(outcome, unsteered)) is None else {"loss": round(loss, _DIGITS)}),
             }
             for strength, outcome in sorted(rows, key=lambda row: row[0])
         ]
