@@ -19,11 +19,13 @@ from abench.tasks.two_way_steering.intervals import bootstrap
 from abench.tasks.two_way_steering.methods import dim, latents, norm_of, pca, probe
 from abench.tasks.two_way_steering.movers import Line, OneLatent, Together
 from abench.tasks.two_way_steering.search import Search
+from paper_cells import cell
 from signed import random_sae
 
 from abench import AddDirection, ClampLatent, Context, LanguageModel, Skip, SplitSAE, UserError, steered
 from abench.config import DataSpec, EvaluationSpec
 from abench.kept import MemoryKept
+from abench.report.build import build_tables
 from abench.task import parted
 from abench.tinyworld import AXES, MODEL_DIR, World, labels
 
@@ -558,3 +560,69 @@ def test_a_price_is_told_and_grows_with_what_is_tried() -> None:
     assert TwoWaySteering(concepts=("gender",)).cost(setting).once.generated == pytest.approx(
         large.once.generated / len(AXES)
     )
+
+
+# The report
+
+
+@pytest.fixture(scope="module")
+def records(lm: LanguageModel, prepared: Any, direction: torch.Tensor) -> list[dict[str, Any]]:
+    """Cells of a planted signed SAE in both views and of a non-negative one, as a run stores them."""
+    signed = planted(direction, "abstopk", [1])
+    saes = [("abstopk", "native", signed), ("abstopk", "split", SplitSAE(signed)), ("topk", "native", None)]
+    found = []
+    for variant, view, sae in saes:
+        scores, details = scored(lm, prepared, sae if sae is not None else random_sae("topk"))
+        metrics = [vars(each) for each in TwoWaySteering.metrics]
+        fields = {"metrics": metrics, "details": {"two_way": details}}
+        found.append(cell("two_way_steering", scores, variant=variant, view=view, **fields))
+    return found
+
+
+def test_the_table_has_the_methods_without_an_sae_and_every_sae(records: list[dict[str, Any]]) -> None:
+    tables = build_tables(records)
+    table = tables.two_way
+    assert table is not None and table in tables.shown
+    rows = {row.title: row for row in table.rows()}
+    assert list(rows)[:4] == ["Random direction", "Principal component", "Probe", "DiM"]
+    assert set(list(rows)[4:]) == {"AbsTopK (native)", "AbsTopK (split)", "TopK"}
+    columns = [column.metric for column in table.columns]
+    kept = records[0]["details"]["two_way"]["methods"]
+    for title, method in (("DiM", "dim"), ("AbsTopK (native)", "both")):
+        shown = dict(zip(columns, rows[title].cells, strict=True))
+        value, low, high, _ = (100 * each for each in kept[method]["range"])
+        assert shown["range"].text == f"{value:.1f} [{low:.1f}, {high:.1f}]"
+        assert shown["loss"].text == f"{kept[method]['loss']:.2f}"
+        assert shown["high"].mean - shown["low"].mean == pytest.approx(value / 100, abs=1e-3)
+    assert rows["DiM"].cells[columns.index("pair")].text == ""
+    assert any("16 stems in total" in note for note in table.notes)
+    assert not any(each.heading == "two_way_steering" for each in tables.tasks)
+
+
+def test_seeds_are_averaged_and_a_missing_one_leaves_no_mean(records: list[dict[str, Any]]) -> None:
+    native = records[0]
+
+    def of_seed(seed: int, **changes: Any) -> dict[str, Any]:
+        return native | {"labels": native["labels"] | {"seed": seed}, "key": f"{seed:064}"} | changes
+
+    (row,) = [r for r in build_tables([of_seed(0), of_seed(1)]).two_way.rows() if r.seeds]  # type: ignore[union-attr]
+    assert row.seeds == 2 and row.cells[0].sd == 0
+    failed = of_seed(1, status="failed", scores={}, details={})
+    (row,) = [r for r in build_tables([of_seed(0), failed]).two_way.rows() if r.seeds]  # type: ignore[union-attr]
+    assert row.cells[0].text == "1/2"
+
+
+def test_the_figure_shows_each_curve_and_what_is_beyond_the_limits(records: list[dict[str, Any]]) -> None:
+    (figure,) = TwoWaySteering.figures()
+    points = figure.points(records)
+    curve = records[0]["details"]["two_way"]["concepts"]["gender"]["both"]["curve"]
+    mine = points[(points["variant"] == "abstopk") & (points["view"] == "native")]
+    assert mine["share"].tolist() == [each["share"] for each in curve]
+    assert mine["strength"].tolist() == sorted(each["strength"] for each in curve)
+    of_dim = records[0]["details"]["two_way"]["concepts"]["gender"]["dim"]["curve"]
+    assert len(points[points["variant"] == "dim"]) == len(of_dim)
+    assert (points["fluent"] == ((points["loss"] <= 0.6) & (points["degenerate"] <= 0.05))).all()
+    (axes,) = [each for each in figure.draw(points, "heading", {}).axes if each.get_visible()]
+    drawn = {line.get_label(): line for line in axes.get_lines()}
+    assert {"DiM", "AbsTopK, native", "AbsTopK, split", "TopK, native"} == set(drawn) - {"_beyond"}
+    assert list(drawn["AbsTopK, native"].get_ydata()) == mine["share"].tolist()

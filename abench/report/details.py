@@ -16,6 +16,7 @@ from abench.report.safety import safety_table
 from abench.report.shading import examples
 from abench.report.style import NO_STYLES, Styles
 from abench.report.tradeoff import tradeoff_points
+from abench.report.two_way import two_way_table
 
 _READERS: Mapping[str, Sequence[Callable[[Sequence[Record]], object]]] = {
     "plane": (plane_arrows,),
@@ -29,6 +30,7 @@ _READERS: Mapping[str, Sequence[Callable[[Sequence[Record]], object]]] = {
         tradeoff_points,
         partial(steered_replies, styles=NO_STYLES),
     ),
+    "two_way": (partial(two_way_table, styles=NO_STYLES),),
 }
 """Name of details -> all functions that read them."""
 

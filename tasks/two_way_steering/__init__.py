@@ -28,6 +28,7 @@ from abench import (
     Scores,
     Skip,
     Task,
+    TaskFigure,
     UserError,
 )
 from abench.tinyworld import AXES
@@ -36,6 +37,7 @@ from .._shared.label_options import LabelledData
 from .._shared.labelled import is_tiny
 from .._shared.labelled_hub import REPOSITORIES
 from .._shared.revisions import HubData
+from . import figure
 from .axes import axis_concept
 from .concepts import PoleReader, Sizes, TwoPoles, counted
 from .cost import Grid, priced
@@ -139,8 +141,8 @@ class TwoWaySteering(HubData, LabelledData, Task):
             metrics=("moved",),
         ),
     )
-    """A range of 0.1 is what the best of many random directions reaches by chance on about 50 stems. The
-    classifier is not measured on the tiny world, whose oracle knows every word."""
+    """With a range below 0.1, the best push changes the pole of fewer than one continuation in ten. An
+    accuracy of 0.7 shrinks ranges to 40 % of what they are. The tiny world's oracle knows every word."""
     repositories: ClassVar[tuple[str, ...]] = REPOSITORIES
     check_options: ClassVar[Mapping[str, Any]] = {
         "concepts": ("gender", "size"),
@@ -183,6 +185,10 @@ class TwoWaySteering(HubData, LabelledData, Task):
     """Maximum number of texts per pole for training the classifier."""
     accuracy_texts: int = Field(500, ge=10, le=10**7)
     """Maximum number of texts per pole for testing the classifier."""
+
+    @classmethod
+    def figures(cls) -> Sequence[TaskFigure]:
+        return [TaskFigure(figure.NAME, figure.TITLE, figure.points, figure.draw, figure.CAPTION)]
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         self._concepts(lm, ctx)
