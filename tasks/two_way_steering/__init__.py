@@ -222,7 +222,7 @@ class TwoWaySteering(HubData, LabelledData, Task):
         found = {search.concept.name: self._of_sae(search, sae, lm, ctx) for search in track}
         if not any(kinds["both"].tried for kinds in found.values()):
             raise Skip("no latent of this SAE differs between the texts of the two poles of any concept")
-        methods = {
+        methods: dict[str, dict[str, Any]] = {
             kind: _summary({name: kinds[kind] for name, kinds in found.items()}, ctx) for kind in _KINDS
         }
         both = methods["both"]
