@@ -22,7 +22,17 @@ from abench.tasks.two_way_steering.search import Search
 from paper_cells import cell
 from signed import random_sae
 
-from abench import AddDirection, ClampLatent, Context, LanguageModel, Skip, SplitSAE, UserError, steered
+from abench import (
+    AddDirection,
+    ClampLatent,
+    Context,
+    CostSetting,
+    LanguageModel,
+    Skip,
+    SplitSAE,
+    UserError,
+    steered,
+)
 from abench.config import DataSpec, EvaluationSpec
 from abench.kept import MemoryKept
 from abench.report.build import build_tables
@@ -411,8 +421,18 @@ def test_methods_without_an_sae_are_measured_once(
         TwoWaySteering(**{**SMALL, "max_loss": 0.2}).prepare(lm, ctx)
 
 
-def test_a_limit_reaches_texts_and_stems(lm: LanguageModel) -> None:
+def test_a_limit_reaches_texts_and_stems_and_the_price_is_what_is_generated(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     amounts = {}
+    generated: list[int] = []
+    generate = LanguageModel.generate
+
+    def counting(self: LanguageModel, prompts: Sequence[str], **how: Any) -> list[str]:
+        generated.append(len(prompts) * how["max_new_tokens"])
+        return generate(self, prompts, **how)
+
+    monkeypatch.setattr(LanguageModel, "generate", counting)
     ctx = replace(
         context(used=lambda each: amounts.update({each.what: each})), evaluation=EvaluationSpec(limit=5)
     )
@@ -423,6 +443,9 @@ def test_a_limit_reaches_texts_and_stems(lm: LanguageModel) -> None:
     assert [len(texts) for texts in concept.texts] == [5, 5]
     assert (len(concept.validation), len(concept.test)) == (5, 5)
     assert len(prepared.searches["gender"].screening.exam.stems) == 4
+    setting = CostSetting(ctx.evaluation, DATA, 128)
+    stated = TwoWaySteering(**options).cost(setting).once.generated
+    assert sum(generated) <= stated <= 2 * sum(generated)
     assert {name: (each.used, each.requested) for name, each in amounts.items()} == {
         "texts": (10, 10),
         "validation stems": (5, 5),
@@ -511,6 +534,22 @@ def parts_of(concept: Any, own: Path, lm: LanguageModel) -> dict[str, tuple[tupl
     return {use: tuple(each[use] for each in divided) for use in divided[0]}
 
 
+def test_two_classes_of_a_labelled_data_set_are_a_concept(lm: LanguageModel) -> None:
+    def concept(name: str) -> Any:
+        options = {**SMALL, "concepts": (name,), "classifier_texts": 60, "accuracy_texts": 20}
+        return TwoWaySteering(**options)._concepts(lm, context())[0]
+
+    reviews = concept("tinyworld/reviews_sentiment")
+    assert reviews.poles == ("negative", "positive")
+    assert [len(texts) for texts in reviews.texts] == [24, 24]
+    assert AxisOracle("sentiment")(reviews.texts[1]).mean() > 0.9
+    assert reviews.accuracy.value > 0.7
+    assert concept("tinyworld/reviews:film/book").poles == ("film", "book")
+    for wrong in ("tinyworld/reviews", "tinyworld/reviews:film/sofa"):
+        with pytest.raises(UserError, match="name two of them as its poles: tinyworld/reviews:book/film"):
+            concept(wrong)
+
+
 def test_rows_may_be_moved(lm: LanguageModel, own: Path, tmp_path: Path) -> None:
     rows = own.read_text().splitlines()
     first = rows[0]
@@ -550,8 +589,6 @@ def test_two_concepts_of_one_name_are_refused(lm: LanguageModel) -> None:
 
 
 def test_a_price_is_told_and_grows_with_what_is_tried() -> None:
-    from abench import CostSetting
-
     setting = CostSetting(EvaluationSpec(), DATA, 128)
     small, large = (TwoWaySteering(candidates=n).cost(setting) for n in (4, 16))
     assert 0 < small.per_sae.generated < large.per_sae.generated < large.once.generated

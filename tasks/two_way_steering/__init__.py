@@ -320,7 +320,7 @@ class TwoWaySteering(HubData, LabelledData, Task):
         sizes = self._sizes(tiny=is_tiny(ctx)).limited(ctx.evaluation.limit)
         found: list[TwoPoles] = []
         for name in self.concepts or (tuple(AXES) if is_tiny(ctx) else HUB_CONCEPTS):
-            if is_tiny(ctx) and file_at(name) is None:
+            if is_tiny(ctx) and file_at(name) is None and "/" not in name:
                 found.append(axis_concept(name, sizes, seed=ctx.evaluation.seed))
             else:
                 found += text_concepts(name, lm, ctx, sizes, self.columns, self.revisions)
