@@ -389,6 +389,8 @@ def _summary(found: Mapping[str, Found], ctx: Context) -> dict[str, Any]:
 
 def _shown(method: str, plain: Mapping[str, Any]) -> dict[str, Any]:
     """A concept's result for the cell; only the methods of the figure keep their curves."""
+    if method in LINES and method not in _DRAWN:
+        return {"range": plain["range"]}
     return {name: value for name, value in plain.items() if name != "curve" or method in _DRAWN}
 
 
