@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from abench.data.token_rows import TokenRows
     from abench.errors import UserError
     from abench.executors.library import run
+    from abench.figures import TaskFigure
     from abench.foreign import hush_libraries
     from abench.kept import Kept
     from abench.latents.anyones import as_sae
@@ -55,7 +56,16 @@ if TYPE_CHECKING:
     from abench.sae import SAE
     from abench.selection import problems_of, usable_parts
     from abench.sites import site_name
+    from abench.steering.candidates import (
+        DirectionCandidate,
+        LatentCandidate,
+        direction_candidates,
+        latent_candidates,
+        random_directions,
+        random_latents,
+    )
     from abench.steering.concepts import Concept, LatentDifferences, latent_differences, mean_difference
+    from abench.steering.gradients import Continuations, objective_gradient
     from abench.steering.interventions import (
         AblateDirection,
         AblateLatents,
@@ -65,6 +75,7 @@ if TYPE_CHECKING:
         ScaleLatent,
         steered,
     )
+    from abench.steering.latent_rankings import LatentRanking, firing_latents, latent_rankings
     from abench.task import Context, Metric, ModelKind, Scores, Skip, Task, View
     from abench.training.library import TrainedSAE, train
     from abench.variants import Variant
@@ -78,9 +89,11 @@ _HOME = {
     "ClampLatent": "steering.interventions",
     "Concept": "steering.concepts",
     "Context": "task",
+    "Continuations": "steering.gradients",
     "Cost": "cost",
     "CostSetting": "cost",
     "DataSpec": "config",
+    "DirectionCandidate": "steering.candidates",
     "EvaluationSpec": "config",
     "Excerpt": "latents.excerpts",
     "FILE_ENDINGS": "data.rows",
@@ -89,8 +102,10 @@ _HOME = {
     "Intervention": "steering.interventions",
     "Kept": "kept",
     "LanguageModel": "lm.models",
+    "LatentCandidate": "steering.candidates",
     "LatentContexts": "latents.excerpts",
     "LatentDifferences": "steering.concepts",
+    "LatentRanking": "steering.latent_rankings",
     "Metric": "task",
     "ModelKind": "task",
     "OfEach": "latents.of_each",
@@ -108,6 +123,7 @@ _HOME = {
     "SyntheticModel": "data.synthetic",
     "SyntheticSample": "data.synthetic",
     "Task": "task",
+    "TaskFigure": "figures",
     "TokenRows": "data.token_rows",
     "TopContexts": "latents.excerpts",
     "TrainedSAE": "training.library",
@@ -118,24 +134,31 @@ _HOME = {
     "activations_of": "data.text_rows",
     "as_sae": "latents.anyones",
     "base_of": "latents.views",
+    "direction_candidates": "steering.candidates",
     "evaluate": "runs.evaluation",
+    "firing_latents": "steering.latent_rankings",
     "firing_rates": "latents.pooling",
     "from_residual_units": "latents.decoding",
     "hush_libraries": "foreign",
     "in_residual_units": "latents.decoding",
+    "latent_candidates": "steering.candidates",
     "latent_codes": "latents.few_latents",
     "latent_differences": "steering.concepts",
     "latent_directions": "latents.decoding",
+    "latent_rankings": "steering.latent_rankings",
     "load_file": "data.rows",
     "load_hub_files": "data.loading",
     "load_hub_split": "data.loading",
     "load_results": "runs.loading",
     "mean_difference": "steering.concepts",
+    "objective_gradient": "steering.gradients",
     "ordinary": "lm.tokens",
     "output_gain": "latents.decoding",
     "plan": "runs.library",
     "pool": "latents.pooling",
     "problems_of": "selection",
+    "random_directions": "steering.candidates",
+    "random_latents": "steering.candidates",
     "read_file": "data.rows",
     "read_hub": "data.loading",
     "reconstruct": "latents.reconstruction",
@@ -163,9 +186,11 @@ __all__ = [
     "ClampLatent",
     "Concept",
     "Context",
+    "Continuations",
     "Cost",
     "CostSetting",
     "DataSpec",
+    "DirectionCandidate",
     "EvaluationSpec",
     "Excerpt",
     "FileRows",
@@ -173,8 +198,10 @@ __all__ = [
     "Intervention",
     "Kept",
     "LanguageModel",
+    "LatentCandidate",
     "LatentContexts",
     "LatentDifferences",
+    "LatentRanking",
     "Metric",
     "ModelKind",
     "OfEach",
@@ -192,6 +219,7 @@ __all__ = [
     "SyntheticModel",
     "SyntheticSample",
     "Task",
+    "TaskFigure",
     "TokenRows",
     "TopContexts",
     "TrainedSAE",
@@ -202,24 +230,31 @@ __all__ = [
     "activations_of",
     "as_sae",
     "base_of",
+    "direction_candidates",
     "evaluate",
+    "firing_latents",
     "firing_rates",
     "from_residual_units",
     "hush_libraries",
     "in_residual_units",
+    "latent_candidates",
     "latent_codes",
     "latent_differences",
     "latent_directions",
+    "latent_rankings",
     "load_file",
     "load_hub_files",
     "load_hub_split",
     "load_results",
     "mean_difference",
+    "objective_gradient",
     "ordinary",
     "output_gain",
     "plan",
     "pool",
     "problems_of",
+    "random_directions",
+    "random_latents",
     "read_file",
     "read_hub",
     "reconstruct",

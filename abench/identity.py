@@ -42,6 +42,17 @@ def code_identity(plugin: type[Any]) -> dict[str, str]:
 
 
 def _digest(module: str, plugin: type[Any]) -> str:
+    digest = module_digest(module)
+    if digest is None:
+        raise UserError(
+            f"the code of '{plugin.name}' cannot be read because it was not loaded from a file: "
+            'declare `version: ClassVar[str | None] = "1"` in it, and raise it whenever the code changes'
+        )
+    return digest
+
+
+def module_digest(module: str) -> str | None:
+    """A hash of the code that a module belongs to: its file, or its whole package; None if it has no file."""
     executed = executed_digest(module)
     if executed is not None:
         return executed
@@ -51,10 +62,7 @@ def _digest(module: str, plugin: type[Any]) -> str:
         return _of_package(folders)
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None or not Path(file).is_file():
-        raise UserError(
-            f"the code of '{plugin.name}' cannot be read because it was not loaded from a file: "
-            'declare `version: ClassVar[str | None] = "1"` in it, and raise it whenever the code changes'
-        )
+        return None
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 

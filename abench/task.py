@@ -14,6 +14,7 @@ from abench.amounts import Amount
 from abench.config import DataSpec, EvaluationSpec
 from abench.config.spec import Spec
 from abench.cost import Cost, CostSetting
+from abench.figures import TaskFigure
 from abench.kept import Kept, MemoryKept
 from abench.parts import Parts
 from abench.passes import pass_of
@@ -181,6 +182,14 @@ class Task(Spec, ABC):
     """Metrics that depend on the scale of the residual stream, because they are in its units or because a
     recipe fixes a learning rate, a penalty or a clamp in its units; also preconditions, by name. All other
     scores and preconditions must stay the same when the residual stream and the SAE are scaled together."""
+
+    @classmethod
+    def figures(cls) -> Sequence[TaskFigure]:
+        """Figures of the task's own for reports, drawn from what `score` returns as details.
+
+        Import what they need in here and in their functions: this module is imported to list the tasks.
+        """
+        return ()
 
     def skip(self, lm: Any, ctx: Context) -> str | None:
         """The reason why this task cannot run on this model and data, as one sentence; None if it can.

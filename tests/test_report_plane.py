@@ -27,7 +27,7 @@ def test_the_toy_run_makes_its_figure(abench: Abench, tmp_path: Path) -> None:
         assert 0 < learnt.name.nunique() <= width
         assert (learnt.sign < 0).any() == (variant == "abstopk")
     page = (report / "index.html").read_text(encoding="utf-8")
-    assert "<h2>Directions</h2>" in page
+    assert "<h4>Directions</h4>" in page
     # Without its store's SAEs, from the cells alone, the report comes out the same.
     before = {file: file.read_bytes() for file in report.glob("toy.*")}
     assert abench("report", "toy", *SMALL, "--results", results).code == 0

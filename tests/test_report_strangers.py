@@ -88,9 +88,18 @@ def test_details_that_cannot_be_read_cost_their_figure_only(payload: str, conten
 def test_a_figure_that_fails_only_when_it_is_drawn_leaves_a_sentence(tmp_path: Path) -> None:
     cells, curves = fake_run(("topk",), (8,), 1)
     arrow = {"name": "$\\broken{$", "sign": 1, "x": 1.0, "y": 1.0, "share": 0.5}
-    cells[0]["details"] = {"plane": {"true": [arrow], "found": []}}
-    report = write_report(cells, curves, tmp_path / "r", title="T")
-    assert "The figure of directions could not be made from stored details" in report.index.read_text()
+    details = {"plane": {"true": [arrow], "found": []}}
+    drawn = {
+        **cells[0],
+        "key": "f" * 64,
+        "labels": {**cells[0]["labels"], "task": "recovery"},
+        "details": details,
+    }
+    report = write_report([*cells, drawn], curves, tmp_path / "r", title="T")
+    assert (
+        "The figure &#39;toy&#39; of task recovery could not be made from stored details"
+        in report.index.read_text()
+    )
     assert not list(report.folder.glob("toy*"))
     assert (report.folder / "reconstruction.png").is_file()
 

@@ -79,20 +79,20 @@ def test_the_figures_of_a_task_s_present_version_are_on_its_page(tmp_path: Path)
     assert "No figures of version 4" in reliability.figures("scr", tmp_path / "absent.csv")
     head = (
         "model,site,variant,k,width,task,task_version,view,metric,title,headline,reseed,training,trainings,"
-        "discrimination,resolves,truth,validity,validity_p,validity_n"
+        "discrimination,resolves,truth,validity,validity_p,validity_n,validity_low,validity_high"
     )
     rows = [
         f"tiny,mlp,topk,16,2048,scr,{version},native,x{version},SCR,{headline},0.0371,0.1,3,{measured}"
         for version, headline, measured in [
-            ("3", "True", ",2,,,,0"),
-            ("4", "True", "1.23,0.2,planted.auroc,-0.9,0.01,7"),
-            ("4", "False", ",2,planted.auroc,,,3"),
+            ("3", "True", ",2,,,,0,,"),
+            ("4", "True", "1.23,0.2,planted.auroc,-0.9,0.01,7,-0.99,-0.35"),
+            ("4", "False", ",2,planted.auroc,,,3,,"),
         ]
     ]
     (tmp_path / "some.csv").write_text("\n".join([head, *rows, ""]), encoding="utf-8")
     shown = reliability.figures("scr", tmp_path / "some.csv")
     assert shown.startswith("Measured for topk, k = 16, on tiny, mlp ")
-    assert "| `x4` | native | 0.0371 | 0.1 | 1.23 | 0.2 | -0.90 (p = 0.01, n = 7) |" in shown
+    assert "| `x4` | native | 0.0371 | 0.1 | 1.23 | 0.2 | −0.90 [−0.99, −0.35] (p = 0.01, n = 7) |" in shown
     assert "| `x4` | native | 0.0371 | 0.1 | — | 2 | — |" in shown
     assert "x3" not in shown
     assert "### What these metrics can and cannot tell\n\n- **SCR** hardly tells SAEs" in shown

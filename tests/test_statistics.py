@@ -343,11 +343,30 @@ def test_all_orders_of_few_pairs_are_counted() -> None:
     perfect = rank_correlation([1, 2, 3, 4], [10, 20, 40, 80])
     assert perfect is not None
     assert (perfect.rho, perfect.n, perfect.p) == (pytest.approx(1), 4, 2 / 24)  # this order and its reverse
+    assert perfect.interval is None
     values = [3.0, 1.0, 2.0, 5.0, 4.0]
     found = rank_correlation(range(5), values)
     every = [scipy.stats.spearmanr(range(5), order).statistic for order in itertools.permutations(values)]
     assert found is not None
     assert found.p == sum(abs(rho) >= abs(found.rho) - 1e-9 for rho in every) / 120
+
+
+def test_the_interval_of_a_rank_correlation_is_the_published_formula_and_covers_the_truth() -> None:
+    found = rank_correlation(range(10), [0, 1, 2, 3, 4, 5, 6, 9, 8, 7])
+    assert found is not None and found.interval is not None
+    z, error = math.atanh(found.rho), math.sqrt((1 + found.rho**2 / 2) / 7)
+    expected = [math.tanh(z + side * 1.959964 * error) for side in (-1, 1)]
+    assert found.interval == pytest.approx(expected, abs=1e-6)
+    # Of normal pairs with correlation r, the true rank correlation is 6/π · asin(r / 2) (Pearson, 1907).
+    covered = []
+    for r in (0.0, 0.7):
+        true = 6 / math.pi * math.asin(r / 2)
+        first, other = rng().normal(size=(2, 300, 12))
+        pairs = zip(first.tolist(), (r * first + math.sqrt(1 - r**2) * other).tolist(), strict=True)
+        intervals = [each.interval for pair in pairs if (each := rank_correlation(*pair)) is not None]
+        covered += [low <= true <= high for low, high in filter(None, intervals)]
+    assert len(covered) == 600
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.025)
 
 
 def test_three_pairs_have_no_rank_correlation() -> None:

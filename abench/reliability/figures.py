@@ -64,6 +64,9 @@ class Figures:
     """The p value of its permutation test."""
     validity_n: int = 0
     """Number of SAEs with a score and a truth."""
+    validity_low: float | None = None
+    """The lower end of the 95 % interval of `validity`; None where the correlation is 1 or −1."""
+    validity_high: float | None = None
 
     @property
     def is_truth(self) -> bool:

@@ -32,13 +32,15 @@ COLUMNS = (
     "validity",
     "validity_p",
     "validity_n",
+    "validity_low",
+    "validity_high",
 )
 _VALIDITY = (
     "Validity: Spearman's rank correlation of the metric with the known truth, {}, over the SAEs of the "
-    "study (all seeds, shares of the tokens and variants with this k and width), with the p value of a "
-    "permutation test, not corrected for the number of metrics. Positive: better scores belong to truly "
-    "better SAEs (where neither direction is better: higher scores). —: fewer than four SAEs, or the metric "
-    "does not vary."
+    "study (all seeds, shares of the tokens and variants with this k and width), with its 95 % interval "
+    "(none for ±1) and the p value of a permutation test, not corrected for the number of metrics. Positive: "
+    "better scores belong to truly better SAEs (where neither direction is better: higher scores). —: fewer "
+    "than four SAEs, or the metric does not vary."
 )
 _NO_TRUTH = "Validity: the truth about this model is not known ({}), so there is nothing to correlate with."
 FILES = ("reliability.csv", "reliability.md")
@@ -92,7 +94,9 @@ def _validity(each: Figures) -> str:
     if each.validity is None or each.validity_p is None:
         return "—"
     p = "< 0.001" if each.validity_p < 0.001 else f"= {each.validity_p:.2g}"
-    return f"{each.validity:+.2f} (p {p}, n = {each.validity_n})".replace("-", "−", 1)
+    low, high = each.validity_low, each.validity_high
+    interval = "" if low is None or high is None else f" [{low:+.2f}, {high:+.2f}]"
+    return f"{each.validity:+.2f}{interval}".replace("-", "−") + f" (p {p}, n = {each.validity_n})"
 
 
 def _notes(figures: Sequence[Figures], unknown: str) -> Iterator[str]:

@@ -82,7 +82,9 @@ def _validity(
     )
     if found is None:
         return {"validity_n": len(scores)}
-    return {"validity": found.rho, "validity_p": found.p, "validity_n": found.n}
+    ends = found.interval or (None, None)
+    interval = dict(zip(("validity_low", "validity_high"), ends, strict=True))
+    return {"validity": found.rho, "validity_p": found.p, "validity_n": found.n, **interval}
 
 
 def _has_score(record: Record, metric: str) -> bool:

@@ -15,27 +15,29 @@ from abench.report.build import build_tables
 from abench.report.comparisons import TextTable, compare, data_frame, markdown_tables, names_of, text_tables
 from abench.report.csvfile import write_frame
 from abench.report.curves import Curve
-from abench.report.details import drawn, readable
+from abench.report.details import readable
 from abench.report.document import latex_document
 from abench.report.drawings import Drawings
 from abench.report.figures import write_figures
 from abench.report.frame import COLUMNS, Record, read_tidy, summarise, tidy, write_tidy
 from abench.report.front_figure import write_fronts
 from abench.report.interactive import Contexts
+from abench.report.interactive.series import line_chart
 from abench.report.latex import latex
 from abench.report.losses import check_losses
 from abench.report.manifest import Manifest, SpecOf, manifest_of, sampled_specs, write_manifest
+from abench.report.own_figures import Tasks, installed_tasks, own_figures, points_of
 from abench.report.page import PageParts, render_page
 from abench.report.pairs import baseline_in
-from abench.report.plane import write_planes
-from abench.report.pole_bars import write_pole_bars
+from abench.report.plane import PLANE
+from abench.report.pole_bars import POLE_SHARES
 from abench.report.render import markdown, numbers_csv, plain
 from abench.report.sound import sound_records
 from abench.report.style import NO_STYLES, Styles, VariantStyle, variant_style
 from abench.report.swap import replaced
 from abench.report.tables import Tables
 from abench.report.task_figure import write_task_figures
-from abench.report.tradeoff import write_tradeoffs
+from abench.report.tradeoff import TRADEOFF
 from abench.sanitize.printable import visible
 from abench.storage.files import write_text
 
@@ -44,10 +46,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
+    "PLANE",
+    "POLE_SHARES",
+    "TRADEOFF",
     "PreparedReport",
     "Record",
     "Report",
     "VariantStyle",
+    "line_chart",
+    "points_of",
     "prepare_report",
     "read_tidy",
     "summarise",
@@ -155,11 +162,13 @@ def write_prepared(
     *,
     spec_of: SpecOf | None = None,
     contexts: Mapping[str, Contexts] | None = None,
+    tasks: Tasks | None = None,
 ) -> Report:
     """Write a prepared report, as `write_report` does and with the same errors.
 
     `spec_of` returns the spec for a cell's key (default: the record's spec). `contexts` maps `sae_key` to
-    contexts of latents for the page's latent browser; None leaves it out.
+    contexts of latents for the page's latent browser; None leaves it out. `tasks` are the tasks by name, for
+    the figures of their own (default: the installed ones).
     """
     cells, tables, styles, about = prepared.records, prepared.tables, prepared.styles, prepared.about
     layout = about.layout if about else ReportSpec()
@@ -170,9 +179,10 @@ def write_prepared(
 
     with replaced(folder, check) as draft:
         drawings = Drawings(draft.folder, folder, draft.old, size=layout.figure_size)
-        figures, problems = _figures(prepared, curves, drawings, layout)
-        tables = replace(tables, general=(*tables.general, *problems))
         compared, fronts = _comparisons(prepared, drawings)
+        figures = _figures(prepared, curves, drawings, layout) | fronts
+        own, problems = own_figures(cells, installed_tasks() if tasks is None else tasks, drawings, styles)
+        tables = replace(tables, general=(*tables.general, *problems))
         write_tidy(prepared.frame, draft.folder / "data.csv")
         write_text(draft.folder / "table.md", markdown(tables) + markdown_tables(compared))
         write_text(draft.folder / "table.csv", numbers_csv(tables.wide))
@@ -183,10 +193,9 @@ def write_prepared(
             write_text(draft.folder / "paper.md", as_markdown(beside, styles))
             write_text(draft.folder / "paper.tex", as_latex(beside, styles, layout.label))
         parts = ["table.tex", *(["paper.tex"] if beside else [])]
-        figures |= fronts
-        drawn_files = [file for files in figures.values() for file in files]
+        drawn_files = [file for files in (*figures.values(), *(each.files for each in own)) for file in files]
         write_text(draft.folder / "report.tex", latex_document(tables.title, parts, drawn_files))
-        more = PageParts(about, beside, compared, contexts)
+        more = PageParts(about, beside, compared, contexts, own)
         write_text(draft.folder / "index.html", render_page(tables, cells, figures, styles, more))
         if about is not None:
             write_about(about, cells, sampled_specs(cells, specs), draft.folder)
@@ -197,18 +206,13 @@ def write_prepared(
 
 def _figures(
     prepared: PreparedReport, curves: Mapping[str, Curve], drawings: Drawings, layout: ReportSpec
-) -> tuple[dict[str, list[Path]], list[str]]:
-    """The figures by kind, and a sentence for each that could not be drawn from a task's details."""
+) -> dict[str, list[Path]]:
+    """The figures that do not belong to a single task, by kind."""
     cells, paper, styles = prepared.records, prepared.tables.paper, prepared.styles
-    figures = {
+    return {
         "tasks": write_task_figures(paper, drawings, styles) if paper else [],
         "reconstruction": write_figures(cells, curves, drawings, styles, prepared.summary, layout.panels),
     }
-    problems = []
-    for kind, (what, write) in _OF_DETAILS.items():
-        figures[kind], problem = drawn(what, write, cells, drawings, styles)
-        problems += [problem] if problem else []
-    return figures, problems
 
 
 def _comparisons(
@@ -223,11 +227,3 @@ def _comparisons(
         write_frame(data_frame(found.all()), drawings.folder / "comparisons.csv")
     fronts = write_fronts(found.front, drawings, styles)
     return text_tables(found, names_of(cells), styles), {"fronts": fronts}
-
-
-_OF_DETAILS = {
-    "planes": ("The figure of directions", write_planes),
-    "poles": ("The figure of bidirectional latents", write_pole_bars),
-    "tradeoffs": ("The figure of safety and utility", write_tradeoffs),
-}
-"""Figures of tasks' details, by their kind on the page."""

@@ -10,10 +10,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from abench.errors import UserError
-from abench.report import bidirectionality, notes, safety
+from abench.report import bidirectionality, notes, safety, two_way
+from abench.report.attempts import attempt
 from abench.report.cells import Stats, by_column, by_seed, item_intervals, stats_of
 from abench.report.columns import by_task, headline_columns, paper_columns
-from abench.report.details import attempt
 from abench.report.frame import Record, summarise, tidy
 from abench.report.paper import failings, paper_notes, with_printed
 from abench.report.parts import bases_of
@@ -55,7 +55,7 @@ def build_tables(
     seeds = by_seed(frame, (*paper, *headline))
     keys = _ordered(row_key(cell) for cell in cells)
     by_cell, invalid = notes.cell_notes(cells, row_key), invalid_notes(cells, row_key, styles)
-    with_own_tables = () if metrics is not None else (safety.TASK, bidirectionality.TASK)
+    with_own_tables = () if metrics is not None else (safety.TASK, bidirectionality.TASK, two_way.TASK)
     numbered = _numbered(by_cell, invalid, keys, [paper, *by_task(headline)], with_own_tables)
     over_items = item_intervals(cells, row_key, {column.key for column in (*paper, *headline)})
     bases = bases_of(cells, row_key)
@@ -80,19 +80,25 @@ def build_tables(
         lambda: bidirectionality.bidirectionality_table(cells, styles),
         None,
     )
+    both_ways, no_both_ways = attempt(
+        "The table of two-way steering", lambda: two_way.two_way_table(cells, styles), None
+    )
+    if both_ways is not None:
+        both_ways = marked(both_ways, two_way.TASK, two_way.METRICS, invalid, place)
     if steering is not None:
         steering = marked(steering, safety.TASK, safety.METRICS, invalid, place)
     if poles is not None:
         poles = marked(poles, bidirectionality.TASK, {}, invalid, place)
-    for own, task in ((steering, safety.TASK), (poles, bidirectionality.TASK)):
+    own_tables = ((steering, safety.TASK), (poles, bidirectionality.TASK), (both_ways, two_way.TASK))
+    for own, task in own_tables:
         if own is not None and not _any_without_value(cells, task):
             seen |= {column.key for column in headline if column.task == task}
     rest = [each for each in by_task(headline) if {column.key for column in each} - seen]
     tasks = tuple(_under_heading(table(each[0].task_label, each)) for each in rest)
-    if first is None and steering is None and poles is None and len(tasks) <= 1:
+    if first is None and all(own is None for own, _ in own_tables) and len(tasks) <= 1:
         tasks = (wide,)
-    tables = Tables(title, first, tasks, wide, numbered, (), steering, poles)
-    problems = [problem for problem in (no_steering, no_poles) if problem]
+    tables = Tables(title, first, tasks, wide, numbered, (), steering, poles, both_ways)
+    problems = [problem for problem in (no_steering, no_poles, no_both_ways) if problem]
     general = notes.general_notes(cells, tables.shown, styles)
     return replace(tables, general=(*general, *problems, *footnotes))
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
+from abench.report.attempts import attempt
 from abench.report.bidirectionality import bidirectionality_table
 from abench.report.drawings import Drawings
 from abench.report.frame import Record
@@ -16,8 +16,7 @@ from abench.report.safety import safety_table
 from abench.report.shading import examples
 from abench.report.style import NO_STYLES, Styles
 from abench.report.tradeoff import tradeoff_points
-
-T = TypeVar("T")
+from abench.report.two_way import two_way_table
 
 _READERS: Mapping[str, Sequence[Callable[[Sequence[Record]], object]]] = {
     "plane": (plane_arrows,),
@@ -31,6 +30,7 @@ _READERS: Mapping[str, Sequence[Callable[[Sequence[Record]], object]]] = {
         tradeoff_points,
         partial(steered_replies, styles=NO_STYLES),
     ),
+    "two_way": (partial(two_way_table, styles=NO_STYLES),),
 }
 """Name of details -> all functions that read them."""
 
@@ -48,20 +48,6 @@ def readable(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
             )
         kept.append({**record, "details": _without(details, bad)} if bad else record)
     return kept, list(sentences.values())
-
-
-def attempt(what: str, make: Callable[[], T], instead: T) -> tuple[T, str | None]:
-    """The result of `make` and None; if `make` fails on a task's details, `instead` and a sentence.
-
-    An OSError is raised, because a storage failure is not the task's fault.
-    """
-    try:
-        return make(), None
-    except OSError:
-        raise
-    except Exception as error:
-        # Details are JSON from third parties: anything may be missing or of another type.
-        return instead, f"{what} could not be made from stored details: {type(error).__name__}: {error}."
 
 
 def drawn(

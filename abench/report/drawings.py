@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abench.identity import module_digest
 from abench.report.csvfile import write_frame
 from abench.report.manifest import Manifest
 
@@ -98,8 +99,13 @@ class Drawings:
 
 def _hash_of(draw: Callable[..., Figure], points: pd.DataFrame, others: tuple[object, ...]) -> str:
     columns = [(name, str(points[name].dtype), points[name].tolist()) for name in points]
-    parts = (_drawn_with(), draw.__qualname__, columns, *map(_plain, others))
+    parts = (_drawn_with(), _own_code(draw.__module__), draw.__qualname__, columns, *map(_plain, others))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _own_code(module: str) -> str | None:
+    """The code of a task's drawing; None for drawings of this package, whose code counts for every figure."""
+    return None if module.startswith("abench.report.") else module_digest(module)
 
 
 def _plain(value: object) -> object:

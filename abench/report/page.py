@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abench.report.about import About
+from abench.report.attempts import attempt
 from abench.report.beside_files import HEADER, HEADING, cells, notes
 from abench.report.beside_paper import Beside
-from abench.report.details import attempt
 from abench.report.drawings import DPI
 from abench.report.frame import Record
 from abench.report.interactive import Contexts, interactive_parts
 from abench.report.notes import limited_note
+from abench.report.own_figures import OwnFigure
 from abench.report.paper import failings
 from abench.report.replies import steered_replies
 from abench.report.shading import examples
@@ -40,6 +41,8 @@ class PageParts:
     comparisons: "Sequence[TextTable]" = ()
     contexts: Mapping[str, Contexts] | None = None
     """`sae_key` -> contexts of latents, for the latent browser; None leaves it out."""
+    own: Sequence[OwnFigure] = ()
+    """The figures of tasks' own."""
 
 
 _NOTHING_MORE = PageParts()
@@ -54,9 +57,9 @@ def render_page(
 ) -> str:
     """The HTML page: the run, tables, notes, figures (embedded PNG files), cells without values, provenance.
 
-    `figures` maps a kind to PNG files: `tasks`, `reconstruction`, `planes` (the directions of a toy world),
-    `tradeoffs` (safety against utility), `poles` (shares of bidirectional latents), `fronts` (loss recovered
-    over L0). Everything that comes from records is escaped.
+    `figures` maps a kind to PNG files: `tasks`, `reconstruction`, `fronts` (loss recovered over L0). A figure
+    of a task's own follows the first table of this task alone, or else all tables. Everything that comes
+    from records is escaped.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -65,10 +68,14 @@ def render_page(
     template = Environment(loader=loader, autoescape=True, **options).get_template("report.html.j2")
     nothing: list[dict[str, Any]] = []
     lacking = causes(records, styles)
+    under, apart = _placed(more.own, tables)
+    charted = [(file, each.chart) for each in more.own if each.chart for file in each.files]
     return template.render(
         tables=tables,
         value=_value,
         figures={kind: _embedded(files) for kind, files in figures.items()},
+        own_under=under,
+        own_apart=apart,
         causes=lacking,
         causes_sentence=causes_sentence(lacking),
         unmet=unmet_preconditions(records, styles),
@@ -77,7 +84,7 @@ def render_page(
         replies=attempt("The replies", lambda: steered_replies(records, styles), nothing)[0],
         counts=status_counts(records),
         limited=limited_note(records),
-        interactive=interactive_parts(records, figures, styles, more.contexts),
+        interactive=interactive_parts(records, figures, charted, styles, more.contexts),
         provenance=provenance(records),
         about=more.about,
         beside=beside_rows(more.beside, styles),
@@ -97,6 +104,25 @@ def _value(cell: TableCell) -> "Markup":
         links = ",".join(f'<a href="#note-{n}">{n}</a>' for n in cell.marks)
         parts.append(f"<sup>{links}</sup>")
     return Markup("".join(parts))
+
+
+def _placed(
+    own: Sequence[OwnFigure], tables: Tables
+) -> tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]:
+    """The figures of tasks' own that follow each of the shown tables, and those of tasks without one."""
+    alone = [{column.task for column in table.columns} for table in tables.shown]
+    under: list[list[dict[str, Any]]] = [[] for _ in alone]
+    apart = []
+    for figure in own:
+        places = [place for place, tasks in enumerate(alone) if tasks == {figure.task}]
+        shown = {
+            "title": figure.title,
+            "caption": figure.caption,
+            "charted": figure.chart is not None,
+            "images": _embedded(figure.files),
+        }
+        (under[places[0]] if places else apart).append(shown)
+    return under, apart
 
 
 def beside_rows(rows: Sequence[Beside], styles: Styles = NO_STYLES) -> dict[str, Any] | None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abench.report.drawings import Drawings
-from abench.report.figures import figure_names
+from abench.figures import TaskFigure
 from abench.report.frame import Record
 from abench.report.style import NO_STYLES, Styles, lighten, variant_order, variant_style
 
@@ -19,20 +17,6 @@ if TYPE_CHECKING:
 COLUMNS = ("model", "site", "variant", "k", "width", "seed", "kind", "name", "sign", "x", "y", "share")
 LEAST_LABELLED = 0.3
 """Minimum length in the plane of true directions with a label; shorter ones are nearly orthogonal to it."""
-
-
-def write_planes(records: Sequence[Record], drawings: Drawings, styles: Styles = NO_STYLES) -> list[Path]:
-    """Write one figure per model and site whose cells have a plane, as PNG, PDF and CSV of its arrows.
-
-    Returns the PNG paths. Equal input gives equal bytes.
-    """
-    arrows = plane_arrows(records)
-    groups = list(arrows.groupby(["model", "site"], sort=True))
-    names = figure_names([place for place, _ in groups], "toy")
-    return [
-        drawings.add(name, draw_plane, group, ", ".join(place), styles)
-        for name, (place, group) in zip(names, groups, strict=True)
-    ]
 
 
 def plane_arrows(records: Sequence[Record]) -> pd.DataFrame:
@@ -99,3 +83,15 @@ def _draw_panel(axes: Axes, arrows: pd.DataFrame, colour: str, marker: str) -> N
         fill = shade if row.sign > 0 else "white"
         axes.plot([0, row.x], [0, row.y], color=shade, linewidth=1.6, zorder=2 + row.share)
         axes.plot([row.x], [row.y], marker, color=shade, markerfacecolor=fill, zorder=3 + row.share)
+
+
+PLANE = TaskFigure(
+    "toy",
+    "Directions",
+    plane_arrows,
+    draw_plane,
+    "The plane of the first two true features, one panel per SAE. Grey: true directions. Coloured: the sides "
+    "on which latents fire, paler if they fire rarely; hollow markers: the negative side of a signed latent. "
+    "Short lines point out of the plane.",
+)
+"""The figure of `recovery`."""

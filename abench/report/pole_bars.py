@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from abench.figures import TaskFigure
 from abench.report.bidirectionality import KINDS, TASK, grouped, poles_of
 from abench.report.cells import place_of, planned_seeds
-from abench.report.drawings import Drawings
-from abench.report.figures import figure_names
 from abench.report.frame import Record
 from abench.report.saes import present, with_k
 from abench.report.style import NO_STYLES, Styles, variant_style
@@ -28,20 +26,6 @@ PARTS = {
 }
 """Part of a bar -> (label, colour), from bottom to top."""
 COLUMNS = ("model", "site", "k", "variant", "width", "part", "mean", "sd", "seeds", "latents")
-
-
-def write_pole_bars(records: Sequence[Record], drawings: Drawings, styles: Styles = NO_STYLES) -> list[Path]:
-    """Write one figure per model and site with judged latents, as PNG, PDF and CSV of its parts.
-
-    Returns the PNG paths. Equal input gives equal bytes.
-    """
-    parts = pole_parts(records)
-    groups = list(parts.groupby(["model", "site"], sort=True))
-    names = figure_names([place for place, _ in groups], "bidirectionality")
-    return [
-        drawings.add(name, draw_poles, group, ", ".join(place), styles)
-        for name, (place, group) in zip(names, groups, strict=True)
-    ]
 
 
 def pole_parts(records: Sequence[Record]) -> pd.DataFrame:
@@ -115,3 +99,13 @@ def _tick(bar: tuple[int, str, int], bars: Sequence[tuple[int, str, int]], style
     return f"{variant_style(variant, styles).title}\n{with_k(present(k))}" + (
         f"\n{width:,} latents" if several else ""
     )
+
+
+POLE_SHARES = TaskFigure(
+    "bidirectionality",
+    "Shares of bidirectional, unidirectional and other latents",
+    pole_parts,
+    draw_poles,
+    "The judge's verdicts on the latents of each SAE, means over seeds; bars with missing seeds are omitted.",
+)
+"""The figure of `bidirectionality`."""

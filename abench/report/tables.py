@@ -204,9 +204,11 @@ class Tables:
     """The paper's table of safety and utility, if the run has steered with SAEs."""
     poles: Table | None = None
     """The paper's table of bidirectional latents, if latents were judged."""
+    two_way: Table | None = None
+    """The table of two-way steering, if the run has steered both ways."""
 
     @property
     def shown(self) -> tuple[Table, ...]:
         """The tables in reading order."""
-        first = (table for table in (self.paper, self.steering, self.poles) if table is not None)
-        return (*first, *self.tasks)
+        first = (self.paper, self.steering, self.poles, self.two_way)
+        return (*(table for table in first if table is not None), *self.tasks)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abench.report.drawings import Drawings
-from abench.report.figures import figure_names
+from abench.figures import TaskFigure
 from abench.report.frame import Record
+from abench.report.interactive.tradeoff import tradeoff_chart
 from abench.report.point_labels import offsets
 from abench.report.saes import present, with_k
 from abench.report.safety import DEGENERATE
@@ -41,20 +40,6 @@ _SMALL = 6.0
 """Size of the strengths' font."""
 _MARGIN = 8.0
 """Room for markers at both ends of an axis, in points of percent."""
-
-
-def write_tradeoffs(records: Sequence[Record], drawings: Drawings, styles: Styles = NO_STYLES) -> list[Path]:
-    """Write one figure per model and site with steered SAEs, as PNG, PDF and CSV of its points.
-
-    Returns the PNG paths. Equal input gives equal bytes.
-    """
-    points = tradeoff_points(records)
-    groups = list(points.groupby(["model", "site"], sort=True))
-    names = figure_names([place for place, _ in groups], "tradeoff")
-    return [
-        drawings.add(name, draw_tradeoff, group, ", ".join(place), styles)
-        for name, (place, group) in zip(names, groups, strict=True)
-    ]
 
 
 def tradeoff_points(records: Sequence[Record]) -> pd.DataFrame:
@@ -233,3 +218,15 @@ def _shares(row: dict[str, Any]) -> dict[str, float]:
         for place, end in enumerate(("", "_low", "_high"))
     }
     return {**found, "degenerate": 100 * row["degenerate"][0]}
+
+
+TRADEOFF = TaskFigure(
+    "tradeoff",
+    "Utility against safety at every strength",
+    tradeoff_points,
+    draw_tradeoff,
+    "A panel per method; the number at each point is its strength; up and right is better. Hollow points: "
+    "most replies are degenerate. Rings: the settings in the table, with 95 % intervals.",
+    tradeoff_chart,
+)
+"""The figure of `safety_utility`."""

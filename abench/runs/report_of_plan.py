@@ -88,6 +88,7 @@ def write_plan_report(
             folder,
             spec_of=lambda key: by_key[key].spec(),
             contexts=_contexts(plans, store),
+            tasks={cell.task.name: type(cell.task) for cell in by_key.values()},
         )
     except ValuesLostError as error:
         return Written(folder, text, refusal=str(error))

@@ -8,7 +8,8 @@ from abench.statistics.bootstrap import bootstrap_interval
 from abench.statistics.curves import Polyline, common_range
 from abench.statistics.front import front_shares, pareto_front
 from abench.statistics.multiple import holm
-from abench.statistics.paired import Permutation, paired_permutation, wins_ties_losses
+from abench.statistics.paired import paired_permutation, wins_ties_losses
+from abench.statistics.permutation import Permutation
 from abench.statistics.ranks import RankCorrelation, rank_correlation
 from abench.statistics.resolution import pooled_sd, smallest_difference
 from abench.statistics.selection import not_told_from_best

@@ -1,9 +1,10 @@
 """Comparing two methods that were measured on the same units: seeds, or items."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from abench.statistics.permutation import SAMPLED, Permutation, permutation_test
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,21 +12,8 @@ if TYPE_CHECKING:
 
 MOST_ENUMERATED = 16
 """Up to this number of units, all 2^n assignments of signs are enumerated."""
-SAMPLED = 9_999
-"""Number of random assignments for more units."""
 _ROUNDING = 1e-9
 """Share of the largest possible sum by which two sums may differ and still count as equal."""
-
-
-@dataclass(frozen=True)
-class Permutation:
-    """The result of a paired permutation test."""
-
-    p: float
-    smallest: float
-    """The smallest p value that this number of units can give."""
-    exact: bool
-    """Whether all assignments were enumerated."""
 
 
 def paired_permutation(differences: Sequence[float], seed: int = 0) -> Permutation | None:
@@ -43,13 +31,8 @@ def paired_permutation(differences: Sequence[float], seed: int = 0) -> Permutati
     n = len(values)
     if not n:
         return None
-    exact = n <= MOST_ENUMERATED
-    sums = np.abs(_signs(n, seed) @ values)
     at_least = abs(values.sum()) - _ROUNDING * np.abs(values).sum()
-    extreme = int(np.count_nonzero(sums >= at_least))
-    if exact:
-        return Permutation(extreme / len(sums), 1 / len(sums), exact=True)
-    return Permutation((1 + extreme) / (1 + SAMPLED), 1 / (1 + SAMPLED), exact=False)
+    return permutation_test(np.abs(_signs(n, seed) @ values), at_least, exact=n <= MOST_ENUMERATED)
 
 
 def wins_ties_losses(differences: Sequence[float], higher_is_better: bool) -> tuple[int, int, int]:

@@ -1,9 +1,13 @@
 """Whether two quantities order things alike."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING
+
+from abench.statistics.permutation import SAMPLED, permutation_test
+from abench.statistics.summary import LEVEL, Interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,8 +17,6 @@ FEWEST_RANKED = 4
 """Minimum number of pairs: three have six orders, so p could not be below 1/3."""
 MOST_ORDERED = 7
 """Up to this number of pairs, all n! orders are enumerated."""
-SAMPLED = 9_999
-"""Number of random orders for more pairs."""
 _ROUNDING = 1e-9
 """Difference below which two correlations count as equal."""
 
@@ -26,6 +28,8 @@ class RankCorrelation:
     rho: float
     n: int
     p: float
+    interval: Interval | None
+    """The 95 % interval of ρ; None for |ρ| = 1, where the formula gives none."""
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> RankCorrelation | None:
@@ -33,7 +37,8 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> RankCor
 
     ρ is the correlation of the ranks (Spearman, 1904); ties share their mean rank. p is two-sided: the share
     of all orders of one quantity whose |ρ| is at least as large. All n! are enumerated for up to 7 pairs; for
-    more, 9,999 are drawn from a fixed seed, and p is (1 + those) / 10,000. Raises ValueError for sequences of
+    more, 9,999 are drawn from a fixed seed, and p is (1 + those) / 10,000. The interval is Fisher's z with
+    the standard error √((1 + ρ²/2) / (n − 3)) (Bonett and Wright, 2000). Raises ValueError for sequences of
     different lengths.
     """
     import numpy as np
@@ -45,9 +50,19 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> RankCor
     ranks, others = _standardised_ranks(first), _standardised_ranks(second)
     rho = float(np.clip(ranks @ others, -1, 1))
     orders, exact = _orders(ranks)
-    extreme = int(np.count_nonzero(np.abs(orders @ others) >= abs(rho) - _ROUNDING))
-    p = extreme / len(orders) if exact else (1 + extreme) / (1 + len(orders))
-    return RankCorrelation(rho, len(first), p)
+    found = permutation_test(np.abs(orders @ others), abs(rho) - _ROUNDING, exact=exact)
+    return RankCorrelation(rho, len(first), found.p, _interval(rho, len(first)))
+
+
+def _interval(rho: float, n: int) -> Interval | None:
+    """The 95 % interval of a rank correlation; None for |ρ| = 1, which has no finite z."""
+    from scipy.special import ndtri
+
+    if abs(rho) > 1 - _ROUNDING:
+        return None
+    z, error = math.atanh(rho), math.sqrt((1 + rho**2 / 2) / (n - 3))
+    half = float(ndtri((1 + LEVEL) / 2)) * error
+    return Interval(math.tanh(z - half), math.tanh(z + half))
 
 
 def _standardised_ranks(values: Sequence[float]) -> "NDArray[np.float64]":

@@ -81,17 +81,31 @@ def mean_difference(
     prompts at once). Raises UserError for fewer than two prompts on a side, for a prompt without tokens or
     longer than the model's context, and if the two sides do not differ.
     """
-    prompts = _checked(lm, positive, negative)
-    pooled, norms = torch.zeros(len(prompts), lm.d_model), torch.zeros(2, dtype=torch.float64)
-    for numbers, x, mask in _residuals(lm, prompts, site):
-        pooled[numbers] = _pooled(x, mask, pooling).cpu()
-        lengths = x[mask].norm(dim=-1).double()
-        norms += torch.stack([lengths.sum(), lengths.new_tensor(len(lengths))]).cpu()
-    difference = _contrast(pooled.double(), len(positive))
+    prompts = checked_prompts(lm, positive, negative)
+    [difference], activation_norm = pooled_differences(lm, prompts, len(positive), site, [pooling])
     norm = float(difference.norm())
     if norm == 0:
         raise UserError(f"the positive and the negative prompts do not differ at {site}")
-    return Concept((difference / norm).float(), norm, float(norms[0] / norms[1]))
+    return Concept((difference / norm).float(), norm, activation_norm)
+
+
+def pooled_differences(
+    lm: LanguageModel, prompts: Sequence[str], positive: int, site: str, poolings: Sequence[Pooling | int]
+) -> tuple[Tensor, float]:
+    """Mean of the first `positive` prompts minus mean of the others, [poolings, d_model] in float64.
+
+    Also the mean norm of the residual stream over all tokens of the prompts. A pooling may be a token's
+    position, counted from the end of each prompt without special tokens: −1 is `last`, −2 is the token before
+    it. Raises UserError for a position that a prompt does not have.
+    """
+    pooled, norms = torch.zeros(len(poolings), len(prompts), lm.d_model), torch.zeros(2, dtype=torch.float64)
+    for numbers, x, mask in _residuals(lm, prompts, site):
+        for each, pooling in zip(pooled, poolings, strict=True):
+            each[numbers] = _pooled(x, mask, pooling).cpu()
+        lengths = x[mask].norm(dim=-1).double()
+        norms += torch.stack([lengths.sum(), lengths.new_tensor(len(lengths))]).cpu()
+    differences = torch.stack([_contrast(each.double(), positive) for each in pooled])
+    return differences, float(norms[0] / norms[1])
 
 
 def latent_differences(
@@ -109,7 +123,7 @@ def latent_differences(
     selects the same latent. The error of an SAE that fails is raised when its result is requested.
     Raises UserError as `mean_difference` does.
     """
-    prompts = _checked(lm, positive, negative)
+    prompts = checked_prompts(lm, positive, negative)
     differences: OfEach[LatentDifferences] = OfEach()
     bases = differences.taken(base_of(sae) for sae in saes)
     poles = _mean_codes if pooling == "mean" else _last_codes
@@ -135,15 +149,21 @@ def _mean_codes(
 def _last_codes(
     lm: LanguageModel, saes: Sequence[SAE], prompts: Sequence[str], site: str, positive: int
 ) -> OfEach[LatentDifferences]:
-    last = torch.zeros(len(prompts), lm.d_model, device=lm.device)
-    for numbers, x, mask in _residuals(lm, prompts, site):
-        last[numbers] = _pooled(x, mask, "last")
+    last = last_residuals(lm, prompts, site)
 
     def differences(sae: SAE) -> LatentDifferences:
         z = residual_codes(sae, last.to(sae.device)).double().cpu()
         return LatentDifferences(_contrast(z.clamp_min(0), positive), _contrast((-z).clamp_min(0), positive))
 
     return _of_each(saes, differences)
+
+
+def last_residuals(lm: LanguageModel, prompts: Sequence[str], site: str) -> Tensor:
+    """The activations at a site at each prompt's last token that is text, [prompts, d_model]."""
+    last = torch.zeros(len(prompts), lm.d_model, device=lm.device)
+    for numbers, x, mask in _residuals(lm, prompts, site):
+        last[numbers] = _pooled(x, mask, "last")
+    return last
 
 
 def _of_each(
@@ -163,12 +183,19 @@ def _residuals(
         yield numbers, lm.residual(tokens, site).float(), mask
 
 
-def _pooled(x: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+def _pooled(x: Tensor, mask: Tensor, pooling: Pooling | int) -> Tensor:
     """x [batch, longest, d_model] pooled over the positions where the mask is True: [batch, d_model]."""
     if pooling == "mean":
         return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-    places = torch.arange(mask.shape[1], device=mask.device)
-    return x[torch.arange(len(x), device=x.device), (places * mask).argmax(1)]
+    back = 1 if pooling == "last" else -pooling
+    # 1 at a row's last token of text, 2 at the one before it, and so on.
+    from_end = mask.flip(1).cumsum(1).flip(1)
+    here = mask & (from_end == back)
+    if back < 1 or not bool(here.any(1).all()):
+        raise UserError(
+            f"a prompt has only {int(mask.sum(1).min())} tokens, and no token at position {pooling}"
+        )
+    return x[here]
 
 
 def _contrast(values: Tensor, positive: int) -> Tensor:
@@ -176,7 +203,7 @@ def _contrast(values: Tensor, positive: int) -> Tensor:
     return values[:positive].mean(0) - values[positive:].mean(0)
 
 
-def _checked(lm: LanguageModel, positive: Sequence[str], negative: Sequence[str]) -> list[str]:
+def checked_prompts(lm: LanguageModel, positive: Sequence[str], negative: Sequence[str]) -> list[str]:
     """Positive and negative prompts in one list; raises UserError for prompts that cannot be used."""
     for side, prompts in (("positive", positive), ("negative", negative)):
         if len(prompts) < 2:

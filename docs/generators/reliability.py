@@ -88,7 +88,10 @@ def _validity(row: Row) -> str:
         return "—"
     p = float(row["validity_p"])
     said = "< 0.001" if p < 0.001 else f"= {p:.2g}"
-    return f"{float(row['validity']):+.2f} (p {said}, n = {row['validity_n']})"
+    low, high = row.get("validity_low"), row.get("validity_high")
+    interval = f" [{float(low):+.2f}, {float(high):+.2f}]" if low and high else ""
+    rho = f"{float(row['validity']):+.2f}{interval}".replace("-", "−")
+    return f"{rho} (p {said}, n = {row['validity_n']})"
 
 
 def _rows(file: Path) -> Iterator[Row]:

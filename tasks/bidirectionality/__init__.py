@@ -56,7 +56,7 @@ from .validation import validation
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from abench import SAE, Excerpt, LanguageModel, LatentContexts
+    from abench import SAE, Excerpt, LanguageModel, LatentContexts, TaskFigure
 
 _CANDIDATES = 8
 """Candidate latents per requested latent, because it is known only after the pass whether a latent fires."""
@@ -119,6 +119,12 @@ class Bidirectionality(LabelledData, Task):
     """Number of constructed latents on which the judge is tested; 0 skips the test."""
     examples: int = Field(3, ge=0, le=1000)
     """Number of latents of each kind that are stored with their contexts."""
+
+    @classmethod
+    def figures(cls) -> Sequence[TaskFigure]:
+        from abench.report import POLE_SHARES
+
+        return (POLE_SHARES,)
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         for name in self._judges(ctx):

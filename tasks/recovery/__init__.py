@@ -20,9 +20,11 @@ from .plane import plane_details
 from .poles import Matching, Poles, match_axes, match_poles, unit_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
-    from abench import SAE, SyntheticModel
+    from abench import SAE, SyntheticModel, TaskFigure
 
 RECOVERED_COSINE = 0.9
 
@@ -103,6 +105,12 @@ class Recovery(Task):
 
     epsilon: float = Field(0.1, ge=0, le=1e6)
     """Threshold for firing, as a share of the mean true coefficient; applies to features and latents."""
+
+    @classmethod
+    def figures(cls) -> Sequence[TaskFigure]:
+        from abench.report import PLANE
+
+        return (PLANE,)
 
     def skip(self, lm: SyntheticModel, ctx: Context) -> str | None:
         self._truth(lm, ctx)

@@ -48,7 +48,7 @@ from .requests import HARMBENCH, INSTRUCTIONS, Requests, is_file, prompts, reque
 from .utility import MMLU, Utility
 
 if TYPE_CHECKING:
-    from abench import SAE, LanguageModel
+    from abench import SAE, LanguageModel, TaskFigure
 
 HARMBENCH_CLASSIFIER = "cais/HarmBench-Llama-2-13b-cls"
 
@@ -172,6 +172,12 @@ class SafetyUtility(HubData, Task):
         numbers = (self.concept_prompts, self.validation_requests, self.test_requests)
         questions = (self.validation_questions, self.shots, self.max_new_tokens)
         return priced(setting, Steered(len(settings(self.strengths)), *numbers, *questions))
+
+    @classmethod
+    def figures(cls) -> Sequence[TaskFigure]:
+        from abench.report import TRADEOFF
+
+        return (TRADEOFF,)
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         self._given(lm, ctx)
