@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from abench.kept import Kept
     from abench.latents.anyones import as_sae
     from abench.latents.codes import PoleCodes, PoleRates, sparse_codes
+    from abench.latents.context_search import Texts
     from abench.latents.contexts import top_contexts
     from abench.latents.decoding import (
         from_residual_units,
@@ -108,6 +109,7 @@ _HOME = {
     "SyntheticModel": "data.synthetic",
     "SyntheticSample": "data.synthetic",
     "Task": "task",
+    "Texts": "latents.context_search",
     "TokenRows": "data.token_rows",
     "TopContexts": "latents.excerpts",
     "TrainedSAE": "training.library",
@@ -192,6 +194,7 @@ __all__ = [
     "SyntheticModel",
     "SyntheticSample",
     "Task",
+    "Texts",
     "TokenRows",
     "TopContexts",
     "TrainedSAE",

@@ -127,7 +127,8 @@ _DESCRIBE: dict[str, Command] = {
     "tasks": click.option(
         "--tasks",
         type=WORDS,
-        help="Task names, or `all` (not safety_utility, bidirectionality, planted); see `abench list tasks`.",
+        help="Task names, or `all` (not safety_utility, bidirectionality, autointerp, planted); see "
+        "`abench list tasks`.",
     ),
     "metrics": click.option(
         "--metrics", type=WORDS, help="Metrics to show in the table instead of each task's headline metrics."

@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from abench.errors import UserError
-from abench.report import bidirectionality, notes, safety
+from abench.report import autointerp, bidirectionality, notes, safety
 from abench.report.cells import Stats, by_column, by_seed, item_intervals, stats_of
 from abench.report.columns import by_task, headline_columns, paper_columns
 from abench.report.details import attempt
@@ -92,8 +92,9 @@ def build_tables(
     if first is None and steering is None and poles is None and len(tasks) <= 1:
         tasks = (wide,)
     tables = Tables(title, first, tasks, wide, numbered, (), steering, poles)
-    problems = [problem for problem in (no_steering, no_poles) if problem]
-    general = notes.general_notes(cells, tables.shown, styles)
+    told, no_notes = attempt("The notes on AutoInterp", lambda: autointerp.autointerp_notes(cells), ())
+    general = (*notes.general_notes(cells, tables.shown, styles), *told)
+    problems = [problem for problem in (no_steering, no_poles, no_notes) if problem]
     return replace(tables, general=(*general, *problems, *footnotes))
 
 
