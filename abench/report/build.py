@@ -92,7 +92,8 @@ def build_tables(
     if first is None and steering is None and poles is None and len(tasks) <= 1:
         tasks = (wide,)
     tables = Tables(title, first, tasks, wide, numbered, (), steering, poles)
-    told, no_notes = attempt("The notes on AutoInterp", lambda: autointerp.autointerp_notes(cells), ())
+    none: tuple[str, ...] = ()
+    told, no_notes = attempt("The notes on AutoInterp", lambda: autointerp.autointerp_notes(cells), none)
     general = (*notes.general_notes(cells, tables.shown, styles), *told)
     problems = [problem for problem in (no_steering, no_poles, no_notes) if problem]
     return replace(tables, general=(*general, *problems, *footnotes))

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from abench import Context, OfEach
+from abench import Context
 
 from .._shared.drawn import in_order, projections
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from abench import SAE, LanguageModel, PoleRates
+    from abench import SAE, LanguageModel, OfEach, PoleRates
 
 Places = Any
 """Positions in the flattened rows of tokens, ascending: an int64 array."""
@@ -55,7 +55,7 @@ def firings_of(
     They are drawn by the evaluation's seed and their decoder directions, so neither the order nor the signs
     of latents nor the units of codes matter. `rows` is [rows, context].
     """
-    from abench import firing_rates, ordinary
+    from abench import OfEach, firing_rates, ordinary
 
     with ctx.steps("autointerp: how often latents fire", len(rows), "rows") as steps:
         rates = firing_rates(lm, rows, site=ctx.site, saes=ctx.saes, done=steps.advance_to)
