@@ -160,10 +160,11 @@ def firings(rows: Rows, number: int, seed: int = 0) -> tuple[Any, Any]:
     return places, generator.uniform(0.5, 2, number).astype(np.float32)
 
 
-def test_windows_are_disjoint_and_within_documents_and_the_tested_ones_have_both_kinds() -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_windows_are_disjoint_and_within_documents_and_the_tested_ones_have_both_kinds(seed: int) -> None:
     rows = Rows(40, 32)
-    places, values = firings(rows, 120)
-    found = rows.sampler(SMALLER).examples(places, values, 7)
+    places, values = firings(rows, 120, seed)
+    found = rows.sampler(SMALLER).examples(places, values, seed)
     assert found is not None
     assert (len(found.shown), len(found.tested)) == (5, 7)
     assert [window.active for window in found.tested].count(True) == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ def digest(mark: float, purpose: bytes = b"") -> bytes:
     return blake2b(np.float32(mark).tobytes() + purpose, digest_size=8).digest()
 
 
-def in_order(marks: Sequence[float]) -> list[int]:
+def in_order(marks: Marks) -> list[int]:
     """The indices of the marks in a random order that depends only on the marks."""
     digests = [digest(mark) for mark in marks]
     return sorted(range(len(digests)), key=lambda latent: (digests[latent], latent))
