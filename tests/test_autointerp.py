@@ -539,7 +539,7 @@ def test_a_run_prints_the_scores_the_judge_and_why_a_topk_sae_has_no_other_pole(
     out = " ".join(ran.out.split())
     assert "other pole" in out and "balanced" in out
     assert "oracle explains and predicts" in out and "has a detection of 0.71" in out
-    assert "on 40 constructed latents it is right in" in out
+    assert "on 120 constructed latents it is right in" in out
     assert "the number of latents whose other pole was scored is 0" in out
     again = abench("run", *sizes, "--tasks", "autointerp", *options)
     assert "from the results folder" in again.out and "0 cells computed" not in again.err

@@ -144,7 +144,7 @@ class AutoInterp(Task):
     """Name of the environment variable that holds the endpoint's key."""
     judge_parallel: int = Field(8, ge=1, le=MOST_PARALLEL, exclude=True)
     """Number of parallel requests to the endpoint; changes no answer, so it is in no cell's key."""
-    validation: int = Field(40, ge=0, le=10**6)
+    validation: int = Field(120, ge=0, le=10**6)
     """Number of constructed latents on which the judge is tested; 0 skips the test."""
     explained_from: float = Field(0.9, gt=0, le=1)
     """Smallest detection of a latent that counts as explained: with 14 windows, at most one is wrong."""
