@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from abench.kept import Kept
     from abench.latents.anyones import as_sae
     from abench.latents.codes import PoleCodes, PoleRates, sparse_codes
+    from abench.latents.context_search import Texts
     from abench.latents.contexts import top_contexts
     from abench.latents.decoding import (
         from_residual_units,
@@ -124,6 +125,7 @@ _HOME = {
     "SyntheticSample": "data.synthetic",
     "Task": "task",
     "TaskFigure": "figures",
+    "Texts": "latents.context_search",
     "TokenRows": "data.token_rows",
     "TopContexts": "latents.excerpts",
     "TrainedSAE": "training.library",
@@ -220,6 +222,7 @@ __all__ = [
     "SyntheticSample",
     "Task",
     "TaskFigure",
+    "Texts",
     "TokenRows",
     "TopContexts",
     "TrainedSAE",

@@ -95,6 +95,7 @@ def scored(task: Task, lm: LanguageModel) -> None:
     [
         ("core", {}, 1e-9),
         ("bidirectionality", {"validation": 0}, 1e-9),
+        ("autointerp", {"validation": 0}, 1e-9),
         ("planted", {}, 1e-9),
         ("interference", {}, 1e-9),
         ("sparse_probing", {}, 0.04),

@@ -17,7 +17,7 @@ PARTS = {
     "table1-steering": ("safety_utility",),
     "table2-bidirectionality": ("bidirectionality",),
     "table3-tasks": ("unlearning", "absorption", "scr", "tpp", "ravel", "sparse_probing"),
-    "table4-autointerp": ("core", "sparse_probing"),
+    "table4-autointerp": ("core", "autointerp"),
     "table6-depth": ("safety_utility",),
     "toy": ("recovery",),
 }

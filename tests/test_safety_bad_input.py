@@ -16,6 +16,17 @@ from abench.tinyworld import MODEL_DIR, World
 TASK_SIZES: dict[str, dict[str, Any]] = {
     "safety_utility": {"strengths": [0.5]},
     "bidirectionality": {"latents": 6, "validation": 6},
+    "autointerp": {
+        "latents": 4,
+        "validation": 6,
+        "more_than": 3,
+        "top_shown": 2,
+        "weighted_shown": 0,
+        "top_tested": 1,
+        "weighted_tested": 0,
+        "inactive_tested": 2,
+        "around": 2,
+    },
 }
 
 
@@ -75,7 +86,7 @@ def check_marked(result: Result, results: Path, task: str, sentence: str) -> Non
     assert not list((results / "leases").glob("*"))
 
 
-@pytest.mark.parametrize("task", ["safety_utility", "bidirectionality"])
+@pytest.mark.parametrize("task", [*TASK_SIZES])
 def test_a_missing_key_is_noticed_before_anything_is_asked(
     abench: Abench, results: Path, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +101,7 @@ def test_a_missing_key_is_noticed_before_anything_is_asked(
     assert "1 cell computed, 1 from the results folder" in again.out
 
 
-@pytest.mark.parametrize("task", ["safety_utility", "bidirectionality"])
+@pytest.mark.parametrize("task", [*TASK_SIZES])
 @pytest.mark.parametrize(
     ("says", "sentence"),
     [
@@ -107,7 +118,9 @@ def test_an_endpoint_that_answers_nonsense(
         check_marked(result, results, task, page)
     (failed,) = (line for line in result.err.splitlines() if line.startswith("failed: "))
     assert sentence in failed
-    assert len(server.asked) == (1 if says.body else 2 * (4 if task == "safety_utility" else 6))
+    # AutoInterp reads anything as an explanation, and then asks twice for numbers.
+    asked = {"safety_utility": 2 * 4, "bidirectionality": 2 * 6, "autointerp": 3 * 6}
+    assert len(server.asked) == (1 if says.body else asked[task])
 
 
 def test_a_strength_that_breaks_the_model_costs_itself_alone(abench: Abench, results: Path) -> None:

@@ -276,7 +276,7 @@ def test_tracebacks_warnings_and_logs_hold_no_secret() -> None:
         [KEY],
     ],
 )
-@pytest.mark.parametrize("task", ["bidirectionality", "safety_utility"])
+@pytest.mark.parametrize("task", ["bidirectionality", "safety_utility", "autointerp"])
 def test_a_key_in_place_of_a_name_is_refused_and_not_repeated(
     abench: Abench, tmp_path: Path, task: str, value: Any
 ) -> None:
@@ -332,7 +332,7 @@ def test_a_key_in_any_other_place_is_not_repeated(abench: Abench, given: list[st
 @pytest.mark.parametrize("option", ["judge_key", "judge_url", "judge_model"])
 def test_neither_does_the_error_in_python_repeat_it(option: str) -> None:
     found = find_tasks()
-    for task in ("bidirectionality", "safety_utility"):
+    for task in ("bidirectionality", "safety_utility", "autointerp"):
         with pytest.raises(ValidationError, match=option) as raised:
             found[task].value(**{option: KEY})  # type: ignore[misc]
         assert not leaks(str(raised.value) + repr(raised.value))

@@ -127,7 +127,8 @@ _DESCRIBE: dict[str, Command] = {
     "tasks": click.option(
         "--tasks",
         type=WORDS,
-        help="Task names, or `all` (not safety_utility, bidirectionality, two_way_steering, planted); see "
+        help="Task names, or `all` (not safety_utility, bidirectionality, autointerp, two_way_steering, "
+        "planted); see "
         "`abench list tasks`.",
     ),
     "metrics": click.option(

@@ -7,9 +7,10 @@ when the judge is used.
 from abench.judges.asker import Asker
 from abench.judges.by_name import JudgeOption, own_judge, own_pole_judge
 from abench.judges.endpoint import Endpoint
+from abench.judges.estimate import Estimate
 from abench.judges.exchange import Exchange, Judge, Verdict
 from abench.judges.harmbench import HarmBenchClassifier
-from abench.judges.openai_judge import Estimate, OpenAIJudge
+from abench.judges.openai_judge import OpenAIJudge
 from abench.judges.options import MOST_PARALLEL, EndpointAddress, KeyVariable, ModelName
 from abench.judges.oracle import TinyWorldOracle
 from abench.judges.own import OwnJudge, OwnPoleJudge

@@ -52,8 +52,14 @@ class Asker:
 
     def ask_yes_no(self, messages: Messages) -> bool | None:
         """True for yes, False for no; if the answer is neither, ask once more and then return None."""
-        verdict = read_yes_no(self.ask(messages))
-        return read_yes_no(self.ask(_again(messages))) if verdict is None else verdict
+        return self.ask_until_read(messages, read_yes_no, _ONE_WORD)
+
+    def ask_until_read(
+        self, messages: Messages, read: Callable[[str], Answer | None], again: str
+    ) -> Answer | None:
+        """What `read` makes of the answer; if that is None, ask once more with the request `again` added."""
+        found = read(self.ask(messages))
+        return read(self.ask(_again(messages, again))) if found is None else found
 
     def each(self, ask: Callable[[Messages], Answer], questions: Sequence[Messages]) -> list[Answer]:
         """The results of `ask` for all questions, in order; identical questions are sent once.
@@ -83,9 +89,9 @@ class Asker:
         answer = self.kept_answer(messages)
         if answer is None:
             return messages
-        if read_yes_no(answer) is not None or self.kept_answer(_again(messages)) is not None:
+        if read_yes_no(answer) is not None or self.kept_answer(_again(messages, _ONE_WORD)) is not None:
             return None
-        return _again(messages)
+        return _again(messages, _ONE_WORD)
 
     def _abandon(self) -> None:
         """End the running requests if a connection is open; does not open one, which would need the key."""
@@ -137,11 +143,11 @@ def read_yes_no(answer: str) -> bool | None:
     return {"yes": True, "no": False}.get(answer.strip().strip("\"'*`.!").lower())
 
 
-def _again(messages: Messages) -> Messages:
-    """The same question with an explicit request for a one-word answer.
+def _again(messages: Messages, request: str) -> Messages:
+    """The same question with an explicit request for an answer that can be read.
 
     It stays one message, because some servers refuse two consecutive messages of a role, and others an empty
     assistant message.
     """
     *before, last = messages
-    return [*before, {**last, "content": f"{last['content']}\n\n{_ONE_WORD}"}]
+    return [*before, {**last, "content": f"{last['content']}\n\n{request}"}]

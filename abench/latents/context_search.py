@@ -153,7 +153,7 @@ class _Running:
 
 
 class Texts:
-    """Converts rows of tokens to text."""
+    """Excerpts of rows of tokens [rows, context] as text: `Texts(lm, tokens)`, then `excerpt`."""
 
     def __init__(self, lm: LanguageModel, tokens: Tensor) -> None:
         self._special = lm.special_ids

@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from abench.errors import UserError
-from abench.report import bidirectionality, notes, safety, two_way
+from abench.report import autointerp, bidirectionality, notes, safety, two_way
 from abench.report.attempts import attempt
 from abench.report.cells import Stats, by_column, by_seed, item_intervals, stats_of
 from abench.report.columns import by_task, headline_columns, paper_columns
@@ -98,8 +98,10 @@ def build_tables(
     if first is None and all(own is None for own, _ in own_tables) and len(tasks) <= 1:
         tasks = (wide,)
     tables = Tables(title, first, tasks, wide, numbered, (), steering, poles, both_ways)
-    problems = [problem for problem in (no_steering, no_poles, no_both_ways) if problem]
-    general = notes.general_notes(cells, tables.shown, styles)
+    none: tuple[str, ...] = ()
+    told, no_notes = attempt("The notes on AutoInterp", lambda: autointerp.autointerp_notes(cells), none)
+    general = (*notes.general_notes(cells, tables.shown, styles), *told)
+    problems = [problem for problem in (no_steering, no_poles, no_both_ways, no_notes) if problem]
     return replace(tables, general=(*general, *problems, *footnotes))
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from abench.report.attempts import attempt
+from abench.report.autointerp import autointerp_notes
 from abench.report.bidirectionality import bidirectionality_table
 from abench.report.drawings import Drawings
 from abench.report.frame import Record
@@ -19,6 +20,7 @@ from abench.report.tradeoff import tradeoff_points
 from abench.report.two_way import two_way_table
 
 _READERS: Mapping[str, Sequence[Callable[[Sequence[Record]], object]]] = {
+    "autointerp": (autointerp_notes,),
     "plane": (plane_arrows,),
     "poles": (
         partial(bidirectionality_table, styles=NO_STYLES),

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -43,6 +42,7 @@ from abench.judges import (
     share,
 )
 
+from .._shared.drawn import drawn
 from .._shared.held_out import held_out_rows, too_little_text
 from .._shared.label_options import LabelledData
 from .._shared.labelled import is_tiny
@@ -263,24 +263,6 @@ class ContextsToJudge:
     validation: dict[str, Any] | None
     chosen: ConceptLatents | None
     """The latents of the user's concepts; None for a sample of latents."""
-
-
-def drawn(decoder: Tensor, seed: int) -> list[int]:
-    """All latents in a random order that depends only on their decoder directions, up to sign and length.
-
-    `decoder` is W_dec, [latents, d_in]. The order and the signs of latents and the units of their codes do
-    not matter.
-    """
-    import numpy as np
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    direction = torch.randn(decoder.shape[1], generator=generator, dtype=torch.float64)
-    # In double precision, so that rows that differ only in length give the same number.
-    rows = decoder.detach().cpu().double()
-    marks = ((rows * direction).sum(1) / rows.norm(dim=1).clamp_min(1e-300)).abs().numpy()
-    digests = [blake2b(np.float32(mark).tobytes(), digest_size=8).digest() for mark in marks]
-    return sorted(range(len(digests)), key=lambda latent: (digests[latent], latent))
 
 
 def _agreement(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from abench import Kept
@@ -46,7 +45,6 @@ _ANSWERS: dict[str, PoleKind] = {
     "unidirectional": "unidirectional",
     "none": "none",
 }
-_CHARACTERS_PER_TOKEN = 4
 _ANSWER_TOKENS = 4
 
 Messages = Sequence[Mapping[str, str]]
@@ -71,24 +69,13 @@ class OpenAIPoles:
 
     def judge(self, latents: Sequence[LatentContexts]) -> list[PoleVerdict]:
         questions = [question(each) for each in latents]
-        estimate = self._estimate(questions)
+        estimate = Estimate.of(self.asker, questions, answer_tokens=_ANSWER_TOKENS)
         if estimate.requests:
             self._say(estimate.sentence(self.asker.endpoint))
         return [PoleVerdict(kind) for kind in self.asker.each(self._kind, questions)]
 
-    def _estimate(self, questions: Sequence[Messages]) -> Estimate:
-        texts = {q[0]["content"] for q in questions if self.asker.kept_answer(q) is None}
-        kept = sum(q[0]["content"] not in texts for q in questions)
-        tokens = sum(ceil(len(text) / _CHARACTERS_PER_TOKEN) + _ANSWER_TOKENS for text in texts)
-        return Estimate(len(texts), tokens, kept)
-
     def _kind(self, messages: Messages) -> PoleKind:
-        kind = read_kind(self.asker.ask(messages))
-        if kind is None:
-            (message,) = messages
-            again = {**message, "content": f"{message['content']}\n\n{_AGAIN}"}
-            kind = read_kind(self.asker.ask([again]))
-        return kind or "invalid"
+        return self.asker.ask_until_read(messages, read_kind, _AGAIN) or "invalid"
 
 
 def read_kind(answer: str) -> PoleKind | None:

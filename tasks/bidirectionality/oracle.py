@@ -19,7 +19,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from abench.judges import PoleKind, PoleVerdict
-from abench.tinyworld import World, labels
+from abench.tinyworld import World
+
+from .._shared.tiny_labels import labels_of
 
 if TYPE_CHECKING:
     from abench import Excerpt, LatentContexts
@@ -80,12 +82,6 @@ def about(excerpts: Sequence[Excerpt]) -> Words:
         for label, count in counts.items()
         if count >= PURITY * n and len(rates) * tail(count, n, rates.get(label, 0.0)) <= CHANCE
     )
-
-
-def labels_of(token: str) -> Words:
-    """The labels of a token of the tiny world; empty for function words and punctuation."""
-    known = labels().get(token.strip(), ())
-    return frozenset((*known, *(label.split(":")[0] for label in known if ":" in label)))
 
 
 @cache

@@ -20,7 +20,7 @@ from abench import Context, UserError
 from abench.judges import PoleJudge, PoleKind, share
 from abench.tinyworld import AXES, Document, World
 
-from .oracle import labels_of
+from .._shared.tiny_labels import labels_of
 
 if TYPE_CHECKING:
     from abench import Excerpt, LatentContexts
