@@ -54,8 +54,6 @@ from .oracle import TinyWorldPoles
 from .validation import validation
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from abench import SAE, Excerpt, LanguageModel, LatentContexts, TaskFigure
 
 _CANDIDATES = 8
