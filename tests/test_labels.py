@@ -92,7 +92,7 @@ def test_status_says_why_a_cell_is_missing(tmp_path: Path) -> None:
     (cell,) = plan.cells
     assert why_missing(cell, store) == "its SAE is not trained yet"
     run_plan(plan, store)
-    Path(store.cell_path(cell)).unlink()
+    Path(store.shown(cell)).unlink()
     assert why_missing(cell, store) == "not scored yet"
     weights = store.sae_folder(cell.sae) / "sae_weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
