@@ -34,8 +34,8 @@ def small_plan(**changes: object) -> Plan:
 
 
 def weights_of(plan: Plan, store: Store) -> dict[str, bytes]:
-    """The weights of all SAEs as they are on disk, by label."""
-    return {sae.label: (store.sae_folder(sae) / "sae_weights.safetensors").read_bytes() for sae in plan.saes}
+    """The files of the weights of all SAEs, by label."""
+    return {sae.label: store.sae(sae).read("sae_weights.safetensors") for sae in plan.saes}
 
 
 def data_of(plan: Plan, store: Store) -> str:

@@ -93,8 +93,22 @@ OF_THE_FOLDER = {
     "sae.json",
 }
 """Names within a results folder."""
-REACHING_IN = {f"{of}.{part}" for of in ("store", "self.store", "self._store") for part in ("leases", "root")}
-"""Parts of a store in a folder that another kind of store would not have."""
+INNER = {"backend", "root"}
+"""What only the store may use of itself: its backend, and the folder that only one kind of backend has."""
+OWN = {"kept.py": "a cache in a folder of its own, which a user names"}
+"""Modules outside of results and storage with an attribute of such a name, and why it is no store's."""
+KINDS = {"abench.storage.folder", "abench.storage.memory"}
+"""The modules of the kinds of stores."""
+
+
+def kinds_named(source: str) -> set[str]:
+    """The kinds of stores that a module imports, wherever it does."""
+    nodes = list(ast.walk(ast.parse(source)))
+    named = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            named |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return named & KINDS
 
 
 def paths_built(source: str) -> Iterator[str]:
@@ -103,23 +117,35 @@ def paths_built(source: str) -> Iterator[str]:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             if isinstance(node.right, ast.Constant) and node.right.value in OF_THE_FOLDER:
                 yield ast.unparse(node)
-        elif isinstance(node, ast.Attribute) and ast.unparse(node) in REACHING_IN:
+        elif isinstance(node, ast.Attribute) and node.attr in INNER:
             yield ast.unparse(node)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_only_the_store_knows_the_paths_of_its_folder(file: Path) -> None:
-    if file.relative_to(PACKAGE).parts[0] not in {"results", "storage"}:
+def test_only_the_store_knows_where_its_values_are(file: Path) -> None:
+    own = file.relative_to(PACKAGE).parts[0]
+    if own not in {"results", "storage", *OWN}:
         assert list(paths_built(file.read_text(encoding="utf-8"))) == []
+        assert kinds_named(file.read_text(encoding="utf-8")) == set()
 
 
 def test_a_path_built_outside_of_the_store_is_seen() -> None:
     source = """
 x = results / "cells"
 shutil.rmtree(self._store.root)
+store.backend.write(name, text)
 file = results / "other"
 """
-    assert sorted(paths_built(source)) == ["results / 'cells'", "self._store.root"]
+    assert sorted(paths_built(source)) == ["results / 'cells'", "self._store.root", "store.backend"]
+
+
+def test_the_name_of_a_kind_of_store_is_seen_however_it_is_imported() -> None:
+    for source in (
+        "from abench.storage import folder",
+        "def f():\n    import abench.storage.folder",
+        "from abench.storage.folder import FolderBackend",
+    ):
+        assert kinds_named(source) == {"abench.storage.folder"}
 
 
 def test_an_import_upward_is_seen_wherever_it_stands() -> None:

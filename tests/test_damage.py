@@ -10,6 +10,7 @@ import pytest
 from damage import DAMAGES
 from listening import Told
 from small_run import data_of, small_plan, weights_of
+from store_files import cell_file, sae_folder
 
 from abench import Metric, Task
 from abench.results.jobs import Cell, Scoring
@@ -88,8 +89,8 @@ def test_a_finished_folder_is_mended(
     root = copy_of(whole, tmp_path)
     store = Store.open(root, create=False)
     # Each SAE has another of its files damaged; so are all cells with answers and half of the others.
-    victims = [store.sae_folder(sae) / name for sae, name in zip(plan.saes, SAE_FILES, strict=True)]
-    victims += [store.cell_file(cell) for cell in plan.cells[2:]]
+    victims = [sae_folder(store, sae) / name for sae, name in zip(plan.saes, SAE_FILES, strict=True)]
+    victims += [cell_file(store, cell) for cell in plan.cells[2:]]
     victims += [*root.glob("kept/*/*.json"), root / "abench.json"]
     for file in victims:
         DAMAGES[kind](file)

@@ -268,6 +268,6 @@ def test_no_record_leads_out_of_the_results_folder(part: str, tmp_path: Path) ->
     store = Store.open(tmp_path / "results", create=True)
     labels = {"model": part, "site": "s", "variant": "topk", "k": 4, "width": 8, "seed": 0}
     with pytest.raises(UserError, match="cannot be part of a path"):
-        store.sae_folder_of(Record("k", "done", labels, [], sae_key="a" * 64))
+        store.sae_of(Record("k", "done", labels, [], sae_key="a" * 64))
     with pytest.raises(UserError, match="cannot be part of a path"):
         store.report_folder(part)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from command import Abench, running
 from small_run import SMALL, data_of, small_plan, weights_of
+from store_files import root_of
 
 from abench import run as abench_run
 from abench.errors import UserError
@@ -142,7 +143,7 @@ def holder(store: Store, keys: set[str]) -> int | None:
     """The process id of a worker that holds the lease of one of these keys; None if none does."""
     for key in keys:
         with suppress(OSError, ValueError):
-            return int(json.loads((store.root / "leases" / f"{key}.json").read_text())["pid"])
+            return int(json.loads((root_of(store) / "leases" / f"{key}.json").read_text())["pid"])
     return None
 
 
@@ -203,7 +204,7 @@ def test_ctrl_c_and_a_killed_driver_leave_a_folder_that_resumes(
 ) -> None:
     store = Store.open(tmp_path / "results", create=True)
     for ending, status in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
-        with running(*COMMAND, "--results", store.root) as process:
+        with running(*COMMAND, "--results", root_of(store)) as process:
             worker = wait_until(lambda: holder(store, {sae.key for sae in serial[0].saes}), process)
             process.send_signal(ending)
             assert process.wait(60) == status
@@ -240,9 +241,9 @@ def test_a_folder_that_is_not_shared_is_found_by_its_token(
     monkeypatch.setattr("abench.results.drivers._SECONDS_TO_APPEAR", 0.1)
     here, there = (Store.open(tmp_path / name, create=True) for name in ("here", "there"))
     with driving(here, {"torch": "2.9"}) as token:
-        check_shared(here.root, token, "node-7")
+        check_shared(root_of(here), token, "node-7")
         with pytest.raises(UserError, match="there is not the folder of this run on node-7: choose one with"):
-            check_shared(there.root, token, "node-7")
+            check_shared(root_of(there), token, "node-7")
         with pytest.raises(UserError, match="nowhere does not exist on node-7"):
             check_shared(tmp_path / "nowhere", token, "node-7")
 

@@ -29,6 +29,7 @@ from sae_bench.evals.sparse_probing.eval_output import SparseProbingEvalOutput
 from sae_bench.evals.unlearning.eval_output import UnlearningEvalOutput
 from sae_lens import SAE
 from small_run import small_plan
+from store_files import cell_file, sae_folder
 
 from abench.exporting.saebench_tasks import TASKS, configuration
 from abench.exporting.saelens import is_plain
@@ -118,7 +119,7 @@ def test_exported_saes_are_the_trained_ones(export: Any, results: Path) -> None:
     store, x = Store.open(results, create=False), torch.randn(50, 128)
     for job in plan().saes:
         (place,) = folder.glob(f"*/*/{job.label}-*")
-        ours, theirs = load_sae(store.sae_folder(job)), SAE.load_from_disk(place)
+        ours, theirs = load_sae(sae_folder(store, job)), SAE.load_from_disk(place)
         assert torch.equal(ours.encode(x), theirs.encode(x))
         assert theirs.cfg.metadata.hook_name == "blocks.2.hook_resid_post"
         assert theirs.cfg.metadata.training_tokens == 2048
@@ -360,8 +361,8 @@ def test_damaged_files_are_told_and_the_others_exported(
     broken = tmp_path / "results"
     shutil.copytree(results, broken)
     store, (sae, *_) = Store.open(broken, create=False), plan().saes
-    (store.sae_folder(sae) / "cfg.json").write_text("{}")
-    cell = store.cell_file(plan().cells[-1])
+    (sae_folder(store, sae) / "cfg.json").write_text("{}")
+    cell = cell_file(store, plan().cells[-1])
     cell.write_text(cell.read_text().replace("done", "gone"))
     answer = abench("export", "--format", "saelens", "--results", broken, "--out", tmp_path / "saes")
     assert answer.code == 0, answer.err

@@ -12,6 +12,7 @@ from abench.tasks.safety_utility.utility import Utility
 from command import Abench
 from short_memory import on_cpu, on_gpu, short_of_memory
 from small_run import data_of, small_plan, weights_of
+from store_files import cell_file
 from torch import Tensor
 
 from abench import AddDirection, Context, LanguageModel, UserError, steered
@@ -227,7 +228,7 @@ def test_a_cell_for_which_a_single_row_is_too_much_fails_with_the_sentence(
     plan, store = small_plan(variants=("topk",)), Store.open(tmp_path / "results", create=True)
     run_plan(plan, store)
     for cell in plan.cells:
-        (tmp_path / "results").joinpath(store.find(cell.key[:16])[0]).unlink()
+        cell_file(store, cell).unlink()
     with short_of_memory(lm, 0):
         outcome = run_plan(plan, store, lm=lm)
     reasons = {record.reason for record in outcome.failed}

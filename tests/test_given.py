@@ -11,6 +11,7 @@ import torch
 from command import Abench
 from safetensors.torch import load_file, save_file
 from small_run import small_plan
+from store_files import sae_folder
 
 import abench as library
 from abench import SAE, UserError
@@ -34,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, P
     for sae in plan.saes:
         # As sae-lens saves an SAE: without abench's record.
         folders[str(sae.labels()["variant"])] = folder = root / f"my-{sae.labels()['variant']}"
-        shutil.copytree(store.sae_folder(sae), folder, ignore=shutil.ignore_patterns("sae.json", "*.csv"))
+        shutil.copytree(sae_folder(store, sae), folder, ignore=shutil.ignore_patterns("sae.json", "*.csv"))
     return root / "results", folders, library.load_results(root / "results")
 
 

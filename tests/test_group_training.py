@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from listening import Told
+from store_files import cell_file, checkpoint_folder, root_of, sae_folder
 from torch import Tensor
 
 from abench.config import load_run
@@ -114,8 +115,8 @@ def test_where_nothing_can_be_read_for_calibration_only_those_that_need_it_fail(
 
 
 def assert_nothing_is_left(store: Store) -> None:
-    assert not list(store.root.rglob(".*"))
-    assert not [path for part in ("leases", "checkpoints") for path in (store.root / part).glob("*")]
+    assert not list(root_of(store).rglob(".*"))
+    assert not [path for part in ("leases", "checkpoints") for path in (root_of(store) / part).glob("*")]
 
 
 # Leases
@@ -123,9 +124,9 @@ def assert_nothing_is_left(store: Store) -> None:
 
 def take_over(store: Store, job: SAEJob) -> None:
     """Another process takes the work of one that has been silent for long, and ends it."""
-    path = store.root / "leases" / f"{job.key}.json"
+    path = root_of(store) / "leases" / f"{job.key}.json"
     os.utime(path, (time.time() - 2 * 86_400,) * 2)
-    other = Store.open(store.root, create=True)
+    other = Store.open(root_of(store), create=True)
     with other.claim(job.key) as lease:
         assert lease is not None
 
@@ -146,11 +147,11 @@ def test_who_lost_a_lease_in_training_leaves_that_sae_and_goes_on_with_the_other
         f"{lost.label}: another process has taken over because this one did not respond for too long; "
         "its result is used"
     ]
-    assert not store.sae_folder(lost).exists()
-    assert not list((store.root / "saes").rglob(".*"))
+    assert not sae_folder(store, lost).exists()
+    assert not list((root_of(store) / "saes").rglob(".*"))
     # They are the other's now, which goes on from them.
     checkpoints = {lost.key, f".{lost.key}.before"} if at == STEPS else set()
-    assert {path.name for path in (store.root / "checkpoints").iterdir()} == checkpoints
+    assert {path.name for path in (root_of(store) / "checkpoints").iterdir()} == checkpoints
 
 
 def test_a_failure_is_not_recorded_by_who_lost_the_lease(store: Store) -> None:
@@ -173,7 +174,7 @@ def test_a_cell_whose_lease_was_lost_while_it_was_scored_is_the_other_s(
     def scored(self: object, *args: object) -> object:
         result = score(self, *args)  # type: ignore[arg-type]
         if not marks:
-            path = store.root / "leases" / f"{cell.key}.json"
+            path = root_of(store) / "leases" / f"{cell.key}.json"
             os.utime(path, (time.time() - 2 * 86_400,) * 2)
             with store.claim(cell.key):
                 marks.append(True)
@@ -195,19 +196,19 @@ def test_what_dead_processes_left_is_removed_and_nothing_else(store: Store) -> N
     (job,), (cell,) = plan.saes, plan.cells
     train(plan, store, 10**4)
     store.put(cell, Record(key=cell.key, status="done", labels=cell.labels(), metrics=[]))
-    before = set(store.root.rglob("*"))
+    before = set(root_of(store).rglob("*"))
     dead = "d" * 32
     killed = {"host": "elsewhere", "pid": 1, "token": dead}
     places = [
-        store.cell_file(cell).with_name(f".{store.cell_file(cell).name}.{dead}"),
-        store.sae_folder(job).with_name(f".{store.sae_folder(job).name}.{dead}") / "half",
-        store.root / "checkpoints" / f".{'e' * 64}.{dead}" / "state.json",
-        store.root / "checkpoints" / job.key / "state.json",
-        store.root / "checkpoints" / f".{job.key}.old" / "state.json",
-        store.root / "leases" / f".{cell.key}.json.{dead}",
-        store.root / "leases" / ".takeover",
-        store.root / "leases" / f"{cell.key}.json",
-        store.root / "kept" / "ab" / f".abc.json.{dead}",
+        cell_file(store, cell).with_name(f".{cell_file(store, cell).name}.{dead}"),
+        sae_folder(store, job).with_name(f".{sae_folder(store, job).name}.{dead}") / "half",
+        root_of(store) / "checkpoints" / f".{'e' * 64}.{dead}" / "state.json",
+        root_of(store) / "checkpoints" / job.key / "state.json",
+        root_of(store) / "checkpoints" / f".{job.key}.old" / "state.json",
+        root_of(store) / "leases" / f".{cell.key}.json.{dead}",
+        root_of(store) / "leases" / ".takeover",
+        root_of(store) / "leases" / f"{cell.key}.json",
+        root_of(store) / "kept" / "ab" / f".abc.json.{dead}",
     ]
     for place in places:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -217,17 +218,17 @@ def test_what_dead_processes_left_is_removed_and_nothing_else(store: Store) -> N
         assert lease is not None
         used = [
             store.draft_folder(job, lease),
-            store.root / "checkpoints" / ("f" * 64),
-            store.root / "kept" / "ab" / f".new.json.{dead}",
+            root_of(store) / "checkpoints" / ("f" * 64),
+            root_of(store) / "kept" / "ab" / f".new.json.{dead}",
         ]
         for path in used[1:]:
             path.mkdir()
         store.clear_leftovers()
-        left = {path for path in store.root.rglob("*") if path.is_file() or path in used} - before
-        assert left == {*used, store.root / "leases" / f"{'f' * 64}.json"}
+        left = {path for path in root_of(store).rglob("*") if path.is_file() or path in used} - before
+        assert left == {*used, root_of(store) / "leases" / f"{'f' * 64}.json"}
     for path in used:
         path.rmdir()
-    assert "no sign of life" in store.leases.notices[0]
+    assert "no sign of life" in store.notices[0]
     assert store.get_sae(job) is not None and store.get(cell) is not None
 
 
@@ -235,9 +236,9 @@ def test_the_checkpoint_of_an_sae_in_training_is_not_removed(store: Store) -> No
     plan = plan_of(("topk",))
     (job,) = plan.saes
     train(plan, store, 10**4)
-    place = store.checkpoint_folder(job)
+    place = checkpoint_folder(store, job)
     place.mkdir(parents=True)
-    with Store.open(store.root, create=True).claim(job.key):
+    with Store.open(root_of(store), create=True).claim(job.key):
         store.clear_leftovers()
         assert place.exists()
     store.clear_leftovers()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from command import Abench
 from small_run import small_plan
+from store_files import cell_file, sae_folder
 
 from abench.cli.run import _explain_failures
 from abench.results.records import Record
@@ -92,9 +93,9 @@ def test_status_says_why_a_cell_is_missing(tmp_path: Path) -> None:
     (cell,) = plan.cells
     assert why_missing(cell, store) == "its SAE is not trained yet"
     run_plan(plan, store)
-    Path(store.cell_path(cell)).unlink()
+    cell_file(store, cell).unlink()
     assert why_missing(cell, store) == "not scored yet"
-    weights = store.sae_folder(cell.sae) / "sae_weights.safetensors"
+    weights = sae_folder(store, cell.sae) / "sae_weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     again = Store.open(tmp_path / "results", create=False)
     assert why_missing(cell, again) == "its SAE is damaged; the next run trains it again"

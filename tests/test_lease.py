@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from abench.storage.lease import Lease, LeaseLost, Leases
+from abench.storage.claims import LeaseLost
+from abench.storage.lease import FileLease, Leases
 from abench.storage.processes import ProcessId
 
 DAYS = 2 * 24 * 3600.0
@@ -219,7 +220,7 @@ def test_no_fcntl_is_needed(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def stopped(tmp_path: Path) -> Iterator[Lease]:
+def stopped(tmp_path: Path) -> Iterator[FileLease]:
     """A lease whose holder has not shown a sign of life for two days and does not know."""
     with leases_of(tmp_path).claim(NAME) as lease:
         assert lease is not None
@@ -227,7 +228,7 @@ def stopped(tmp_path: Path) -> Iterator[Lease]:
         yield lease
 
 
-def test_who_was_silent_and_was_not_missed_goes_on(tmp_path: Path, stopped: Lease) -> None:
+def test_who_was_silent_and_was_not_missed_goes_on(tmp_path: Path, stopped: FileLease) -> None:
     stopped.beat()
     assert not is_free(tmp_path)
     with stopped.commit():
@@ -235,7 +236,7 @@ def test_who_was_silent_and_was_not_missed_goes_on(tmp_path: Path, stopped: Leas
 
 
 @pytest.mark.parametrize("given_back", [False, True])
-def test_who_lost_its_lease_commits_nothing(tmp_path: Path, stopped: Lease, given_back: bool) -> None:
+def test_who_lost_its_lease_commits_nothing(tmp_path: Path, stopped: FileLease, given_back: bool) -> None:
     with ExitStack() as stack:
         taker = stack.enter_context(leases_of(tmp_path).claim(NAME))
         assert taker is not None
@@ -254,7 +255,7 @@ def test_who_lost_its_lease_commits_nothing(tmp_path: Path, stopped: Lease, give
                 pass
 
 
-def test_the_heart_notices_that_the_lease_is_lost(tmp_path: Path, stopped: Lease) -> None:
+def test_the_heart_notices_that_the_lease_is_lost(tmp_path: Path, stopped: FileLease) -> None:
     with leases_of(tmp_path).claim(NAME):
         stopped.beat()
         assert stopped.lost
@@ -282,7 +283,7 @@ def test_a_release_between_the_look_and_the_takeover_makes_no_second_holder(
     """A holds, B looks and finds it stale, A releases, C takes; B must not remove what C took."""
     from abench.storage.lease_file import LeaseFile, Seen
 
-    holds: dict[str, Lease | None] = {}
+    holds: dict[str, FileLease | None] = {}
     stack = ExitStack()
     first = stack.enter_context(leases_of(tmp_path).claim(NAME))
     assert first is not None
@@ -329,7 +330,7 @@ class Contenders:
                 if lease is not None:
                     self.work(lease, choice)
 
-    def work(self, lease: Lease, choice: random.Random) -> None:
+    def work(self, lease: FileLease, choice: random.Random) -> None:
         self.enter(lease)
         time.sleep(choice.choice((0.0, 0.0, 1e-4)))
         with lease.commit():
@@ -345,14 +346,14 @@ class Contenders:
             except LeaseLost:
                 self.lost += 1
 
-    def enter(self, lease: Lease) -> None:
+    def enter(self, lease: FileLease) -> None:
         with self.lock:
             self.taken += 1
             self.holders.add(lease.token)
             if len(self.holders) > 1:
                 self.overlaps.append(set(self.holders))
 
-    def leave(self, lease: Lease) -> None:
+    def leave(self, lease: FileLease) -> None:
         with self.lock:
             self.holders.remove(lease.token)
 

@@ -27,7 +27,8 @@ HOLDER = """
 import errno, os, pathlib, sys, time
 from abench.storage import lease as leases_module
 from abench.storage.files import write_whole
-from abench.storage.lease import LeaseLost, Leases
+from abench.storage.claims import LeaseLost
+from abench.storage.lease import Leases
 leases_module.HEARTBEAT_SECONDS = 0.05
 folder = pathlib.Path(sys.argv[1])
 {before}

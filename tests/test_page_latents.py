@@ -131,7 +131,7 @@ def test_contexts_are_searched_once_and_then_shown_without_torch(abench: Abench,
     assert abench("run", *what).code == 0
     first = abench("report", *what, "--latents", "30")
     assert first.code == 0 and "contexts of 30 latents of 2 SAEs" in first.err
-    stored = stored_contexts(plan, Store(tmp_path))
+    stored = stored_contexts(plan, Store.open(tmp_path, create=False))
     assert set(stored) == {sae.key for sae in plan.saes}
     for sae in plan.saes:
         mine = stored[sae.key]

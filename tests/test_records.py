@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import Abench
+from store_files import root_of, sae_folder
 
 from abench.config import EvaluationSpec, ModelConfig, TrainingSpec, load_run
 from abench.errors import UserError
@@ -64,9 +65,9 @@ def test_every_part_of_a_record_is_read_back(source: str, tmp_path: Path) -> Non
     record = Record(cell.key, "done", cell.labels(), metrics, spec=cell.spec(), sae_key=job.key)
     store.put(cell, record)
 
-    assert Store.open(store.root, create=False).get(cell) == record
-    folder, found = find_sae(store.root, cell.key[:12])
-    assert folder == store.sae_folder(job)
+    assert Store.open(root_of(store), create=False).get(cell) == record
+    place, found = find_sae(root_of(store), cell.key[:12])
+    assert str(place) == str(sae_folder(store, job))
     assert found == store.get_sae(job)
     assert (found.spec, found.labels) == (job.spec(), job.labels())
     assert recorded_data(found.spec, found.provenance) == job.data

@@ -174,12 +174,8 @@ def test_points_are_means_over_all_seeds_or_absent(report: Path) -> None:
     ("rows", "steps", "mse"),
     [("", [], []), ("0,512,0.1,4.0\n1,1024,,4.0\n", [0, 1], [0.1, math.nan])],
 )
-def test_a_curve_is_read_from_its_file(
-    rows: str, steps: list[float], mse: list[float], tmp_path: Path
-) -> None:
-    file = tmp_path / "train.csv"
-    file.write_text(f"step,tokens,mse,l0\n{rows}", encoding="utf-8")
-    curve = read_curve(file)
+def test_a_curve_is_read_from_its_text(rows: str, steps: list[float], mse: list[float]) -> None:
+    curve = read_curve(f"step,tokens,mse,l0\n{rows}")
     assert list(curve["step"]) == steps
     np.testing.assert_array_equal(curve["mse"], mse)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from damage import DAMAGES
 from small_run import small_plan
+from store_files import cell_file, root_of, sae_folder
 
 from abench.cli.run import _dry_run
 from abench.results.jobs import Job, _canonical_shared
@@ -42,7 +43,7 @@ def filled(plan: Plan, tmp_path: Path) -> Path:
         provenance = {"device": "cpu", "packages": packages, "seconds": 1.0}
         record = Record(cell.key, "done", cell.labels(), [], spec=cell.spec(), provenance=provenance)
         store.put(cell, record)
-    return store.root
+    return root_of(store)
 
 
 def _put_sae(store: Store, sae: Job) -> None:
@@ -69,9 +70,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(Path(file).name)
         return raw_of(file)
 
-    monkeypatch.setattr("abench.results.standings.raw_of", counting)
-    monkeypatch.setattr("abench.results.store.raw_of", counting)
-    monkeypatch.setattr("abench.storage.sealed.raw_of", counting)
+    monkeypatch.setattr("abench.storage.folder.raw_of", counting)
     return names
 
 
@@ -92,7 +91,7 @@ def test_a_second_look_reads_no_record_and_hashes_no_weights(
     assert (cells, saes) == (Counter(done=8), Counter(done=4))
     assert len(opened) == 1 + 8 + 4 + 1  # the folder's mark, cells, SAEs, and the index, which is missing
     opened.clear()
-    monkeypatch.setattr("abench.storage.sealed.file_hash", lambda _: pytest.fail("a file was hashed"))
+    monkeypatch.setattr("abench.storage.folder.file_hash", lambda _: pytest.fail("a file was hashed"))
     assert look(filled, plan)[1:] == (cells, saes)
     assert opened == ["abench.json", FILE]
 
@@ -111,8 +110,8 @@ def test_a_process_that_looks_again_reads_no_record(filled: Path, plan: Plan, op
 def test_damage_is_found_as_without_the_index(kind: str, filled: Path, plan: Plan) -> None:
     look(filled, plan)
     store = Store.open(filled, create=False)
-    victims = [store.cell_file(plan.cells[0])]
-    victims += [store.sae_folder(sae) / name for sae, name in zip(plan.saes, SAE_FILES, strict=False)]
+    victims = [cell_file(store, plan.cells[0])]
+    victims += [sae_folder(store, sae) / name for sae, name in zip(plan.saes, SAE_FILES, strict=False)]
     for file in victims:
         DAMAGES[kind](file)
     with_index, cells, saes = look(filled, plan)

@@ -18,6 +18,7 @@ from command import Abench, interruptible, running
 from small_run import small_plan
 
 from abench.results.store import Store
+from abench.storage.folder import FolderBackend
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="stops processes by POSIX signals")
 
@@ -34,7 +35,7 @@ def stopped_in_training(root: Path) -> Iterator["subprocess.Popen[str]"]:
     """A run that has written a checkpoint of its SAE, and is stopped before it is trained."""
     (sae,) = PLAN.saes
     with running("run", *WHAT, "--checkpoint-every", "0", "--results", root) as process:
-        store, ends = Store(root), time.monotonic() + 120
+        store, ends = Store(FolderBackend(root)), time.monotonic() + 120
         while store.checkpoint_step(sae) is None:
             assert process.poll() is None and time.monotonic() < ends, process.communicate()[0]
             time.sleep(0.005)

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from store_files import cell_file, root_of, sae_folder
 
 from abench.config import DataSpec, EvaluationSpec, ModelConfig, RunConfig
 from abench.errors import UserError
 from abench.plugins import find_tasks, get_task
+from abench.results.finding import find_cells
 from abench.results.jobs import Cell, Scoring
 from abench.results.store import Record, SAERecord, Store
 from abench.runs.plan import Plan, make_plan
@@ -183,7 +185,7 @@ def test_a_brief_record_lacks_spec_and_traceback_alone(store: Store, cell: Cell)
     assert brief == replace(record, spec={}, traceback=None)
     again = store.get_brief(cell)
     assert brief is not None and again is not None and again.metrics is brief.metrics
-    file = store.cell_file(cell)
+    file = cell_file(store, cell)
     file.write_bytes(file.read_bytes().replace(b"Traceback", b"Trackback"))
     assert store.get_brief(cell) is None
     assert len(store.damaged) == 1
@@ -191,20 +193,16 @@ def test_a_brief_record_lacks_spec_and_traceback_alone(store: Store, cell: Cell)
 
 def test_file_is_found_by_key_and_by_path(store: Store, cell: Cell) -> None:
     store.put(cell, record_of(cell))
-    file = store.cell_file(cell)
-    assert (
-        store.find(cell.key)
-        == store.find(cell.key[:6])
-        == store.find(str(file))
-        == store.find(file.name)
-        == [file]
-    )
-    assert store.find("0" * 12) == []
+    file = cell_file(store, cell)
+    for name in (cell.key, cell.key[:6], str(file), file.name):
+        (found,) = find_cells(store, name)
+        assert (str(found), found.record()) == (str(file), store.get(cell))
+    assert find_cells(store, "0" * 12) == []
 
 
 def test_a_file_cut_at_any_place_is_missing_and_said(store: Store, cell: Cell) -> None:
     store.put(cell, record_of(cell, scores={"nmse": 0.5}))
-    file = store.cell_file(cell)
+    file = cell_file(store, cell)
     whole = file.read_bytes()
     for length in range(0, len(whole) - 2, 97):
         file.write_bytes(whole[:length])
@@ -215,8 +213,8 @@ def test_a_file_cut_at_any_place_is_missing_and_said(store: Store, cell: Cell) -
 def test_a_file_of_another_key_is_not_taken(store: Store, cell: Cell) -> None:
     other = plan().cells[1]
     store.put(cell, record_of(cell))
-    store.cell_file(other).parent.mkdir(parents=True, exist_ok=True)
-    store.cell_file(other).write_bytes(store.cell_file(cell).read_bytes())
+    cell_file(store, other).parent.mkdir(parents=True, exist_ok=True)
+    cell_file(store, other).write_bytes(cell_file(store, cell).read_bytes())
     assert store.get(other) is None
     assert "another key" in store.damaged[0]
 
@@ -225,7 +223,7 @@ def test_scores_that_are_not_finite_cannot_be_written(store: Store, cell: Cell) 
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.put(cell, record_of(cell, scores={"nmse": float("nan")}))
     assert store.get(cell) is None
-    files = {file.name for file in store.root.rglob("*") if file.is_file()}
+    files = {file.name for file in root_of(store).rglob("*") if file.is_file()}
     assert files <= {"abench.json", "lock"}
 
 
@@ -244,7 +242,7 @@ def test_an_sae_is_whole_only_with_its_record_and_unchanged_files(store: Store, 
     assert store.get_sae(job) is None
     store.put_sae(job, record, draft)
     assert store.get_sae(job) == record
-    (store.sae_folder(job) / "weights").write_bytes(b"w" * 99)
+    (sae_folder(store, job) / "weights").write_bytes(b"w" * 99)
     assert store.get_sae(job) is None
     assert "is trained again" in store.damaged[0]
 

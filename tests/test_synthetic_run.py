@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from command import Abench
 from listening import Told
+from store_files import root_of
 
 from abench.config import load_run
 from abench.data.activations import ActivationSource
@@ -78,7 +79,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     plan = small_plan()
     with pytest.raises(KeyboardInterrupt):
         run_plan(plan, store, progress=Told(at=23), checkpoint_seconds=0.0)
-    states = [json.loads(file.read_text()) for file in store.root.glob("checkpoints/[!.]*/state.json")]
+    states = [json.loads(file.read_text()) for file in root_of(store).glob("checkpoints/[!.]*/state.json")]
     assert [state["step"] for state in states] == [22, 22]  # in the sixth block of four batches
     assert [state["stream"]["position"] for state in states] == [[5, 0, 0], [5, 0, 0]]
     run_plan(plan, store)

@@ -16,6 +16,8 @@ from abench.data.token_rows import Position, TokenRows
 from abench.errors import UserError
 from abench.lm.models import LanguageModel
 from abench.lm.tokens import ordinary
+from abench.storage.bundle import Bundle
+from abench.storage.folder import FolderBackend
 from abench.tinyworld import MODEL_DIR
 from abench.training.checkpoint import StreamState, load_checkpoint, save_checkpoint
 from abench.training.library import rebatch
@@ -88,8 +90,9 @@ def test_a_checkpoint_continues_bit_for_bit(name: str, unit_decoder: bool, tmp_p
     run([whole])
     run([first], stop=17)
     state = StreamState(Position(5, 3), InputStatistics(scale=0.5, norm_limit=None))
-    save_checkpoint(first, state, tmp_path / "checkpoint")
-    assert load_checkpoint(second, tmp_path / "checkpoint", print) == state
+    place = Bundle(FolderBackend(tmp_path), "checkpoint")
+    save_checkpoint(first, state, place)
+    assert load_checkpoint(second, place, print) == state
     assert second.step == 17
     run([second], start=17)
     assert_same(weights(whole), weights(second))
@@ -112,10 +115,11 @@ def test_checkpoint_replaced_while_a_crash_lost_the_new_one(tmp_path: Path) -> N
     trainer, other = (SAETrainer(get_variant("topk", {}), SHAPE, SPEC, seed=0) for _ in range(2))
     state = StreamState(Position(0, 0), InputStatistics(1.0, None))
     run([trainer], stop=5)
-    save_checkpoint(trainer, state, tmp_path / "c")
+    place = Bundle(FolderBackend(tmp_path), "c")
+    save_checkpoint(trainer, state, place)
     # A crash between the two renames leaves only the checkpoint before, under its other name.
     (tmp_path / "c").rename(tmp_path / ".c.before")
-    assert load_checkpoint(other, tmp_path / "c", print) == state
+    assert load_checkpoint(other, place, print) == state
     assert other.step == 5
 
 

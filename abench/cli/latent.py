@@ -28,7 +28,7 @@ def show_latent(
     from abench.latents.latent_card import latent_card
 
     opened = open_sae(results, name, model)
-    folder, record = opened.folder, opened.record
+    record = opened.record
     card = latent_card(
         opened.lm,
         opened.sae,
@@ -47,7 +47,7 @@ def show_latent(
         echo_json({"sae_key": record.key, "labels": record.labels, "latent": latent, **card.plain()})
         return
     _echo(record, latent, card)
-    click.echo(f"\nSAE  {folder}" + (f"\npage {html}" if html is not None else ""))
+    click.echo(f"\nSAE  {opened.place}" + (f"\npage {html}" if html is not None else ""))
 
 
 def _title(record: "SAERecord", latent: int) -> str:

@@ -96,7 +96,7 @@ def latents(
         folder = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
         command = f"abench show {shlex.quote(sae)} --latent {found[0].latent}{folder}"
         click.echo(f"\n{command} prints the card of a latent")
-    click.echo(f"\nSAE  {opened.folder}" + (f"\npage {html}" if html is not None else ""))
+    click.echo(f"\nSAE  {opened.place}" + (f"\npage {html}" if html is not None else ""))
 
 
 def _survey(opened: OpenedSAE, tokens: int) -> "tuple[Survey, Tensor]":

@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from abench.lm.models import LanguageModel
     from abench.results.store import SAERecord
     from abench.sae import SAE
+    from abench.storage.bundle import Bundle
 
 
 @dataclass(frozen=True)
 class OpenedSAE:
     """An SAE of a results folder, on the CPU."""
 
-    folder: Path
+    place: "Bundle"
     record: "SAERecord"
     lm: "LanguageModel"
     sae: "SAE"
@@ -41,7 +42,7 @@ def open_sae(results: Path, name: str, model: str | None) -> OpenedSAE:
     from abench.results.recorded import recorded_data
     from abench.runs.recorded_model import open_recorded_model
 
-    folder, record = find_sae(results, name)
+    place, record = find_sae(results, name)
     data = recorded_data(record.spec, record.provenance)
     lm = open_recorded_model(record, "cpu", model)
-    return OpenedSAE(folder, record, lm, open_recorded_sae(folder, record), data)
+    return OpenedSAE(place, record, lm, open_recorded_sae(place, record), data)

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,12 +108,14 @@ def run(
     progress = for_stderr()
     placement = Placement(devices or (), ray_address, checkpoint_every, request.plugins)
     computing = executor_for(executor, placement)
+    # Once for all runs, and not before the first plan: a request that is refused creates no folder.
+    opened = cache(lambda: Store.open(results, create=True))
     codes, plans, outcomes = [], [], []
     for group in groups_of(request):
         done = []
         for each in group:
             plan = plan_of(each, fetch=True, here=computing.computes_here)
-            store = Store.open(results, create=True)
+            store = opened()
             progress.say(_summary(plan))
             done.append((plan, computing.run(plan, store, progress)))
             store.save_standings()

@@ -13,6 +13,7 @@ from abench.sanitize.printable import visible
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from abench.results.finding import FoundCell
     from abench.results.store import Record, Store
 
 
@@ -60,7 +61,7 @@ def show(
     for option, value in (("--html", html), ("--model", model)):
         if value is not None:
             raise click.UsageError(f"{option} needs --latent")
-    store, file, record = _one_cell(results, cell)
+    store, found, record = _one_cell(results, cell)
     if as_json:
         echo_json(asdict(record))
         return
@@ -97,7 +98,7 @@ def show(
         f"\n{record.provenance['seconds']} s on {record.provenance['device']}, {record.provenance['host']}, "
         f"{record.provenance['finished']}\n{packages}"
     )
-    click.echo(f"key  {record.key}\nfile {file}\nSAE  {store.sae_folder_of(record)}")
+    click.echo(f"key  {record.key}\nfile {found}\nSAE  {store.sae_of(record)}")
 
 
 def _passes(used: "Mapping[str, Mapping[str, int]]") -> str:
@@ -131,19 +132,19 @@ def explain(cell: str, other: str | None, results: Path, as_json: bool) -> None:
     if other is None and is_configuration(cell) and not _is_cell(results, cell):
         _explain_run(cell, as_json=as_json)
         return
-    store, file, record = _one_cell(results, cell)
+    store, found, record = _one_cell(results, cell)
     others = [_one_cell(results, other)[2]] if other else _namesakes(store, record)
     differences = {each.key: difference(record.spec, each.spec) for each in others}
     if as_json:
-        echo_json({"key": record.key, "file": str(file), "spec": record.spec, "differences": differences})
+        echo_json({"key": record.key, "file": str(found), "spec": record.spec, "differences": differences})
         return
     import yaml
 
     click.echo(f"key {record.key}\n")
     click.echo(yaml.safe_dump(record.spec, sort_keys=False, allow_unicode=True).rstrip())
-    for key, found in differences.items():
+    for key, paths in differences.items():
         click.echo(f"\ncompared with {key[:12]}:")
-        rows = [[path, left, right] for path, left, right in found]
+        rows = [[path, left, right] for path, left, right in paths]
         click.echo(columns(rows, ["key path", record.key[:12], key[:12]]) if rows else "no difference")
     if not differences:
         click.echo("\nNo other cell in this folder has the same labels.")
@@ -185,24 +186,24 @@ def _explain_run(source: str, *, as_json: bool) -> None:
         click.echo(f"{name}\n{columns(rows, ['key', 'value', 'from'])}\n")
 
 
-def _one_cell(results: Path, name: str) -> "tuple[Store, Path, Record]":
+def _one_cell(results: Path, name: str) -> "tuple[Store, FoundCell, Record]":
     from abench.errors import UserError
     from abench.results.finding import find_cells
     from abench.results.store import Store
 
     store = Store.open(results, create=False)
-    files = find_cells(store, name)
-    if not files:
+    found = find_cells(store, name)
+    if not found:
         raise UserError(f"no cell in {results} has the key or file '{name}'; `abench status` lists the keys")
-    if len(files) > 1:
+    if len(found) > 1:
         raise UserError(
-            f"'{name}' matches {len(files)} cells; give more of the key, or the task after a slash: "
-            f"{', '.join(f'{f.parent.name}/{f.stem}' for f in files[:4])}"
+            f"'{name}' matches {len(found)} cells; give more of the key, or the task after a slash: "
+            f"{', '.join(each.label for each in found[:4])}"
         )
-    record = store.read(files[0])
+    record = found[0].record()
     if record is None:
-        raise UserError(f"{store.damaged[-1]} when the run is started again")
-    return store, files[0], record
+        raise UserError(f"{found[0].store.damaged[-1]} when the run is started again")
+    return store, found[0], record
 
 
 def _namesakes(store: "Store", record: "Record") -> "list[Record]":

@@ -103,7 +103,7 @@ def _rows(plan: "Plan", store: "Store") -> list[dict[str, Any]]:
             "status": (status := store.standing(cell)),
             "key": cell.key,
             "reason": _reason(cell, status, store, works),
-            "file": store.cell_path(cell),
+            "file": store.shown(cell),
             "sae": saes[cell.sae.key],
             "sae_key": cell.sae.key,
         }

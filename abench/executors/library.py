@@ -41,5 +41,5 @@ def run(
     placement = Placement(tuple(each.strip() for each in named), ray_address, plugins=folders)
     computing = executor_for(executor, placement)
     plan = planned(config, plugins, configuration, fetch=True, here=computing.computes_here)
-    store = Store.open(Path(results), create=True)
+    store = Store.open(results, create=True)
     return Scored(plan, store, computing.run(plan, store, progress))

@@ -28,7 +28,7 @@ class Setup:
     """What a worker needs to know before its first share."""
 
     results: str
-    """The absolute path of the results folder."""
+    """The place of the results (`Store.place`)."""
     token: str
     """Of the run (`abench.results.drivers`)."""
     device: str | None
@@ -75,9 +75,9 @@ class Worker:
         from abench.runs.model_opening import Models
 
         own_output()
-        check_shared(Path(setup.results), setup.token, socket.gethostname())
+        check_shared(setup.results, setup.token, socket.gethostname())
         self._setup = setup
-        self._store = Store.open(Path(setup.results), create=False)
+        self._store = Store.open(setup.results, create=False)
         self._progress = Reporter(send)
         self._models = Models(self._progress)
         self._device = usable_device(setup.device)

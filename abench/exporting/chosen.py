@@ -7,10 +7,11 @@ from pathlib import Path
 from abench.errors import UserError
 from abench.names import name_problem
 from abench.report.manifest import read_manifest
-from abench.results.finding import find_sae
+from abench.results.finding import find_sae, whole_sae
 from abench.results.records import Record, SAERecord
 from abench.results.sae_folder import MARK
 from abench.results.store import Store
+from abench.storage.bundle import Bundle
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Chosen:
 
     records: tuple[Record, ...]
     """All cells, including failed and skipped ones."""
-    saes: tuple[tuple[Path, SAERecord], ...]
-    """Folder and record of the SAEs in this results folder, trained or given."""
+    saes: tuple[tuple[Bundle, SAERecord], ...]
+    """Place and record of the SAEs in this results folder, trained or given."""
     notes: tuple[str, ...] = ()
     """Sentences about damaged files and about SAEs that are damaged or failed."""
 
@@ -37,21 +38,21 @@ def choose(results: Path, names: Sequence[str]) -> Chosen:
     store = Store.open(results, create=False)
     every = [record for _, record in store.all_records()]
     if not names:
-        found, notes = _saes_of(results, every, store)
+        found, notes = _saes_of(every, store)
         return Chosen(tuple(every), tuple(found), (*store.damaged, *notes))
     cells: set[str] = set()
-    saes: dict[str, tuple[Path, SAERecord]] = {}
+    saes: dict[str, tuple[Bundle, SAERecord]] = {}
     for name in names:
         report = _report(store, name)
         if report is None:
-            folder, sae = find_sae(results, name)
-            saes[sae.key] = folder, sae
+            place, sae = find_sae(results, name)
+            saes[sae.key] = place, sae
             cells |= {record.key for record in every if record.sae_key == sae.key}
         else:
             cells |= report
     records = tuple(record for record in every if record.key in cells)
-    found, notes = _saes_of(results, records, store)
-    saes |= {sae.key: (folder, sae) for folder, sae in found}
+    found, notes = _saes_of(records, store)
+    saes |= {sae.key: (place, sae) for place, sae in found}
     return Chosen(records, tuple(saes.values()), (*store.damaged, *notes))
 
 
@@ -61,16 +62,16 @@ def _report(store: Store, name: str) -> set[str] | None:
     return None if manifest is None else set(manifest.values.values())
 
 
-def _saes_of(
-    results: Path, records: Iterable[Record], store: Store
-) -> tuple[list[tuple[Path, SAERecord]], list[str]]:
-    """The SAEs of the cells, in the order of their folders, and sentences about the others."""
-    found: list[tuple[Path, SAERecord]] = []
+def _saes_of(records: Iterable[Record], store: Store) -> tuple[list[tuple[Bundle, SAERecord]], list[str]]:
+    """The SAEs of the cells, in the order of their names, and sentences about the others."""
+    found: list[tuple[Bundle, SAERecord]] = []
     notes: list[str] = []
-    for folder in sorted({store.sae_folder_of(record) for record in records}):
-        if (folder / MARK).is_file():
+    places = {place.name: place for place in map(store.sae_of, records)}
+    for name in sorted(places, key=lambda name: name.split("/")):
+        place = places[name]
+        if place.has(MARK):
             try:
-                found.append(find_sae(results, str(folder)))
+                found.append((place, whole_sae(place)))
             except UserError as error:
                 notes.append(f"left out: {error}")
     return found, notes

@@ -11,6 +11,7 @@ from abench.importing.recorded import is_given
 from abench.results.jobs import sae_label
 from abench.results.records import SAERecord
 from abench.results.store import KEY_DIGITS
+from abench.storage.bundle import Bundle
 
 REGISTERS = "abench.variants.saes"
 """The module whose import registers abench's own architectures with sae-lens."""
@@ -52,7 +53,7 @@ def place_of(record: SAERecord) -> str:
     return f"{labels['model']}/{labels['site']}/{name}-{record.key[:KEY_DIGITS]}"
 
 
-def write_saes(saes: Iterable[tuple[Path, SAERecord]], folder: Path) -> tuple[list[ExportedSAE], list[str]]:
+def write_saes(saes: Iterable[tuple[Bundle, SAERecord]], folder: Path) -> tuple[list[ExportedSAE], list[str]]:
     """Write each SAE's cfg.json and sae_weights.safetensors to a folder of its own below `folder`.
 
     Returns the SAEs, and a sentence about each that could not be written. Raises UserError if none could.
@@ -69,7 +70,7 @@ def write_saes(saes: Iterable[tuple[Path, SAERecord]], folder: Path) -> tuple[li
     return written, notes
 
 
-def _written(source: Path, record: SAERecord, folder: Path) -> ExportedSAE:
+def _written(source: Bundle, record: SAERecord, folder: Path) -> ExportedSAE:
     place = place_of(record)
     config = write_sae(source, record, folder / place)
     return ExportedSAE(record, place, config, is_plain(str(config["architecture"])))

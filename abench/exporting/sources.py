@@ -9,6 +9,7 @@ from typing import Any
 from abench.errors import UserError
 from abench.importing.recorded import is_given, open_recorded_sae
 from abench.results.records import SAERecord
+from abench.storage.bundle import Bundle
 from abench.storage.files import write_text
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
@@ -34,7 +35,7 @@ def origin_of(record: SAERecord) -> Origin | None:
     return Origin(Path(place).name if local else place, local, _understood(record).get("format"))
 
 
-def config_of(source: Path, record: SAERecord) -> dict[str, Any]:
+def config_of(source: Bundle, record: SAERecord) -> dict[str, Any]:
     """An SAE's sae-lens configuration, with what its record states about it in the metadata.
 
     That of an SAE that abench did not train is what was understood of it when it was scored.
@@ -42,12 +43,12 @@ def config_of(source: Path, record: SAERecord) -> dict[str, Any]:
     if is_given(record):
         config = {"architecture": "unknown", "d_sae": record.labels["width"], **_stated_config(record)}
         return _with_metadata(config, _metadata_of_given(record, config))
-    config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
+    config = json.loads(source.read(CONFIG))
     tokens = record.spec.get("training", {}).get("tokens")
     return _with_metadata(config, {} if tokens is None else {"training_tokens": tokens})
 
 
-def write_sae(source: Path, record: SAERecord, target: Path) -> dict[str, Any]:
+def write_sae(source: Bundle, record: SAERecord, target: Path) -> dict[str, Any]:
     """Write cfg.json and sae_weights.safetensors to a folder that does not exist; returns the configuration.
 
     Raises UserError for an SAE whose files are gone or changed or were never in the results folder.
@@ -57,12 +58,13 @@ def write_sae(source: Path, record: SAERecord, target: Path) -> dict[str, Any]:
     else:
         target.mkdir(parents=True)
         config = config_of(source, record)
-        shutil.copyfile(source / WEIGHTS, target / WEIGHTS)
+        with source.local() as folder:
+            shutil.copyfile(folder / WEIGHTS, target / WEIGHTS)
     write_text(target / CONFIG, json.dumps(config, indent=1) + "\n")
     return config
 
 
-def _write_given(source: Path, record: SAERecord, target: Path) -> dict[str, Any]:
+def _write_given(source: Bundle, record: SAERecord, target: Path) -> dict[str, Any]:
     sae = open_recorded_sae(source, record)
     if not hasattr(sae, "save_model"):
         raise UserError(f"the SAE {record.labels['variant']} is of a class that sae-lens does not have")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abench.report.frame import SAE_GROUP, Record, summarise, tidy
@@ -26,16 +25,16 @@ Curve = Mapping[str, Sequence[float]]
 """A training curve: columns by name, including `step` and `mse`. A data frame also works."""
 
 
-def read_curve(file: Path) -> Curve:
-    """The training curve in a CSV file; missing values are NaN.
+def read_curve(text: str) -> Curve:
+    """The training curve in the text of a CSV file; missing values are NaN.
 
     Without pandas or the csv module, which take much longer for files this small: a curve holds only numbers.
     """
-    header, _, rest = file.read_text(encoding="utf-8").partition("\n")
+    header, _, rest = text.partition("\n")
     names, rows = header.split(","), rest.splitlines()
     cells = ",".join(rows).split(",") if rows else []
     if len(cells) != len(names) * len(rows):
-        raise ValueError(f"{file} is not a table with {len(names)} columns")
+        raise ValueError(f"a training curve is not a table with {len(names)} columns")
     columns = {name: cells[names.index(name) :: len(names)] for name in ("step", "mse")}
     # A list of floats takes four times the memory, which counts for the curves of thousands of SAEs.
     return {name: array("d", _numbers(texts)) for name, texts in columns.items()}

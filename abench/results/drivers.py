@@ -1,9 +1,9 @@
-"""Runs that several workers compute: each has a file in the results folder while it lasts.
+"""Runs that several workers compute: each has a value in the store while it lasts.
 
     drivers/TOKEN.json      who started the run, and with which versions of packages
 
-A worker looks for the file, and so finds out without waiting whether its folder is the one of the run.
-Another run on the same folder finds there which versions are at work.
+A worker looks for it, and so finds out without waiting whether its store is the one of the run. Another run
+on the same store finds there which versions are at work.
 """
 
 import time
@@ -14,11 +14,12 @@ from pathlib import Path
 
 from abench.errors import UserError
 from abench.results.store import Store
-from abench.storage.faults import writing
+from abench.storage.faults import StorageError
+from abench.storage.opening import backend_at
 from abench.storage.processes import ProcessId
-from abench.storage.sealed import Damaged, read_sealed, write_sealed
+from abench.storage.sealed import Damaged, content_of, sealed_text
 
-_FOLDER = "drivers"
+_FOLDER, _SUFFIX = "drivers", ".json"
 _MOST_NAMED = 4
 _SECONDS_TO_APPEAR = 3.0
 """Network file systems may show a new file late."""
@@ -26,33 +27,33 @@ _SECONDS_TO_APPEAR = 3.0
 
 @contextmanager
 def driving(store: Store, versions: Mapping[str, str]) -> Iterator[str]:
-    """Mark the folder as worked on by a run with these versions of packages; yields the run's token.
+    """Mark the store as worked on by a run with these versions of packages; yields the run's token.
 
     Raises UserError if a run with other versions is at work there, and StorageError.
     """
     token = uuid.uuid4().hex
-    file = _file(store.root, token)
+    name = _name(token)
     with store.claim(_lease(token)):
         _refuse_others(store, versions)
         me = ProcessId.current()
-        with writing(file):
-            write_sealed(file, {"host": me.host, "pid": me.pid, "versions": dict(versions)})
+        content = {"host": me.host, "pid": me.pid, "versions": dict(versions)}
+        store.backend.write(name, sealed_text(content))
         try:
             yield token
         finally:
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
+            with suppress(StorageError):
+                store.backend.remove(name)
 
 
-def check_shared(root: Path, token: str, host: str) -> None:
-    """Raise UserError unless the results folder here is the one in which the run with this token works."""
-    file = _file(root, token)
+def check_shared(place: str | Path, token: str, host: str) -> None:
+    """Raise UserError unless the store here is the one in which the run with this token works."""
+    backend, name = backend_at(place), _name(token)
     ends = time.monotonic() + _SECONDS_TO_APPEAR
-    while not file.exists():
+    while not backend.exists(name):
         if time.monotonic() > ends:
-            what = "is not the folder of this run" if root.is_dir() else "does not exist"
+            what = "is not the folder of this run" if backend.is_there() else "does not exist"
             raise UserError(
-                f"the results folder {root} {what} on {host}: choose one with --results on a file system "
+                f"the results folder {place} {what} on {host}: choose one with --results on a file system "
                 "that all machines of the run share, under the same path"
             )
         time.sleep(0.2)
@@ -69,24 +70,27 @@ def different_versions(ours: Mapping[str, str], theirs: Mapping[str, str]) -> st
 
 
 def _refuse_others(store: Store, versions: Mapping[str, str]) -> None:
-    for file in sorted((store.root / _FOLDER).glob("[!.]*.json")):
-        if store.claimed_by(_lease(file.stem)) is None:
-            with suppress(OSError):
-                file.unlink(missing_ok=True)  # its process has ended
+    for name in store.backend.names(_FOLDER, 1):
+        token = name.removeprefix(f"{_FOLDER}/").removesuffix(_SUFFIX)
+        if name != _name(token) or token.startswith("."):
+            continue
+        if store.claimed_by(_lease(token)) is None:
+            with suppress(StorageError):
+                store.backend.remove(name)  # its process has ended
             continue
         try:
-            other = read_sealed(file)
+            other = content_of(store.backend.read(name))
         except (Damaged, FileNotFoundError):
             continue
         if (different := different_versions(versions, other["versions"])) is not None:
             raise UserError(
-                f"{other['host']}, process {other['pid']}, works on {store.root} with other versions of "
-                f"packages ({different}): install the same versions, or wait until it has ended"
+                f"{other['host']}, process {other['pid']}, works on {store.backend.shown('')} with other "
+                f"versions of packages ({different}): install the same versions, or wait until it has ended"
             )
 
 
-def _file(root: Path, token: str) -> Path:
-    return root / _FOLDER / f"{token}.json"
+def _name(token: str) -> str:
+    return f"{_FOLDER}/{token}{_SUFFIX}"
 
 
 def _lease(token: str) -> str:

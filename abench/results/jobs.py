@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from operator import is_
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from abench.config import DataSpec, EvaluationSpec, ModelConfig, TrainingSpec
 from abench.results.recorded import RecordedData
 from abench.settings import variant_name
+from abench.storage.bundle import Bundle
 from abench.storage.keys import begun_digest, canonical_of_parts, canonical_value, digest_of
 from abench.task import Task, View
 
@@ -122,8 +122,8 @@ class Job(ABC):
         return {name: value for name, value in vars(self).items() if name != "_begun"}
 
     @abstractmethod
-    def open(self, folder: Path, device: str) -> Any:
-        """The SAE on a device; `folder` is its folder in the results folder. Raises UserError."""
+    def open(self, place: Bundle, device: str) -> Any:
+        """The SAE on a device; `place` is where the store has it. Raises UserError."""
 
 
 @dataclass(frozen=True)
@@ -192,10 +192,11 @@ class SAEJob(Job):
     def key(self) -> str:
         return digest_of(self.canonical)
 
-    def open(self, folder: Path, device: str) -> Any:
+    def open(self, place: Bundle, device: str) -> Any:
         from abench.variants import load_sae
 
-        return load_sae(folder, device=device)
+        with place.local() as folder:
+            return load_sae(folder, device=device)
 
 
 _OWN = ("site", "k", "width", "seed")

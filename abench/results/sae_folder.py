@@ -1,42 +1,48 @@
-"""The folder of a trained SAE: its files, and `sae.json`, the sealed record with the checksum of each."""
+"""The bundle of a trained SAE: its files, and `sae.json`, the sealed record with the checksum of each."""
 
 from collections.abc import Collection
-from pathlib import Path
 
 from abench.results.records import SAERecord
-from abench.storage.sealed import Damaged, Verified, read_sealed
+from abench.storage.bundle import Bundle
+from abench.storage.sealed import Damaged, Verified, content_of
 
 MARK = "sae.json"
 CURVE_FILE = "train.csv"
 
 
 def read_sae(
-    folder: Path, key: str | None, verified: Verified, *, names: Collection[str] | None = None
+    place: Bundle,
+    key: str | None,
+    verified: Verified | None = None,
+    *,
+    names: Collection[str] | None = None,
 ) -> SAERecord:
-    """The record of the SAE in a folder, after verifying its files (or only those in `names`).
+    """The record of the SAE in a bundle, after verifying its files (or only those in `names`).
 
-    Raises FileNotFoundError if there is no such folder, and Damaged, with the file's name, if a file is
-    missing or changed, or belongs to another key.
+    `verified` remembers the files of the same store that were verified before. Raises FileNotFoundError if
+    there is no such bundle, and Damaged, with the file's name, if a file is missing or changed, or belongs to
+    another key.
     """
-    mark = folder / MARK
+    verified = verified or Verified(place.backend.stamp, place.backend.digest)
     try:
-        record = _record(mark, key)
+        record = _record(place, key)
     except FileNotFoundError as error:
-        if not folder.exists():
+        if not place.exists():
             raise
-        raise Damaged(f"{mark} is damaged (it is missing)") from error
+        raise Damaged(f"{place.shown(MARK)} is damaged (it is missing)") from error
     for name, digest in record.files.items():
         if names is None or name in names:
             try:
-                verified.check(folder / name, digest)
+                verified.check(place.file(name), digest)
             except Damaged as error:
-                raise Damaged(f"{folder / name} is damaged ({error})") from error
+                raise Damaged(f"{place.shown(name)} is damaged ({error})") from error
     return record
 
 
-def _record(mark: Path, key: str | None) -> SAERecord:
+def _record(place: Bundle, key: str | None) -> SAERecord:
+    mark = place.shown(MARK)
     try:
-        record = SAERecord(**read_sealed(mark))
+        record = SAERecord(**content_of(place.read(MARK)))
         if key is not None and record.key != key:
             raise Damaged("it belongs to an SAE with another key")
     except Damaged as error:

@@ -2,70 +2,68 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 from abench.errors import UserError
-from abench.storage.faults import writing
-from abench.storage.sealed import Damaged, read_sealed, write_sealed
+from abench.storage.backend import Backend
+from abench.storage.sealed import Damaged, content_of, sealed_text
 
 MARK = "abench.json"
 FORMAT = 2
 """Version of the files in a results folder; cells' keys do not depend on it. 1: without checksums."""
 
 
-def check_mark(root: Path, *, create: bool, name_damage: Callable[[Path, str], None]) -> None:
-    """Check that `root` is a results folder of this format; with `create`, make it one if it has no mark.
+def check_mark(backend: Backend, *, create: bool, name_damage: Callable[[str, str], None]) -> None:
+    """Check that this is a store of results of this format; with `create`, make it one if it has no mark.
 
     A damaged mark is reported to `name_damage` and, with `create`, written again: the other files have their
-    own checksums. Raises UserError for another folder or format, and StorageError.
+    own checksums. Raises UserError for another store or format, and StorageError.
     """
-    mark = root / MARK
+    place, mark = backend.shown(""), backend.shown(MARK)
     try:
-        _check_format(root, _format_of(mark))
+        _check_format(place, _format_of(backend))
     except FileNotFoundError:
         if not create:
             raise UserError(
-                f"{root} is not a results folder: it has no {MARK}; `abench run` creates one"
+                f"{place} is not a results folder: it has no {MARK}; `abench run` creates one"
             ) from None
-        _write(root)
+        _write(backend)
     except Damaged as error:
-        name_damage(mark, f"{mark} is damaged ({error}); `abench run` writes it again")
+        name_damage(MARK, f"{mark} is damaged ({error}); `abench run` writes it again")
         if create:
-            _write(root)
+            _write(backend)
 
 
-def _format_of(mark: Path) -> object:
+def _format_of(backend: Backend) -> object:
+    raw = backend.read(MARK)
     try:
-        return read_sealed(mark).get("format")
+        return content_of(raw).get("format")
     except Damaged:
-        if _is_of_format_1(mark):
+        if _is_of_format_1(raw):
             return 1
         raise
 
 
-def _is_of_format_1(mark: Path) -> bool:
+def _is_of_format_1(raw: bytes) -> bool:
     """Whether the mark is that of a folder without checksums, `{"schema": 1}`."""
     try:
-        content = json.loads(mark.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(raw)
+    except ValueError:
         return False
     return isinstance(content, dict) and list(content) == ["schema"]
 
 
-def _check_format(root: Path, found: object) -> None:
+def _check_format(place: str, found: object) -> None:
     if found == 1:
         raise UserError(
-            f"{root} was written by an earlier version of abench, without checksums for its files: "
+            f"{place} was written by an earlier version of abench, without checksums for its files: "
             "choose another folder with --results"
         )
     if found != FORMAT:
         raise UserError(
-            f"{root} was written by another version of abench (format {found}, this one has {FORMAT}): "
+            f"{place} was written by another version of abench (format {found}, this one has {FORMAT}): "
             "choose another folder with --results"
         )
 
 
-def _write(root: Path) -> None:
-    with writing(root):
-        root.mkdir(parents=True, exist_ok=True)
-        write_sealed(root / MARK, {"format": FORMAT})
+def _write(backend: Backend) -> None:
+    backend.write(MARK, sealed_text({"format": FORMAT}))

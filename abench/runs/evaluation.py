@@ -1,6 +1,5 @@
 """`abench.evaluate`: the scores of anyone's SAEs, without training anything."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -70,10 +69,9 @@ def evaluate(
     first = plan_run(request, fetch=False, say=progress.say, opened=lm, in_memory=given)
     given = _with_signs(given, first, lm, where)
     plan = plan_run(request, fetch=False, say=progress.say, opened=lm, in_memory=given)
-    folder = tempfile.mkdtemp(prefix="abench-") if results is None else results
-    store = Store.open(Path(folder), create=True)
+    store = Store.in_memory() if results is None else Store.open(results, create=True)
     outcome = run_plan(plan, store, progress=progress, device=where, lm=lm.lm)
-    return Scored(plan, store, outcome, temporary=results is None)
+    return Scored(plan, store, outcome)
 
 
 def _with_signs(given: Given, plan: Plan, model: OpenedModel, device: str) -> Given:

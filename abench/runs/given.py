@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 from abench.config import DataSpec
 from abench.importing import ImportedSAE
 from abench.results.jobs import SCHEMA, Job, ModelRef
 from abench.results.recorded import RecordedData
+from abench.storage.bundle import Bundle
 from abench.storage.keys import canonical_json, digest_of
 
 
@@ -69,6 +69,6 @@ class GivenSAE(Job):
     def key(self) -> str:
         return digest_of(self.canonical)
 
-    def open(self, folder: Path, device: str) -> Any:
-        del folder  # its files stay where they are
+    def open(self, place: Bundle, device: str) -> Any:
+        del place  # its files stay where they are
         return self.source.load(device)

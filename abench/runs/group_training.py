@@ -24,9 +24,9 @@ from abench.results.store import CURVE_FILE, SAERecord, Store
 from abench.runs.pace import Pace
 from abench.runs.provenance import how_read, provenance
 from abench.runs.training_memory import Mine, is_done, train_fitting
+from abench.storage.claims import Lease, LeaseLost
 from abench.storage.faults import StorageError, writing
 from abench.storage.keys import canonical_json
-from abench.storage.lease import Lease, LeaseLost
 from abench.storage.sealed import manifest_of
 from abench.training.checkpoint import StreamState, delete_checkpoint, load_checkpoint, save_checkpoint
 from abench.training.trainer import CurvePoint, Diverged, SAETrainer, run_lockstep
@@ -149,8 +149,8 @@ class _Group:
         states: dict[str, StreamState | None] = {}
         for label, trainer in tuple(self._trainers.items()):
             with self._unless_lost(trainer) as lease:
-                folder = self._store.checkpoint_folder(self._jobs[label])
-                states[label] = load_checkpoint(trainer, folder, self._progress.say, lease=lease)
+                place = self._store.checkpoint(self._jobs[label])
+                states[label] = load_checkpoint(trainer, place, self._progress.say, lease=lease)
         if not self._trainers:
             return 0, iter(())
         first = min(self._trainers.values(), key=lambda trainer: trainer.step)
@@ -198,9 +198,9 @@ class _Group:
         if self._stream.statistics is None:
             raise RuntimeError("a checkpoint before the first batch")
         state = StreamState(self._stream.start_of(trainer.step), self._stream.statistics)
-        folder = self._store.checkpoint_folder(self._jobs[trainer.label])
+        place = self._store.checkpoint(self._jobs[trainer.label])
         with self._unless_lost(trainer) as lease:
-            save_checkpoint(trainer, state, folder, lease=lease)
+            save_checkpoint(trainer, state, place, lease=lease)
 
     @contextmanager
     def _unless_lost(self, trainer: SAETrainer) -> Iterator[Lease]:
@@ -318,8 +318,8 @@ class _Group:
 
     def _delete_checkpoint(self, job: SAEJob, lease: Lease) -> None:
         # Under the lease, because the next holder's checkpoint lies in the same place.
-        with suppress(LeaseLost), writing(self._store.checkpoint_folder(job)), lease.commit():
-            delete_checkpoint(self._store.checkpoint_folder(job))
+        with suppress(LeaseLost):
+            delete_checkpoint(self._store.checkpoint(job), lease)
 
     def _metadata(self, job: SAEJob) -> dict[str, object]:
         data = "synthetic" if job.model.config.synthetic else job.data.dataset or job.data.source

@@ -79,7 +79,7 @@ def _search(pairs: "list[tuple[Job, SAERecord]]", store: Store, number: int) -> 
     rows = TokenRows(lm, data, "held_out", context).batch(max(1, TOKENS // context))
     if len(rows) == 0:
         raise UserError("the held-out text does not fill one context")
-    saes = {each.key: usable(open_recorded_sae(store.sae_folder(each), record)) for each, record in pairs}
+    saes = {each.key: usable(open_recorded_sae(store.sae(each), record)) for each, record in pairs}
     found = top_contexts(
         lm,
         rows,

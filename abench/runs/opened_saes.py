@@ -21,7 +21,7 @@ class OpenedSAEs:
         record = self._store.get_sae(job)
         if record is None or record.status != "done":
             raise UserError(f"{job.label} is not trained")
-        sae = job.open(self._store.sae_folder(job), self._device)
+        sae = job.open(self._store.sae(job), self._device)
         if sae.cfg.d_in != self._d_model:
             raise UserError(
                 f"{job.label} takes activations of width {sae.cfg.d_in}, but the model's are of width "

@@ -78,8 +78,8 @@ def write_plan_report(
     )
     # As wide as the terminal; without one, a width that fits most places.
     text = prepared.text(get_terminal_size((110, 24)).columns)
-    files = {sae.key: store.curve_file(sae) for sae in saes}
-    curves = {key: read_curve(file) for key, file in files.items() if file is not None}
+    texts = {sae.key: store.curve(sae) for sae in saes}
+    curves = {key: read_curve(text) for key, text in texts.items() if text is not None}
     by_key = {cell.key: cell for each in plans for cell in each.cells}
     try:
         report = write_prepared(

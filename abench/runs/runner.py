@@ -30,8 +30,8 @@ from abench.runs.outcome import outcome_of, report_damage, settled
 from abench.runs.plan import Group, Plan
 from abench.runs.provenance import how_read, provenance
 from abench.runs.reported import Reported
+from abench.storage.claims import Lease, LeaseLost
 from abench.storage.faults import StorageError
-from abench.storage.lease import Lease, LeaseLost
 from abench.task import Context, Skip, Task, checked, parted, reason_to_skip, with_values, wrong_kind
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 """The scores of a plan, as Python users see them."""
 
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,17 +19,11 @@ _ROW = ["model", "site", "variant", "k", "width", "view"]
 
 @dataclass(repr=False)
 class Scored:
-    """The result of `abench.evaluate` and `abench.run`; its scores are in a results folder."""
+    """The result of `abench.evaluate` and `abench.run`; its scores are in a results folder, or in memory."""
 
     plan: Plan
     store: Store
     outcome: Outcome
-    temporary: bool = False
-    """Whether the results folder is deleted together with this object."""
-
-    def __post_init__(self) -> None:
-        if self.temporary:
-            weakref.finalize(self, self.store.remove)
 
     @property
     def failed(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ from abench.progress import Progress
 from abench.results.jobs import SAEJob
 from abench.results.store import SAERecord, Store
 from abench.runs.provenance import provenance
-from abench.storage.lease import Lease, LeaseLost
+from abench.storage.claims import Lease, LeaseLost
 
 Mine = Sequence[tuple[SAEJob, Lease]]
 """SAEs that this process trains, with their leases."""

@@ -3,7 +3,6 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from safetensors import SafetensorError
 
@@ -29,7 +28,7 @@ class StorageError(UserError):
 
 
 @contextmanager
-def writing(place: Path, remedy: str = RESULTS_REMEDY) -> Iterator[None]:
+def writing(place: object, remedy: str = RESULTS_REMEDY) -> Iterator[None]:
     """Raise StorageError, which ends with the remedy, if writing `place` fails in this block."""
     try:
         yield
@@ -42,7 +41,7 @@ def writing(place: Path, remedy: str = RESULTS_REMEDY) -> Iterator[None]:
         raise StorageError(_sentence(place, str(error), remedy)) from error
 
 
-def storage_error(error: OSError, place: Path, remedy: str = RESULTS_REMEDY) -> StorageError:
+def storage_error(error: OSError, place: object, remedy: str = RESULTS_REMEDY) -> StorageError:
     """The StorageError for an OSError raised while `place` was being written."""
     named = next((name for name in (error.filename2, error.filename) if name is not None), place)
     cause = error.strerror or str(error) or type(error).__name__

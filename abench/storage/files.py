@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from abench.sanitize.secrets import hidden
-from abench.storage.lease import Lease
+from abench.storage.claims import Lease
 
 _PART = 1 << 16
 """Bytes read and hashed at once."""
@@ -25,7 +25,7 @@ def write_whole(file: Path, text: str, *, lease: Lease | None = None) -> None:
     checksum, they must be removed before the checksum is computed (`without_secrets`).
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = lease.draft_of(file) if lease else hidden_name(file)
+    temporary = hidden_name(file, None if lease is None else lease.token)
     try:
         write_text(temporary, text)
         flush(temporary)
@@ -35,9 +35,20 @@ def write_whole(file: Path, text: str, *, lease: Lease | None = None) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def hidden_name(path: Path) -> Path:
-    """A unique hidden name next to a file or folder; leftovers of such names are removed (leftovers.py)."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+def replace_whole(file: Path, text: str, *, lease: Lease | None = None) -> None:
+    """As `write_whole`, whatever is there: a folder of this name can only be damage and is removed."""
+    if file.is_dir() and not file.is_symlink():
+        with lease.commit() if lease else nullcontext():
+            remove(file)
+    write_whole(file, text, lease=lease)
+
+
+def hidden_name(path: Path, token: str | None = None) -> Path:
+    """The hidden name next to a file or folder under which it is written with a token; None: a new one.
+
+    Leftovers of such names are removed (drafts.py).
+    """
+    return path.with_name(f".{path.name}.{token or uuid.uuid4().hex}")
 
 
 def write_text(file: Path, text: str) -> None:

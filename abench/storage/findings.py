@@ -1,6 +1,6 @@
 """What was found in verified files, so that unchanged ones need not be read again, even by other processes.
 
-    findings.json   per file: its path, a short text about its content, and its stamp
+    findings.json   per file: its name after a slash, a short text about its content, and its stamp
 
 The index is no source of truth: a file whose stamp is another is read again, and if the index is damaged,
 missing, or written by several processes at once, only time is lost. It is used from the moment when a process
@@ -9,10 +9,10 @@ has had to read much, so small folders have none.
 
 import time
 from contextlib import suppress
-from pathlib import Path
 
-from abench.storage.files import hidden_name
-from abench.storage.sealed import Damaged, Stamp, read_sealed, write_sealed
+from abench.storage.backend import Backend
+from abench.storage.faults import StorageError
+from abench.storage.sealed import Damaged, Stamp, content_of, sealed_text
 
 FILE = "findings.json"
 MUCH = 8 << 20
@@ -26,13 +26,12 @@ _SETTLED_NS = 3_000_000_000
 
 
 class Findings:
-    """Texts about verified files below a folder, by path, each as long as its file is unchanged."""
+    """Texts about verified values of a store, by name, each as long as its value is unchanged."""
 
-    def __init__(self, root: Path) -> None:
-        self._file = root / FILE
-        self._root = str(root)
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._known: dict[str, tuple[Stamp, str]] = {}
-        """Path below the root -> (stamp, text)."""
+        """Name -> (stamp, text)."""
         self._opened = time.monotonic_ns()
         self._loaded = False
         self._new = 0
@@ -40,69 +39,65 @@ class Findings:
         self.damage: str | None = None
         """Why the index cannot be used; None if it can, or there is none."""
 
-    def text(self, path: str, stamp: Stamp) -> str | None:
-        """What was found in a file below the root that now has this stamp; None if that is unknown."""
-        known = self._known.get(path.removeprefix(self._root))
+    def text(self, name: str, stamp: Stamp) -> str | None:
+        """What was found in a value that now has this stamp; None if that is unknown."""
+        known = self._known.get(name)
         if known is None and not self._loaded and self._new > MUCH:
             self._load()
-            known = self._known.get(path.removeprefix(self._root))
+            known = self._known.get(name)
         return known[1] if known is not None and known[0] == stamp else None
 
-    def add(self, path: str, stamp: Stamp, text: str) -> None:
-        """Remember what was found in a file that was read after this stamp was taken."""
-        self._known[path.removeprefix(self._root)] = (stamp, text)
+    def add(self, name: str, stamp: Stamp, text: str) -> None:
+        """Remember what was found in a value that was read after this stamp was taken."""
+        self._known[name] = (stamp, text)
         self._new += stamp.size
 
-    def forget(self, path: str) -> None:
-        """Drop what was found in a file that is not there any more."""
-        self._known.pop(path.removeprefix(self._root), None)
+    def forget(self, name: str) -> None:
+        """Drop what was found in a value that is not there any more."""
+        self._known.pop(name, None)
 
     def save(self) -> None:
         """Write the index if this process has read much that it did not hold.
 
-        A folder that cannot be written stays without: the next process reads the files again.
+        A store that cannot be written stays without: the next process reads the files again.
         """
         if self._new > MUCH or self.damage is not None:
-            with suppress(OSError):
+            with suppress(StorageError):
                 self._write()
                 self._new, self.damage = 0, None
 
     def _write(self) -> None:
         until = self._settled_until()
         rows = [
-            (path, text, *stamp)
-            for path, (stamp, text) in self._known.items()
-            if max(stamp.modified_ns, stamp.changed_ns) < until and _BETWEEN not in path + text
+            (f"/{name}", text, *stamp)
+            for name, (stamp, text) in self._known.items()
+            if max(stamp.modified_ns, stamp.changed_ns) < until and _BETWEEN not in name + text
         ]
         # Columns of text, because a JSON encoder and a parser take much longer for very many small values.
         columns = zip(*rows, strict=True) if rows else ((),) * len(_COLUMNS)
         texts = (_BETWEEN.join(map(str, column)) for column in columns)
-        write_sealed(self._file, {"format": _FORMAT, **dict(zip(_COLUMNS, texts, strict=True))})
+        content = {"format": _FORMAT, **dict(zip(_COLUMNS, texts, strict=True))}
+        self._backend.write(FILE, sealed_text(content))
 
     def _settled_until(self) -> int:
         """The date before which files were last changed if a later change must have changed their stamp.
 
         A file that changes twice within the resolution of its dates keeps its stamp. What was found in files
-        that had just changed when this process began is therefore not stored. The clock is the file system's.
+        that had just changed when this process began is therefore not stored. The clock is the store's.
         """
-        probe = hidden_name(self._file)
-        try:
-            probe.touch()
-            now = probe.stat().st_mtime_ns
-        finally:
-            probe.unlink(missing_ok=True)
-        return now - (time.monotonic_ns() - self._opened) - _SETTLED_NS
+        return self._backend.now_ns() - (time.monotonic_ns() - self._opened) - _SETTLED_NS
 
     def _load(self) -> None:
         self._loaded = True
         try:
-            content = read_sealed(self._file)
+            content = content_of(self._backend.read(FILE))
             if content.get("format") != _FORMAT:
                 return
             columns = [content[name].split(_BETWEEN) for name in _COLUMNS]
             paths, texts, *numbers = columns
+            names = [path.removeprefix("/") for path in paths]
             stamps = map(Stamp, *(map(int, column) for column in numbers))
-            found = dict(zip(paths, zip(stamps, texts, strict=True), strict=True))
+            found = dict(zip(names, zip(stamps, texts, strict=True), strict=True))
         except FileNotFoundError:
             return
         except (Damaged, KeyError, ValueError, AttributeError) as error:
@@ -110,4 +105,4 @@ class Findings:
             return
         own = self._known
         self._known = found | own
-        self._new = sum(each[0].size for path, each in own.items() if found.get(path) != each)
+        self._new = sum(each[0].size for name, each in own.items() if found.get(name) != each)

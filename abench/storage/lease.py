@@ -7,7 +7,7 @@ differ by minutes, and on some file systems they date the files. Only a lease th
 written now counts as abandoned without being observed.
 
 A process that was suspended for that long does not know that it lost its lease. Results are therefore renamed
-into place only inside `Lease.commit`, which checks that the file still holds this lease's token. Taking,
+into place only inside `FileLease.commit`, which checks that the file still holds this lease's token. Taking,
 taking over, releasing and committing all happen in one critical section (`abench.storage.locks.guarded`), so
 no other process can take the lease between the check and the rename. Tokens are random and never reused: a
 lease that others have taken and released in the meantime is recognised as lost, too.
@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from abench.errors import UserError
+from abench.storage.claims import LeaseLost
 from abench.storage.faults import writing
 from abench.storage.lease_file import LeaseFile, Seen, lease_text
 from abench.storage.locks import guarded
@@ -34,12 +35,8 @@ ABANDONED_SECONDS = 24 * 3600.0
 _ENDED = "its process has ended"
 
 
-class LeaseLost(Exception):  # noqa: N818 - not an error but a state, which its holder must respect
-    """Another process has taken over the work; this process must not write its result."""
-
-
-class Lease:
-    """The right to write the result of one piece of work until another process takes it over."""
+class FileLease:
+    """A lease that is a file (`abench.storage.claims`)."""
 
     def __init__(self, file: LeaseFile, token: str, guard: Path) -> None:
         self.token = token
@@ -52,16 +49,9 @@ class Lease:
         """Whether the lease is known to be lost; does not read the file."""
         return self._lost
 
-    def draft_of(self, path: Path) -> Path:
-        """The hidden name under which a file or folder is written before it is committed to `path`."""
-        return path.with_name(f".{path.name}.{self.token}")
-
     @contextmanager
     def commit(self) -> Iterator[None]:
-        """Rename a result into place inside this block; only rename, because all other processes wait.
-
-        Raises LeaseLost, before the block runs, if another process has taken over, and StorageError.
-        """
+        """Rename a result into place inside this block. Raises LeaseLost and StorageError."""
         with writing(self._file.path), guarded(self._guard):
             if not self._is_ours():
                 raise LeaseLost(f"another process has taken over the lease {self._file.path}")
@@ -107,7 +97,7 @@ class Leases:
         """Sentences about leases that were taken over although their process may still be running."""
 
     @contextmanager
-    def claim(self, name: str) -> Iterator[Lease | None]:
+    def claim(self, name: str) -> Iterator[FileLease | None]:
         """Hold the lease `name` during the block; yields None if another process holds it.
 
         Raises StorageError if the folder cannot be written.
@@ -177,7 +167,7 @@ class Leases:
             return seen
         return None
 
-    def _take(self, name: str) -> Lease | None:
+    def _take(self, name: str) -> FileLease | None:
         file, token = self._file(name), uuid.uuid4().hex
         with writing(file.path), guarded(self._guard), _drafted(file.path, token) as draft:
             seen = file.look()
@@ -190,7 +180,7 @@ class Leases:
                     file.remove()
             draft.replace(file.path)
         self._observed.pop(name, None)
-        return Lease(file, token, self._guard)
+        return FileLease(file, token, self._guard)
 
     def _why_stale(self, name: str, seen: Seen, now_ns: int) -> str | None:
         """Why the lease may be taken over; None if it must be respected."""
@@ -233,7 +223,7 @@ def _drafted(file: Path, token: str) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def _beat(lease: Lease, stop: threading.Event) -> None:
+def _beat(lease: FileLease, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_SECONDS) and not lease.lost:
         lease.beat()
 

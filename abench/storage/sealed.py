@@ -8,15 +8,14 @@ sealed by a manifest: the sealed record next to them holds the sha256 of each.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from abench.sanitize.secrets import without_secrets
-from abench.storage.files import file_hash, remove, write_whole
-from abench.storage.lease import Lease
+from abench.storage.claims import Lease
+from abench.storage.files import file_hash, replace_whole
 
 _BEFORE, _AFTER = b'{"sha256": "', b'",\n'
 _DIGITS = 64
@@ -51,11 +50,7 @@ def write_sealed(file: Path, content: Mapping[str, Any], *, lease: Lease | None 
     A folder of this name can only be damage and is removed. Raises OSError; with a lease, LeaseLost and
     StorageError; ValueError or TypeError for content that is empty or not plain JSON.
     """
-    text = sealed_text(content)
-    if file.is_dir() and not file.is_symlink():
-        with lease.commit() if lease else nullcontext():
-            remove(file)
-    write_whole(file, text, lease=lease)
+    replace_whole(file, sealed_text(content), lease=lease)
 
 
 def sealed_text(content: Mapping[str, Any]) -> str:
@@ -179,22 +174,29 @@ def manifest_of(folder: Path) -> dict[str, str]:
 
 
 class Verified:
-    """Checks files against manifests; a file is hashed again only if its stamp has changed."""
+    """Checks files against manifests; a file is hashed again only if its stamp has changed.
 
-    def __init__(self) -> None:
-        self._known: dict[Path, tuple[Stamp, str]] = {}
+    Files are named by their paths, or in any other way that `stamp` and `digest` (sha256) understand.
+    """
 
-    def stamp(self, file: Path) -> Stamp:
+    def __init__(
+        self, stamp: Callable[[Any], Stamp] = Stamp.of, digest: Callable[[Any], str] | None = None
+    ) -> None:
+        self._stamp_of = stamp
+        self._digest_of: Callable[[Any], str] = digest or file_hash
+        self._known: dict[Any, tuple[Stamp, str]] = {}
+
+    def stamp(self, file: Path | str) -> Stamp:
         """The stamp that a file had when it was last checked; raises KeyError for another file."""
         return self._known[file][0]
 
-    def check(self, file: Path, digest: str) -> None:
+    def check(self, file: Path | str, digest: str) -> None:
         """Raise Damaged unless a file with this sha256 is there."""
         try:
-            stamp = Stamp.of(file)
+            stamp = self._stamp_of(file)
             known = self._known.get(file)
             if known is None or known[0] != stamp:
-                known = self._known[file] = (stamp, file_hash(file))
+                known = self._known[file] = (stamp, self._digest_of(file))
         except FileNotFoundError as error:
             raise Damaged("it is missing") from error
         except OSError as error:

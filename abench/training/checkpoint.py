@@ -1,11 +1,10 @@
 """Checkpoints of an SAE that is being trained: the full training state and the position in the data.
 
-A checkpoint is a folder with the tensors and a sealed state file with their checksum. The previous checkpoint
+A checkpoint is a bundle of the tensors and a sealed state file with their checksum. The previous checkpoint
 is kept next to it, so damage costs only the steps between the two.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -17,11 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from abench.data.activations import InputStatistics
 from abench.data.token_rows import Position
+from abench.storage.bundle import Bundle
+from abench.storage.claims import Lease
 from abench.storage.faults import writing
-from abench.storage.files import flush, remove
-from abench.storage.lease import Lease
 from abench.storage.sealed import Damaged, Verified, manifest_of, read_sealed, write_sealed
-from abench.training.checkpoint_files import STATE, TENSORS, beside
+from abench.training.checkpoint_files import STATE, TENSORS, before
 from abench.training.trainer import CurvePoint, SAETrainer
 
 
@@ -47,33 +46,26 @@ class _Checkpoint:
 
 
 def save_checkpoint(
-    trainer: SAETrainer, stream: StreamState, folder: Path, *, lease: Lease | None = None
+    trainer: SAETrainer, stream: StreamState, place: Bundle, *, lease: Lease | None = None
 ) -> None:
-    """Write a checkpoint of the trainer to `folder` atomically; the existing one becomes the previous one.
+    """Write a checkpoint of the trainer to a place atomically; the existing one becomes the previous one.
 
     There are never more than two. With a lease, files are only replaced while it is held. Raises LeaseLost
     and StorageError.
     """
-    temporary, before = _draft(folder, lease), beside(folder, "before")
+    if place.exists():
+        before(place).remove(lease)
+    draft = place.draft(lease)
     try:
-        with writing(folder):
-            remove(temporary)
-            with _committing(lease):
-                if folder.exists():
-                    remove(before)
-            temporary.mkdir(parents=True)
-            _write(trainer, stream, temporary)
-            with _committing(lease):
-                if folder.exists():
-                    folder.rename(before)
-                temporary.rename(folder)
+        with writing(place):
+            _write(trainer, stream, draft)
+        place.publish(draft, lease, previous=before(place))
     finally:
-        rmtree(temporary, ignore_errors=True)
+        rmtree(draft, ignore_errors=True)
 
 
 def _write(trainer: SAETrainer, stream: StreamState, folder: Path) -> None:
     save_file(_tensors(trainer), folder / TENSORS)
-    flush(folder / TENSORS)
     state = {
         "step": trainer.step,
         "seconds": trainer.counters.seconds,
@@ -85,41 +77,33 @@ def _write(trainer: SAETrainer, stream: StreamState, folder: Path) -> None:
     write_sealed(folder / STATE, state)
 
 
-def _draft(folder: Path, lease: Lease | None) -> Path:
-    return lease.draft_of(folder) if lease else beside(folder, "tmp")
-
-
-def _committing(lease: Lease | None) -> AbstractContextManager[None]:
-    return nullcontext() if lease is None else lease.commit()
-
-
 def load_checkpoint(
-    trainer: SAETrainer, folder: Path, say: Callable[[str], None], *, lease: Lease | None = None
+    trainer: SAETrainer, checkpoint: Bundle, say: Callable[[str], None], *, lease: Lease | None = None
 ) -> StreamState | None:
     """Restore the trainer from the newest intact checkpoint, and return the state of its data stream.
 
     None, with the trainer unchanged, if there is none. Damaged checkpoints are reported to `say` and removed.
     Raises StorageError if one cannot be removed and, with a lease, LeaseLost.
     """
-    for place in (folder, beside(folder, "before")):
-        if not place.exists():
-            continue
+    for place in (checkpoint, before(checkpoint)):
         try:
-            found = _read(place, trainer)
+            with place.local() as folder:
+                found = _read(folder, trainer)
+        except FileNotFoundError:
+            continue
         except Damaged as error:
             say(f"the checkpoint {place} is damaged ({error}): training resumes from an earlier state")
-            with writing(place), _committing(lease):
-                remove(place)
+            place.remove(lease)
             continue
         _restore(trainer, found)
         return found.stream
     return None
 
 
-def delete_checkpoint(folder: Path) -> None:
-    """Remove a checkpoint that is no longer needed, its predecessor and drafts included; raises OSError."""
-    for path in (folder, beside(folder, "before"), beside(folder, "tmp")):
-        remove(path)
+def delete_checkpoint(checkpoint: Bundle, lease: Lease | None) -> None:
+    """Remove a checkpoint and its predecessor. Raises LeaseLost and StorageError."""
+    for place in (checkpoint, before(checkpoint)):
+        place.remove(lease)
 
 
 def _read(folder: Path, trainer: SAETrainer) -> _Checkpoint:

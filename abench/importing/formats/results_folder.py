@@ -13,7 +13,8 @@ from abench.importing.parsed import Format, Parsed
 from abench.importing.settings import part, text, whole
 from abench.results.jobs import sae_label
 from abench.results.sae_folder import MARK, read_sae
-from abench.storage.sealed import Damaged, Verified
+from abench.storage.opening import bundle_at
+from abench.storage.sealed import Damaged
 
 
 def find(path: Path) -> Path | None:
@@ -27,7 +28,7 @@ def parse(mark: Path) -> Parsed:
     """The SAE with this record; its files are checked against the checksums in the record."""
     folder = mark.parent
     try:
-        record = read_sae(folder, None, Verified())
+        record = read_sae(bundle_at(folder), None)
     except (Damaged, FileNotFoundError) as error:
         raise UserError(f"{error}: copy the folder again, or run abench where it was trained") from error
     if record.status == "failed":
