@@ -1,24 +1,17 @@
 """The tables of the page in a browser: sorting, columns, filters, widths, strange names, many rows."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import WIDTHS, browser, opened
+from browser import WIDTHS, opened
 from test_report_files import fake_cell, fake_run
 
 from abench.report import VariantStyle, write_report
 
 HOSTILE = """</script><img src=x onerror="document.title='hit'"> "quoted" 'q' & אבג שלום"""
 ROWS = "table[data-labels] >> nth={} >> tbody[data-k] tr:visible"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
