@@ -153,6 +153,8 @@ class Bidirectionality(LabelledData, Task):
         first = self.judge if self.judge != "auto" else "oracle" if is_tiny_data(setting) else "openai"
         asked = sum(name.partition(":")[0] == "openai" for name in (first, *self.judges))
         reading = Work(lower=tokens, passes=-(-rows // setting.evaluation.batch_size))
+        if self._directions:  # centred at the mean of the first batch
+            reading += Work(lower=min(rows, setting.evaluation.batch_size) * setting.context_size, passes=1)
         return Cost(
             reading + Work(requests=(self.validation + self._directions) * (first == "openai")),
             Work(encoded=tokens, requests=self.latents * asked),
