@@ -36,11 +36,13 @@ class RandomDirections:
 
     def encode(self, x: Tensor) -> Tensor:
         """Projections [tokens, number] of activations x [tokens, d_in]."""
-        return (x - self._centre) @ self.W_dec.T
+        codes: Tensor = (x - self._centre) @ self.W_dec.T
+        return codes
 
     def decode(self, codes: Tensor) -> Tensor:
         """What the codes stand for, [tokens, d_in]."""
-        return codes @ self.W_dec
+        x_hat: Tensor = codes @ self.W_dec
+        return x_hat
 
 
 def random_directions(
@@ -65,6 +67,6 @@ def counted(judge: PoleJudge, latents: Sequence[LatentContexts]) -> dict[str, An
 
 def counts_of(kinds: Sequence[str]) -> dict[str, int]:
     """The number of verdicts of each kind; bidirectional ones include opposites."""
-    counts = {kind: kinds.count(kind) for kind in KINDS}
+    counts: dict[str, int] = {kind: kinds.count(kind) for kind in KINDS}
     counts["bidirectional"] += counts["opposites"]
     return counts
