@@ -45,8 +45,9 @@ def figures(task: str, file: Path = FILE) -> str:
     return "\n\n".join(parts)
 
 
-def study(_: str, file: Path = FILE.with_suffix(".md")) -> str:
+def study(_: str) -> str:
     """The whole table of the stored study with its notes, as the command wrote it; else a sentence."""
+    file = FILE.with_suffix(".md")
     if not file.is_file():
         return "No study is among the reference results yet."
     return file.read_text(encoding="utf-8").partition("\n")[2].strip().replace("## ", "#### ")
