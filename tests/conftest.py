@@ -10,8 +10,9 @@ os.environ["ABENCH_CALIBRATION"] = "0"
 # As the command line does: threads that wait soon sleep, so that tests do not crawl on a busy machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from abench._torchvision import hide_if_broken
 hide_if_broken()
 
 from architectures import build_model, build_tokenizer  # noqa: E402
+from browser import browser  # noqa: E402
 from command import Abench  # noqa: E402
 
 # The same examples every time, however slow a busy machine makes them.
@@ -54,6 +56,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
         return made[architecture]
 
     return folder
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A headless browser; a module has its own, since its event loop would disturb other tests."""
+    with browser() as started:
+        yield started
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from abench.tasks.bidirectionality import Bidirectionality, drawn
 from abench.tasks.bidirectionality.endpoint import OpenAIPoles, question, read_kind
 from abench.tasks.bidirectionality.judges import kappa
 from abench.tasks.bidirectionality.oracle import TinyWorldPoles, about, base_rates, kind_of, opposite_of, tail
+from abench.tasks.bidirectionality.random_directions import counted, random_directions
 from abench.tasks.bidirectionality.validation import made_up, validation
 from chat_server import Says, chat_server, without_proxies
 from command import SMALL, Abench
@@ -19,7 +20,7 @@ from paper_cells import cell
 from pole_saes import AXES, planted
 from signed import flipped, permuted, random_sae
 
-from abench import Excerpt, LatentContexts, Metric
+from abench import Excerpt, LatentContexts, Metric, TokenRows, as_sae, ordinary, top_contexts
 from abench.conformance.bench import Bench
 from abench.judges import Endpoint, PoleVerdict
 from abench.kept import MemoryKept
@@ -223,6 +224,7 @@ def test_an_endpoint_s_model_judges_a_task_and_invalid_answers_are_counted(bench
             bench,
             bench.saes["plain"],
             latents=9,
+            random_directions=0,
             judge="openai",
             judge_model="m",
             judge_url=server.base_url,
@@ -279,6 +281,74 @@ def test_kappa_is_cohen_s() -> None:
     assert kappa([], []) is None
 
 
+# Random directions
+
+
+def test_random_directions_are_uniform_and_their_contexts_those_of_projections(bench: Bench) -> None:
+    ctx = bench.context(())
+    lm, site = bench.lm, ctx.site
+    rows = TokenRows(lm, ctx.data, "held_out", ctx.context_size).batch(64)
+    found = random_directions(40, lm, rows, site, seed=3)
+    again = random_directions(40, lm, rows, site, seed=3)
+    assert torch.equal(found.W_dec, again.W_dec)
+    assert not torch.equal(found.W_dec, random_directions(40, lm, rows, site, seed=4).W_dec)
+    assert found.W_dec.norm(dim=1) == pytest.approx(torch.ones(40).numpy(), abs=1e-5)
+    # The mean of 40 uniform unit vectors has length about 1/√40 = 0.16; cosines have sd 1/√d.
+    assert found.W_dec.mean(0).norm() == pytest.approx(40**-0.5, rel=0.3)
+    usual = ordinary(rows, lm)
+    x = lm.residual(rows, site).float()
+    codes = (x - x[usual].mean(0)) @ found.W_dec.T
+    assert codes[usual].mean(0).abs().max() < 1e-2 * codes[usual].std()
+    top = top_contexts(lm, rows, site=site, saes=(as_sae(found),), latents=lambda sae: range(40), number=3)
+    for latent in top(as_sae(found)).latents:
+        strengths = codes[..., latent.latent].masked_fill(~usual, 0)
+        for excerpts, sign in ((latent.positive, 1), (latent.negative, -1)):
+            peaks = (sign * strengths).max(1)
+            best = peaks.values.argsort(descending=True)[:3]
+            assert [(each.row, each.position) for each in excerpts] == [
+                (int(row), int(peaks.indices[row])) for row in best
+            ]
+
+
+def test_the_baseline_is_the_judge_s_and_changes_no_score(bench: Bench) -> None:
+    sae = random_sae(seed=5)
+    scores, poles = scored(bench, sae, latents=20)
+    assert poles["random"]["none"][3] == 20
+    assert sum(poles["random"][kind][0] for kind in ("bidirectional", "unidirectional", "none")) == 1
+    assert scored(bench, flipped(sae), latents=20)[1]["random"] == poles["random"]
+    without, details = scored(bench, sae, latents=20, random_directions=0)
+    assert (without, details["random"]) == (scores, None)
+    assert Bidirectionality().model_dump() == Bidirectionality(random_directions=7).model_dump()
+
+
+class Unreadable:
+    """A judge whose answers cannot be read, apart from the first `readable`."""
+
+    name = "unreadable"
+
+    def __init__(self, readable: int) -> None:
+        self.readable = readable
+
+    def spec(self) -> dict[str, Any]:
+        return {}
+
+    def judge(self, latents: Any) -> list[PoleVerdict]:
+        return [PoleVerdict("opposites" if i < self.readable else "invalid") for i in range(len(latents))]
+
+
+def test_answers_that_cannot_be_read_are_not_in_the_baseline() -> None:
+    latents = [latent for _, latent in made_up(6, contexts=3, around=2, seed=0)]
+    found = counted(Unreadable(2), latents)
+    assert found is not None
+    assert {kind: (each[0], each[3]) for kind, each in found.items()} == {
+        "opposites": (1, 2),
+        "bidirectional": (1, 2),
+        "unidirectional": (0, 2),
+        "none": (0, 2),
+    }
+    assert counted(Unreadable(0), latents) is None
+
+
 # Table, figure, page
 
 
@@ -325,6 +395,24 @@ def test_the_table_names_random_directions_and_undertrained_saes(tmp_path: Path)
     assert "compare with the baseline of random directions" in text
     assert "Undertrained: AbsTopK saw 640 tokens, 10 per latent" in text
     assert "Undertrained: TopK" not in text
+
+
+def test_a_measured_baseline_is_a_row_of_its_own(tmp_path: Path) -> None:
+    shares = {"opposites": [0.0, 0.0, 0.1, 40], "bidirectional": [0.025, 0.004, 0.13, 40]}
+    shares |= {"unidirectional": [0.35, 0.2, 0.5, 40], "none": [0.625, 0.5, 0.75, 40]}
+    cells = [judged(0.2, changes={"random": shares}), judged(0.1, seed=1, changes={"random": shares})]
+    text = write_report(cells, {}, tmp_path / "r", title="t").text(160)
+    (row,) = (line for line in text.splitlines() if "Random directions  " in line)
+    assert "2.5 [0.4, 13.0]" in row and "62.5 [50.0, 75.0]" in row and row.split()[-1] == "40"
+    assert "the baseline of all columns" in text and "(paper)" not in text
+    # Verdicts of a judge that cannot tell are shown for neither.
+    condition = {"name": "judge_accuracy", "title": "the accuracy", "description": ""}
+    condition |= {"at_least": 0.8, "value": 0.4, "metrics": list(shares)}
+    metrics, scores = [asdict(Metric(kind, None)) for kind in shares], dict.fromkeys(shares, 0.1)
+    bad = [each | {"valid_if": [condition], "metrics": metrics, "scores": scores} for each in cells]
+    text = write_report(bad, {}, tmp_path / "b", title="t").text(160)
+    (row,) = (line for line in text.splitlines() if "Random directions " in line and ":" not in line)
+    assert row.split() == ["Random", "directions", "—", "—", "—", "—", "40"]
 
 
 def test_over_seeds_the_table_has_mean_and_sd_and_the_figure_the_same(tmp_path: Path) -> None:

@@ -3,24 +3,17 @@
 import csv
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import WIDTHS, browser, opened
+from browser import WIDTHS, opened
 from test_report_files import fake_run
 from test_report_safety import CELLS
 
 from abench.report import VariantStyle, write_report
 
 HOSTILE = '</script><b>x</b> "q" <!-- שלום'
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,11 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import WIDTHS, browser, opened
+from browser import WIDTHS, opened
 from command import Abench
 from small_run import SMALL, small_plan
 from test_page_figures import data_of
@@ -48,12 +47,6 @@ CONTEXTS = {
         latent(3, 0.01, 0.00, -0.2, " catalogue"),
     ],
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as started:
-        yield started
 
 
 def index_of(folder: Path, contexts: Any = CONTEXTS) -> Path:

@@ -1,24 +1,19 @@
 """The tables of the page in a browser: sorting, columns, filters, widths, strange names, many rows."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import WIDTHS, browser, opened
+from browser import WIDTHS, opened
+from paper_cells import run_of
 from test_report_files import fake_cell, fake_run
 
 from abench.report import VariantStyle, write_report
+from abench.report.style import VARIANTS
 
 HOSTILE = """</script><img src=x onerror="document.title='hit'"> "quoted" 'q' & אבג שלום"""
 ROWS = "table[data-labels] >> nth={} >> tbody[data-k] tr:visible"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +133,32 @@ def test_names_with_markup_quotes_and_right_to_left_text_stay_text(
         page.locator("#filters label").last.click()
         assert column(page, "SAE") == ["AbsTopK"]
         assert page.locator("img[src=x]").count() == 0
+
+
+def seconds_to_usable(page: Any) -> float:
+    """From the page's arrival until its scripts have run, as the browser measures it."""
+    arrived, usable = (
+        page.evaluate(f"performance.getEntriesByType('navigation')[0].{name}")
+        for name in ("responseEnd", "domContentLoadedEventEnd")
+    )
+    return float(usable - arrived) / 1000
+
+
+def test_a_small_report_is_small_and_usable_at_once(chromium: Any, index: Path) -> None:
+    assert index.stat().st_size < 5e6
+    with opened(chromium, index) as page:
+        assert seconds_to_usable(page) < 5  # 0.1 s on an idle core; tests share theirs
+
+
+@pytest.mark.slow
+def test_ten_thousand_cells_are_one_page_of_some_megabytes(chromium: Any, tmp_path: Path) -> None:
+    cells = run_of(tuple(VARIANTS), (4, 8, 16, 32, 64), 9)
+    cells += run_of(tuple(VARIANTS), (4, 8, 16, 32, 64), 9, site="blocks.3.hook_resid_post")
+    assert len(cells) > 9_000
+    report = write_report(cells, {}, tmp_path / "r", title="T")
+    assert report.index.stat().st_size < 8e6
+    with opened(chromium, report.index) as page:
+        assert seconds_to_usable(page) < 15  # 0.3 s on an idle core
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import scipy.stats
 from command import Abench
 from paper_cells import cell
 
+from abench.plugins import find_tasks
 from abench.reliability.figures import figures_of, values_of
 from abench.reliability.study import SHARES, study_of
 from abench.reliability.table import tables_of
@@ -111,6 +112,9 @@ def test_validity_is_the_rank_correlation_with_the_truth_over_the_saes_of_all_va
         assert (each.truth, each.validity_n, each.is_truth) == ("planted.auroc", 4, False)
         assert each.validity == pytest.approx(0.8)
         assert each.validity_p == pytest.approx(8 / 24)
+        half = 1.959964 * math.sqrt((1 + 0.8**2 / 2) / (4 - 3))
+        ends = [math.tanh(math.atanh(0.8) + side * half) for side in (-1, 1)]
+        assert [each.validity_low, each.validity_high] == pytest.approx(ends, abs=1e-6)
     assert [(each.is_truth, each.validity) for each in figures if each.place.task == "planted"] == [
         (True, None)
     ] * 2
@@ -120,7 +124,7 @@ def test_validity_is_the_rank_correlation_with_the_truth_over_the_saes_of_all_va
     )
     assert {(each.validity, each.validity_n) for each in few if not each.is_truth} == {(None, 3)}
     (table,) = (each for each in tables_of(figures) if ", topk" in each.heading)
-    assert {row[-1] for row in table.rows} == {"the truth", "+0.80 (p = 0.33, n = 4)"}
+    assert {row[-1] for row in table.rows} == {"the truth", "+0.80 [−0.82, +1.00] (p = 0.33, n = 4)"}
     assert "planted.auroc" in " ".join(table.notes)
 
 
@@ -140,7 +144,11 @@ def test_without_options_it_studies_one_variant_with_all_tasks() -> None:
     request = RunRequest(options={"model": "tiny"})
     whole = study_of(request, 2, fetch=False, say=lambda _: None).training
     assert (whole.config.variants, whole.config.k, whole.config.name) == (("topk",), (16,), "reliability")
-    assert {"core", "scr", "tpp", "sparse_probing", "absorption"} <= {each.task.name for each in whole.cells}
+    known = {
+        n: each.value for n, each in find_tasks().items() if each.value and "language" in each.value.kinds
+    }
+    assert {each.task.name for each in whole.cells} == known.keys()
+    assert not all(task.in_all for task in known.values())
     other = study_of(replace(request, options={"variants": ["relu"]}), 2, fetch=False, say=lambda _: None)
     assert other.training.config.variants == ("relu",)
 

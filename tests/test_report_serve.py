@@ -9,12 +9,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import browser, opened
+from browser import opened
 from command import Abench, running
 
 pytestmark = [
@@ -120,12 +119,6 @@ def test_only_files_of_the_report_are_served_to_this_machine(begun: Path) -> Non
             assert second.returncode == 2 and f"port {port} of 127.0.0.1 cannot be used" in said
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as started:
-        yield started
-
-
 def test_the_browser_reloads_once_cells_are_settled(abench: Abench, begun: Path, chromium: Any) -> None:
     both = (*TINY, "--variants", "topk,abstopk", "--results", begun)
     with (
@@ -133,7 +126,15 @@ def test_the_browser_reloads_once_cells_are_settled(abench: Abench, begun: Path,
         opened(chromium, address_of(process)) as page,
     ):
         page.locator("#live", has_text="settled").wait_for()
+        head = page.locator("th", has_text="nMSE").first
+        head.locator("button").click()
+        page.locator("details.pick summary", has_text="Columns").first.click()
+        page.locator("details.pick label", has_text="L0").first.click()
+        assert head.get_attribute("aria-sort") == "ascending"
         assert "missing" in page.locator(".counts").inner_text()
         assert abench("run", *both).code == 0
         page.locator(".counts", has_text="missing").wait_for(state="hidden")
         assert page.locator("th", has_text="AbsTopK").count() > 0
+        # What was chosen before is chosen again.
+        assert page.locator("th", has_text="nMSE").first.get_attribute("aria-sort") == "ascending"
+        assert page.locator("details.pick input:not(:checked)").count() == 1

@@ -100,6 +100,13 @@ def test_the_figures_of_a_task_s_present_version_are_on_its_page(tmp_path: Path)
     assert "Its order of these SAEs opposes the truth" in shown
 
 
+def test_the_whole_table_of_the_stored_study_is_quoted() -> None:
+    quoted = filled((DOCS / "statistics.md").read_text(encoding="utf-8"))
+    assert "#### Reliability: tiny, " in quoted
+    for task in ("core", "scr", "tpp", "absorption", "ravel", "unlearning", "bidirectionality"):
+        assert re.search(rf"\| +{task} v", quoted), task
+
+
 def test_all_public_names_are_in_the_reference() -> None:
     assert tuple(names.MODULES) == PUBLIC
 

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abench.cli.options import groups_of, json_option, plan_of, results_option, run_options
+from abench.cli.options import (
+    groups_of,
+    json_option,
+    plan_of,
+    report_source,
+    results_option,
+    run_options,
+)
 from abench.cli.text import echo_json
 
 if TYPE_CHECKING:
@@ -60,7 +67,7 @@ def _records(request: "RunRequest", results: Path) -> list[dict[str, Any]]:
     from abench.report.reread import records_of_report
     from abench.report.sound import sound_records
 
-    folder = Path(request.config) if request.config else None
+    folder = report_source(request.config)
     if folder is not None and folder.is_dir():
         given = [request.spelling[key] for key, value in request.options.items() if value is not None]
         if others := [name for name in given if name != "--metrics"] + ["--set"] * bool(request.assignments):

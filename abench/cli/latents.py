@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abench.cli.opened_sae import OpenedSAE, open_sae
-from abench.cli.options import json_option, plugins_option, results_option
+from abench.cli.options import json_option, latent_options, results_option
 from abench.cli.text import columns, echo_json, sae_line
 from abench.errors import UserError
 from abench.latents.rankings import NO_WORDS, RANKINGS
@@ -44,15 +44,7 @@ _ORDERS = " ".join(f"{name}: {ranking.definition}." for name, ranking in RANKING
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write an HTML page of the list, and the card of each latent in a folder next to it.",
 )
-@click.option(
-    "--tokens",
-    type=click.IntRange(1, 10**9),
-    default=65_536,
-    show_default=True,
-    help="Held-out tokens to read.",
-)
-@plugins_option
-@click.option("--model", help="The new location of the SAE's model, if it has moved.")
+@latent_options()
 def latents(
     sae: str,
     results: Path,

@@ -175,6 +175,32 @@ _OTHERS: tuple[Command, ...] = (
     plugins_option,
 )
 
+
+def latent_options(condition: str = "") -> Callable[[Command], Command]:
+    """`--tokens`, `--plugins` and `--model` of commands that look at latents; `condition` begins the help."""
+
+    def text(words: str) -> str:
+        return f"{condition}: {words}" if condition else words[0].upper() + words[1:]
+
+    options = (
+        click.option(
+            "--tokens",
+            type=click.IntRange(1, 10**9),
+            default=65_536,
+            show_default=True,
+            help=text("held-out tokens to read."),
+        ),
+        plugins_option,
+        click.option("--model", help=text("the new location of the SAE's model, if it has moved.")),
+    )
+
+    def with_options(command: Command) -> Command:
+        decorated: Command = reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+        return decorated
+
+    return with_options
+
+
 results_option = click.option(
     "--results",
     type=click.Path(path_type=Path),
@@ -206,22 +232,34 @@ def run_options(command: Command) -> Command:
     return decorated
 
 
+def report_source(config: str | None) -> Path | None:
+    """The folder or the provenance.json of a report that CONFIG names; None for any other configuration.
+
+    The name of a run that comes with abench means the run, also if there is a folder of this name.
+    """
+    from abench.config import config_names, provenance_file
+
+    if config is None or config in config_names("runs"):
+        return None
+    return Path(config) if Path(config).is_dir() else provenance_file(config)
+
+
 def _of_report(others: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The results folder of the report that CONFIG names, unless --results is given.
 
     Adds the folders of plug-ins that the report recorded to `others`.
     """
-    from abench.config import config_names, provenance_file, read_provenance
+    from abench.config import provenance_file, read_provenance
 
-    config = others["config"]
-    file = None if config is None or config in config_names("runs") else provenance_file(config)
+    source = report_source(others["config"])
+    file = None if source is None else provenance_file(str(source))
     if file is None:
         return {}
     recorded = map(Path, read_provenance(file).get("plugins") or ())
     others["plugins"] = tuple(dict.fromkeys((*others["plugins"], *recorded)))
-    source = click.get_current_context().get_parameter_source("results")
+    given_by = click.get_current_context().get_parameter_source("results")
     place = file.resolve().parent.parent
-    if "results" not in given or source != click.core.ParameterSource.DEFAULT or place.name != "reports":
+    if "results" not in given or given_by != click.core.ParameterSource.DEFAULT or place.name != "reports":
         return {}
     return {"results": place.parent}
 

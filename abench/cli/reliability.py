@@ -34,11 +34,11 @@ def reliability(
 ) -> int:
     """Measure how far every metric can be trusted, and print the table.
 
-    For one SAE (by default topk at k = 16, all tasks): the noise of re-seeding the evaluation, the noise of
-    training, and whether the metric tells SAEs at 5, 10, 25, 50 and 100 % of the training tokens apart; where
-    it is known what is in the model, also whether the metric orders these SAEs as the truth does. Takes the
-    options of `abench run`; its cells are ordinary cells, so that nothing is computed twice. Writes
-    reliability.csv and reliability.md to the folder of the report (results/reports/reliability).
+    For one SAE (by default topk at k = 16, every task for the model): the noise of re-seeding the evaluation,
+    the noise of training, and whether the metric tells SAEs at 5, 10, 25, 50 and 100 % of the training tokens
+    apart; where it is known what is in the model, also whether the metric orders these SAEs as the truth
+    does. Takes the options of `abench run`; its cells are ordinary cells, so that nothing is computed
+    twice. Writes reliability.csv and reliability.md to the folder of the report, results/reports/reliability.
     """
     from abench.executors.base import Placement
     from abench.executors.registry import executor_for

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abench.cli.options import json_option, plugins_option, results_option
+from abench.cli.options import json_option, latent_options, results_option
 from abench.cli.text import columns, echo_json, sae_line
 from abench.sanitize.printable import visible
 
@@ -23,15 +23,7 @@ if TYPE_CHECKING:
 @json_option
 @click.option("--latent", type=click.IntRange(0, 10**9), help="Show this latent of the SAE that CELL names.")
 @click.option("--html", type=click.Path(path_type=Path), help="With --latent: also write an HTML page.")
-@click.option(
-    "--tokens",
-    type=click.IntRange(1, 10**9),
-    default=65_536,
-    show_default=True,
-    help="With --latent: held-out tokens to search for the strongest contexts.",
-)
-@plugins_option
-@click.option("--model", help="With --latent: the new location of the SAE's model, if it has moved.")
+@latent_options("With --latent")
 def show(
     cell: str,
     results: Path,

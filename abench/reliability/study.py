@@ -8,6 +8,7 @@ from pathlib import Path
 from abench.plugins import find_tasks
 from abench.runs.plan import Plan
 from abench.runs.planner import RunRequest, plan_run
+from abench.task import Task
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Shares of the training tokens at which SAEs are compared for discrimination."""
@@ -38,7 +39,10 @@ class Study:
 def study_of(request: RunRequest, evaluation_seeds: int, *, fetch: bool, say: Callable[[str], None]) -> Study:
     """The plans of a study; raises UserError as `plan_run` does.
 
-    Tasks that know the truth about this kind of model are added, because metrics are checked against it.
+    Unless the request chooses tasks, all for this kind of model are studied, also those that `all` leaves
+    out. Tasks that know the truth about this kind of model are added, because metrics are checked against
+    it.
+
     An SAE at a share of the tokens is trained for its own, shorter schedule of the learning rate: it is no
     snapshot of the full training, whose checkpoints are removed at its end.
     """
@@ -58,8 +62,10 @@ def study_of(request: RunRequest, evaluation_seeds: int, *, fetch: bool, say: Ca
         return plan_run(changed, fetch=fetch, say=once)
 
     requested = planned()
-    truths = _truths(request.plugins, requested)
-    tasks = dict.fromkeys((*(cell.task.name for cell in requested.cells), *truths))
+    known = _known(request.plugins, requested)
+    truths = {name: task.truth for name, task in known.items() if task.truth is not None}
+    every = () if _chooses_tasks(request) else known
+    tasks = dict.fromkeys((*(cell.task.name for cell in requested.cells), *truths, *every))
     with_truths = f"tasks={json.dumps([*tasks])}"
     whole = planned(with_truths)
     first = f"seeds=[{whole.config.seeds[0]}]"
@@ -76,8 +82,14 @@ def study_of(request: RunRequest, evaluation_seeds: int, *, fetch: bool, say: Ca
     )
 
 
-def _truths(plugins: Sequence[Path], plan: Plan) -> dict[str, str]:
-    """Tasks for this kind of model that know the truth, with the metric that states it."""
-    tasks = (each.value for each in find_tasks(plugins).values() if each.value is not None)
+def _known(plugins: Sequence[Path], plan: Plan) -> dict[str, type[Task]]:
+    """All tasks for this kind of model, also those that `all` leaves out."""
     kind = plan.model.config.kind
-    return {task.name: task.truth for task in tasks if task.truth is not None and kind in task.kinds}
+    tasks = (each.value for each in find_tasks(plugins).values() if each.value is not None)
+    return {task.name: task for task in tasks if kind in task.kinds}
+
+
+def _chooses_tasks(request: RunRequest) -> bool:
+    """Whether a request says which tasks to study; a configuration does."""
+    assigned = any(each.partition("=")[0].strip() == "tasks" for each in request.assignments)
+    return request.config is not None or request.options.get("tasks") is not None or assigned

@@ -29,6 +29,9 @@ UNDERTRAINED = 90
 """Training tokens per latent below which a note names an SAE; the paper's code has at least 94."""
 KINDS = tuple(name for name, *_ in _COLUMNS[:4])
 """The columns of shares, which are metrics of the task."""
+RANDOM = "Random directions"
+"""The title of the baseline's row."""
+_PRINTED = " (paper)"
 _NAMES = {"opposites": "opposites", "bidirectional": "two-sided without being opposites"}
 
 Poles = Mapping[str, Any]
@@ -52,7 +55,7 @@ def bidirectionality_table(records: Sequence[Record], styles: Styles) -> Table |
         for place, group in groupby(cells, _place)
     )
     columns = tuple(Column(TASK, "", name, "", title, text, None) for name, title, text in _COLUMNS)
-    printed = any(row.k is None for section in sections for row in section.rows)
+    printed = any(row.title.endswith(_PRINTED) for section in sections for row in section.rows)
     single = any(planned[place_of(cell)] == 1 for cell in cells)
     notes = _notes([_poles(cell) for cell in cells], printed=printed, single=single)
     return Table(HEADING, columns, sections, (*notes, *_untrained(cells, styles)))
@@ -88,7 +91,22 @@ def _rows(
         shares = ([_poles(c)["shares"][kind] for c in same if is_valid(c, (kind,))] for kind in KINDS)
         values = (*(share_cell(each, of) for each in shares), counted)
         yield TableRow(k, variant, row_title(variant, styles), width, "native", len(same), values)
+    yield from _random(cells)
     yield from _printed(model, site, styles)
+
+
+def _random(cells: Sequence[Record]) -> Iterator[TableRow]:
+    """The baseline of random directions, which is the same in all cells of a model and site that have one."""
+    measured = next((cell for cell in cells if _poles(cell).get("random")), None)
+    if measured is not None:
+        shares = _poles(measured)["random"]
+        values = [
+            share_cell([shares[kind]], 1) if is_valid(measured, (kind,)) else TableCell(text="—")
+            for kind in KINDS
+        ]
+        judged = shares["none"][3]
+        counted = TableCell(judged, None, 1, 1, f"{judged:,}")
+        yield TableRow(None, "random", RANDOM, None, "native", None, (*values, counted))
 
 
 def _printed(model: str, site: str, styles: Styles) -> Iterator[TableRow]:
@@ -97,7 +115,7 @@ def _printed(model: str, site: str, styles: Styles) -> Iterator[TableRow]:
     found = {key[2:]: value for key, value in paper_numbers("table2").items() if key[:2] == (model, layer)}
     for variant in variant_order(variant for variant, _ in found):
         texts = (found.get((variant, name), "") for name, *_ in _COLUMNS)
-        title = f"{variant_style(variant, styles).title} (paper)"
+        title = f"{variant_style(variant, styles).title}{_PRINTED}"
         yield TableRow(
             None, variant, title, None, "native", None, tuple(TableCell(text=text) for text in texts)
         )
@@ -105,11 +123,16 @@ def _printed(model: str, site: str, styles: Styles) -> Iterator[TableRow]:
 
 def _untrained(cells: Sequence[Record], styles: Styles) -> Iterator[str]:
     """What a large share of `none` can mean, and which SAEs of the table were trained too little."""
-    yield (
-        "none: compare with the baseline of random directions, in which a judge finds many features as well."
-        " On the tiny world about half are `none`. A run with `--tokens` of a single batch measures this"
-        " baseline, and shows what an SAE that was trained too little looks like."
-    )
+    if any(_poles(cell).get("random") for cell in cells):
+        yield (
+            f"{RANDOM}: the baseline of all columns. The same judge saw the strongest contexts of vectors"
+            " drawn at random; shares near theirs say nothing about an SAE."
+        )
+    else:
+        yield (
+            "none: compare with the baseline of random directions, in which a judge finds many features as"
+            " well; these cells were computed without it (option `random_directions`)."
+        )
     seen = {
         (str(cell["labels"]["variant"]), tokens, tokens / cell["labels"]["width"])
         for cell in cells

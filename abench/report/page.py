@@ -112,7 +112,7 @@ def _placed(
     """The figures of tasks' own that follow each of the shown tables, and those of tasks without one."""
     alone = [{column.task for column in table.columns} for table in tables.shown]
     under: list[list[dict[str, Any]]] = [[] for _ in alone]
-    apart = []
+    apart: list[dict[str, Any]] = []
     for figure in own:
         places = [place for place, tasks in enumerate(alone) if tasks == {figure.task}]
         shown = {

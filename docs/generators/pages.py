@@ -17,6 +17,7 @@ PARTS: Mapping[str, Callable[[str], str]] = {
     "definition": tasks.definition,
     "tasks": tasks.overview,
     "reliability": reliability.figures,
+    "reliability_study": reliability.study,
     "variant": variants.facts,
 }
 _MARK = re.compile(r"^\{\{ (\w+) ?(\S*) \}\}$", re.MULTILINE)

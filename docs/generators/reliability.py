@@ -45,6 +45,14 @@ def figures(task: str, file: Path = FILE) -> str:
     return "\n\n".join(parts)
 
 
+def study(_: str) -> str:
+    """The whole table of the stored study with its notes, as the command wrote it; else a sentence."""
+    file = FILE.with_suffix(".md")
+    if not file.is_file():
+        return "No study is among the reference results yet."
+    return file.read_text(encoding="utf-8").partition("\n")[2].strip().replace("## ", "#### ")
+
+
 def _meaning(row: Row) -> str:
     """One item of a list: what the figures of a metric mean."""
     sentences = filter(None, (_apart(row), _resolution(row), _order(row)))

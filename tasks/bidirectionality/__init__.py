@@ -51,6 +51,7 @@ from .concepts import ConceptLatent, ConceptLatents, OwnConcept, judged, own_con
 from .endpoint import OpenAIPoles
 from .judges import KINDS, kappa
 from .oracle import TinyWorldPoles
+from .random_directions import counted, counts_of, random_directions
 from .validation import validation
 
 if TYPE_CHECKING:
@@ -115,6 +116,9 @@ class Bidirectionality(LabelledData, Task):
     """Number of parallel requests to the endpoint; changes no answer, so it is in no cell's key."""
     validation: int = Field(120, ge=0, le=10**7)
     """Number of constructed latents on which the judge is tested; 0 skips the test."""
+    random_directions: int = Field(100, ge=0, le=10**7, exclude=True)
+    """Number of random directions that are judged as a baseline, once for all SAEs of a site, at most
+    `latents`; 0 for none. It changes no score, so it is in no cell's key."""
     examples: int = Field(3, ge=0, le=1000)
     """Number of latents of each kind that are stored with their contexts."""
 
@@ -147,8 +151,10 @@ class Bidirectionality(LabelledData, Task):
         first = self.judge if self.judge != "auto" else "oracle" if is_tiny_data(setting) else "openai"
         asked = sum(name.partition(":")[0] == "openai" for name in (first, *self.judges))
         reading = Work(lower=tokens, passes=-(-rows // setting.evaluation.batch_size))
+        if self._directions:  # centred at the mean of the first batch
+            reading += Work(lower=min(rows, setting.evaluation.batch_size) * setting.context_size, passes=1)
         return Cost(
-            reading + Work(requests=self.validation * (first == "openai")),
+            reading + Work(requests=(self.validation + self._directions) * (first == "openai")),
             Work(encoded=tokens, requests=self.latents * asked),
         )
 
@@ -165,23 +171,42 @@ class Bidirectionality(LabelledData, Task):
         ctx.measured("judge_accuracy", None if tested is None else tested["accuracy"][0])
         chosen = ConceptLatents(self._concepts(ctx), lm, ctx) if self.concepts else None
         rows = held_out_rows(lm, ctx)
+        baseline = self._baseline(lm, rows, ctx)
         with ctx.steps("bidirectionality: contexts of latents", len(rows), "rows") as steps:
             found = top_contexts(
                 lm,
                 rows,
                 site=ctx.site,
-                saes=ctx.saes,
+                saes=(*ctx.saes, *baseline),
                 batch_size=ctx.evaluation.batch_size,
-                latents=lambda sae: self._searched(sae, chosen, ctx),
+                latents=lambda sae: self._searched(sae, chosen, ctx, baseline),
                 most=None if chosen else self.latents,
                 number=self.contexts,
                 around=self.around,
                 done=steps.advance_to,
             )
-        return ContextsToJudge(found, judge, tuple(others), tested, chosen)
+        random = [counted(judge, found(each).latents) for each in baseline]
+        return ContextsToJudge(found, judge, tuple(others), tested, chosen, random[0] if random else None)
 
-    def _searched(self, sae: SAE, chosen: ConceptLatents | None, ctx: Context) -> list[int]:
+    def _baseline(self, lm: LanguageModel, rows: Tensor, ctx: Context) -> tuple[SAE, ...]:
+        """The random directions as an SAE; none if the options ask for none."""
+        from abench import as_sae
+
+        if not (number := self._directions):
+            return ()
+        first = rows[: ctx.evaluation.batch_size]
+        return (as_sae(random_directions(number, lm, first, ctx.site, seed=ctx.evaluation.seed)),)
+
+    @property
+    def _directions(self) -> int:
+        return min(self.random_directions, self.latents)
+
+    def _searched(
+        self, sae: SAE, chosen: ConceptLatents | None, ctx: Context, baseline: Sequence[SAE]
+    ) -> list[int]:
         """The latents whose contexts are searched: those of the concepts, or candidates of a sample."""
+        if sae in baseline:
+            return list(range(sae.cfg.d_sae))
         if chosen:
             return [*dict.fromkeys(each.latent for each in chosen.of(sae))]
         return drawn(sae.W_dec, ctx.evaluation.seed)[: _CANDIDATES * self.latents]
@@ -212,9 +237,7 @@ class Bidirectionality(LabelledData, Task):
                 f"bidirectionality: the judge {prepared.judge.name} gave no readable answer on any "
                 f"of {len(kinds)} latents: use another judge"
             )
-        counts = {kind: kinds.count(kind) for kind in KINDS}
-        counts["bidirectional"] += counts["opposites"]
-        shares = {kind: share(count, valid) for kind, count in counts.items()}
+        shares = {kind: share(count, valid) for kind, count in counts_of(kinds).items()}
         scores = {kind: each.value for kind, each in shares.items()}
         details = {
             "judge": prepared.judge.name,
@@ -225,6 +248,7 @@ class Bidirectionality(LabelledData, Task):
             "contexts": self.contexts,
             "validation": prepared.validation,
             "agreement": [_agreement(other, top.latents, verdicts) for other in prepared.others],
+            "random": prepared.random,
             "verdicts": {str(each.latent): kind for each, kind in zip(top.latents, kinds, strict=True)},
             "examples": list(_examples(top.latents, verdicts, self.examples, of_concepts)),
         }
@@ -261,6 +285,8 @@ class ContextsToJudge:
     validation: dict[str, Any] | None
     chosen: ConceptLatents | None
     """The latents of the user's concepts; None for a sample of latents."""
+    random: dict[str, Any] | None
+    """The judge's verdicts on random directions, each [share, low, high, n]; None if there are none."""
 
 
 def _agreement(

@@ -3,7 +3,7 @@
 from functools import cache
 from importlib import resources
 
-SCRIPTS = ("tables.js", "filters.js", "figures.js", "latents.js")
+SCRIPTS = ("tables.js", "filters.js", "figures.js", "latents.js", "choices.js")
 """In the order in which they run; later ones use functions of earlier ones."""
 
 

@@ -1,4 +1,5 @@
-// Added by `abench report --serve`: reloads the page when the report has been replaced, at the same place.
+// Added by `abench report --serve`: reloads the page when the report has been replaced, at the same place and with the
+// same sorting, filters and columns.
 
 (() => {
   const EVERY = 1500;
@@ -7,6 +8,9 @@
   bar.setAttribute("role", "status");
   document.querySelector("h1").after(bar);
   let version = null;
+  const kept = sessionStorage.getItem("abench-choices");
+  sessionStorage.removeItem("abench-choices");
+  if (kept) window.abenchChoices.make(JSON.parse(kept));
 
   async function look() {
     try {
@@ -15,6 +19,7 @@
         const state = await answer.json();
         version ??= state.version;
         if (state.version !== version) {
+          sessionStorage.setItem("abench-choices", JSON.stringify(window.abenchChoices.made()));
           location.reload();
           return;
         }

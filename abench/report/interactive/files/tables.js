@@ -45,6 +45,11 @@ function groupsOf(table) {
   });
 }
 
+/** The headings of a table as one text, by which it is known after a reload. */
+function headingsOf(known) {
+  return known.heads.map((head) => head.textContent.trim()).join("|");
+}
+
 /** Orders the rows of every section by a column; direction 0 restores the order of the page. */
 function sortBy(known, column, direction) {
   const first = new Map();
@@ -91,6 +96,7 @@ function announce(head) {
 function checklist(summary, choices, changed) {
   const box = document.createElement("details");
   box.className = "pick";
+  box.dataset.name = summary;
   const title = document.createElement("summary");
   const list = document.createElement("div");
   const off = new Set();
@@ -147,6 +153,7 @@ function makeColumnsChosen(known) {
     const all = known.heads.length - off.size;
     for (const cell of known.table.querySelectorAll("tbody.heading > tr > th")) cell.colSpan = all;
   });
+  box.dataset.name = headingsOf(known);
   known.table.closest(".scroll").before(box);
 }
 
