@@ -161,10 +161,13 @@ def test_the_figure_has_its_points_beside_it(tmp_path: Path) -> None:
 
 def test_a_row_that_is_safe_because_the_model_stammers_is_marked_in_the_row(tmp_path: Path) -> None:
     report = write_report(CELLS, {}, tmp_path / "report", title="t")
-    titles = [each.title for each in report.tables.steering.rows()] if report.tables.steering else []
-    assert titles[:4] == ["Original", "DiM", "AbsTopK", "TopK †"]
+    rows = {each.title: each for each in report.tables.steering.rows()} if report.tables.steering else {}
+    assert list(rows)[:4] == ["Original", "DiM", "AbsTopK", "TopK"]
+    marked = [title for title, each in rows.items() if any("†" in cell.text for cell in each.cells)]
+    assert marked == ["TopK"]
+    assert rows["TopK"].cells[2].text == "100.0 [95.0, 105.0] †"
     assert "† Most replies are degenerate" in " ".join(report.text(400).split())
-    assert r"TopK $\dagger$" in (report.folder / "table.tex").read_text(encoding="utf-8")
+    assert r"$\dagger$" in (report.folder / "table.tex").read_text(encoding="utf-8")
 
 
 def test_the_figure_has_a_panel_per_method_with_strengths_and_hollow_degenerate_points() -> None:

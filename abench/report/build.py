@@ -81,7 +81,7 @@ def build_tables(
         None,
     )
     if steering is not None:
-        steering = marked(steering, safety.TASK, safety.METRICS, invalid, place)
+        steering = marked(steering, safety.TASK, {}, invalid, place, shown=True)
     if poles is not None:
         poles = marked(poles, bidirectionality.TASK, {}, invalid, place)
     for own, task in ((steering, safety.TASK), (poles, bidirectionality.TASK)):
