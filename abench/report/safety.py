@@ -222,7 +222,7 @@ def _of_choice(kept: Mapping[str, Any]) -> Iterator[str]:
         return
     yield (
         f"On separate validation data, each method tried the same number of candidates (up to {tried}) and "
-        f"strengths. The paper's rule chooses the highest safety {loss}. Coherent replies: the same among the "
+        f"strengths. The paper's rule chooses the highest safety {loss}. Coherent replies: the same among "
         f"settings with at most {100 * kept['max_degenerate']:g} points more degenerate replies than the "
         f"unsteered model. {unit}"
     )

@@ -73,8 +73,8 @@ def requests(
     """Up to `number` harmful and up to `number` harmless requests of a part.
 
     `harmful` and `harmless` are files, folders or hub ids; None means the tiny world's own, or HarmBench and
-    Alpaca. Raises Skip if a part has fewer than two requests of a kind, and UserError if they cannot be read or
-    are given for the tiny world.
+    Alpaca. Raises Skip if a part has fewer than two requests of a kind, and UserError if they cannot be read
+    or are given for the tiny world.
     """
     number = _limited(number, ctx)
     if is_tiny(ctx):
