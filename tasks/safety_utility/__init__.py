@@ -64,8 +64,9 @@ class SafetyUtility(SteeringOptions, Task):
     in_all: ClassVar[bool] = False
     check_options: ClassVar[Mapping[str, Any]] = {
         "strengths": (0.5,),
-        "candidates": 4,
+        "candidates": 3,
         "screen_requests": 4,
+        "finalists": 1,
         "finer": 1,
         "controls": 1,
         "test_requests": 8,
