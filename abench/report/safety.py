@@ -67,7 +67,7 @@ class _Columns:
         return cls((*names, *((rule, name) for rule in others for name in _SECOND)))
 
     def titled(self) -> tuple[Column, ...]:
-        about = {name: rest for name, *rest in _COLUMNS}
+        about = {name: (title, higher, text) for name, title, higher, text in _COLUMNS}
         several = len({rule for rule, _ in self.shown}) > 1
         return tuple(
             Column(

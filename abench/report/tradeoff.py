@@ -13,7 +13,7 @@ from abench.report.frame import Record
 from abench.report.point_labels import offsets
 from abench.report.saes import present, with_k
 from abench.report.safety import DEGENERATE
-from abench.report.steering_details import curve_of, rules_of, unsteered_beside_curve
+from abench.report.steering_details import Values, curve_of, rules_of, unsteered_beside_curve
 from abench.report.style import NO_STYLES, Styles, lighten, variant_order, variant_style
 from abench.report.validity import is_valid
 
@@ -251,7 +251,7 @@ def _curve(labels: dict[str, Any], method: dict[str, Any]) -> Iterator[dict[str,
         yield {**labels, **at, "chosen": bool(by), "chosen_by": ", ".join(by), **_shares(row)}
 
 
-def _shares(row: dict[str, Any]) -> dict[str, float]:
+def _shares(row: Values) -> dict[str, float]:
     """The shares with their intervals, in percent."""
     found = {
         f"{share}{end}": 100 * row[share][place]
