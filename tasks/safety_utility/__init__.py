@@ -145,7 +145,7 @@ class SafetyUtility(SteeringOptions, Task):
         self, sae: SAE, prepared: SteeringBaselines, lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, dict[str, Any]]:
         search, contrast = prepared.search, prepared.contrast
-        common = {"norm": prepared.norm, "keep_error": self.keep_error}
+        common: dict[str, Any] = {"norm": prepared.norm, "keep_error": self.keep_error}
         method = latents(lm, sae, contrast, ctx.site, self.candidates, gradient=prepared.gradient, **common)
         if not method.candidates:
             raise Skip("no latent of this SAE distinguishes harmful prompts from harmless ones")

@@ -21,7 +21,7 @@ def control_of(search: Search, steer: Mapping[str, Any], random: Method) -> dict
     no random candidate, or none with finite logits.
     """
     known: dict[float | None, list[OutcomeJson]] = {}
-    found = {}
+    found: dict[str, Any] = {}
     for rule, choice in ((rule, steer["rules"][rule]) for rule in RULES):
         strength = choice["strength"]
         control: dict[str, Any] = {"strength": strength}
@@ -39,7 +39,9 @@ def control_of(search: Search, steer: Mapping[str, Any], random: Method) -> dict
 def _outcomes(search: Search, random: Method, strength: float | None) -> list[OutcomeJson]:
     """The outcome of each random candidate with finite logits."""
     if strength is None:
-        removed: Any = [replace(each, way="ablate") for each in random.candidates]  # type: ignore[call-arg]
+        # Only a direction has no strength, so these are directions.
+        candidates: Any = random.candidates
+        removed = [replace(each, way="ablate") for each in candidates]
         random = Method(removed, random.norm)
     numbers = search.test.ctx.track(range(len(random.candidates)), "safety_utility: controls", "controls")
     rows = (plain(search.test, random.at(Setting(number, strength))) for number in numbers)

@@ -24,11 +24,20 @@ HARMBENCH_CLASSIFIER = "cais/HarmBench-Llama-2-13b-cls"
 class JudgeOptions(Protocol):
     """The options that a judge is made from, as the task documents them."""
 
-    judge: str
-    judge_model: str | None
-    judge_url: str
-    judge_key: str
-    judge_parallel: int
+    @property
+    def judge(self) -> str: ...
+
+    @property
+    def judge_model(self) -> str | None: ...
+
+    @property
+    def judge_url(self) -> str: ...
+
+    @property
+    def judge_key(self) -> str: ...
+
+    @property
+    def judge_parallel(self) -> int: ...
 
     @property
     def revisions(self) -> Revisions: ...

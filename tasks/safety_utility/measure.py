@@ -120,7 +120,7 @@ class SteeringExam:
     def _judged(self, harmful: Sequence[Exchange]) -> tuple[list[Verdict], list[Verdict]]:
         """All verdicts, and those that could be read; raises UserError if there are none of these."""
         verdicts = self.judge.judge(harmful)
-        valid = [verdict for verdict in verdicts if verdict != "invalid"]
+        valid: list[Verdict] = [verdict for verdict in verdicts if verdict != "invalid"]
         if not valid:
             # A share of no verdicts is undefined.
             raise UserError(

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from abench import LanguageModel
 
 BATCH_SIZE = 64
+_TINY_NAME = "tinyworld_questions"
 _TINY = {
-    "task": "tinyworld_questions",
+    "task": _TINY_NAME,
     "output_type": "multiple_choice",
     "test_split": "test",
     "doc_to_text": "{{prompt}}",
@@ -88,7 +89,7 @@ class Utility:
     @property
     def name(self) -> str:
         """The name of lm-eval's task."""
-        return _TINY["task"] if self.source is None else self.source.task
+        return _TINY_NAME if self.source is None else self.source.task
 
     @cached_property
     def _lm_eval(self) -> Any:
@@ -100,7 +101,7 @@ class Utility:
     def _tasks(self) -> Mapping[str, Any]:
         if self.source is None:
             with quiet():
-                return {_TINY["task"]: self._tiny_task}
+                return {_TINY_NAME: self._tiny_task}
         tasks = self.source.load()
         # Both parts use the same tasks, which are read once.
         for task in tasks.values():
