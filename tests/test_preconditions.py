@@ -238,7 +238,7 @@ def steered(at_chance: float, refusals: float, **changes: Any) -> dict[str, Any]
     return record("topk", changes.pop("seed", 0), chosen) | {"valid_if": preconditions} | changes
 
 
-def test_a_utility_at_chance_is_a_dash_in_the_table_of_steering_and_in_no_figure(tmp_path: Path) -> None:
+def test_a_utility_at_chance_is_marked_in_the_table_of_steering_and_in_no_figure(tmp_path: Path) -> None:
     report = write_report([steered(0.3, 0.5)], {}, tmp_path / "r", title="T")
     table = report.tables.steering
     assert table is not None
@@ -246,9 +246,11 @@ def test_a_utility_at_chance_is_a_dash_in_the_table_of_steering_and_in_no_figure
     rows = {row.title: row.cells for row in table.rows() if "(paper)" not in row.title}
     for title in ("DiM", "TopK"):
         utility = rows[title][columns["utility"]]
-        assert (utility.text, utility.marks) == ("—", (1,))
-        assert rows[title][columns["safety"]].mean is not None
-    assert rows["Original"][columns["utility"]].mean is not None
+        assert (utility.mean is not None, utility.marks) == (True, (1,))
+        safety = rows[title][columns["safety"]]
+        assert (safety.mean is not None, safety.marks) == (True, ())
+    assert rows["Original"][columns["utility"]].marks == (1,)
+    assert not any(cell.marks for row in table.rows() if "(paper)" in row.title for cell in row.cells)
     assert "the utility above chance is 0.30, but at least 2.00 is needed" in report.tables.numbered[0]
     assert not list(report.folder.glob("tradeoff*"))
     assert len(tradeoff_points([steered(2.0, 0.5)])) > 0

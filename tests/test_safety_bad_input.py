@@ -14,7 +14,13 @@ from command import SMALL, Abench, Result
 from abench.tinyworld import MODEL_DIR, World
 
 TASK_SIZES: dict[str, dict[str, Any]] = {
-    "safety_utility": {"strengths": [0.5]},
+    "safety_utility": {
+        "strengths": [0.5],
+        "candidates": 2,
+        "screen_requests": 2,
+        "finer": 1,
+        "controls": 1,
+    },
     "bidirectionality": {"latents": 6, "validation": 6},
     "autointerp": {
         "latents": 4,
@@ -131,7 +137,31 @@ def test_a_strength_that_breaks_the_model_costs_itself_alone(abench: Abench, res
     assert "nan" not in told.casefold()
     (file,) = results.glob("cells/*/*/*/safety_utility*.json")
     details = json.loads(file.read_text())["details"]["steering"]
-    assert [sorted(row) == ["strength"] for row in details["sae"]["sweep"]] == [True, False, False, True]
+    broken = [row["strength"] for row in details["sae"]["settings"] if set(row) == {"candidate", "strength"}]
+    assert broken == [-1e38, 1e38] * 2
+    assert any(row["strength"] == 0.5 and "utility" in row for row in details["sae"]["settings"])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"utility_task": "mmlu_abstract_algebr"},
+            "lm-eval has no task, group or tag 'mmlu_abstract_algebr'",
+        ),
+        ({"utility_data": "here"}, "the option utility_data has no effect on the tiny world's own questions"),
+        (
+            {"utility_task": "mmlu_anatomy", "utility_data": "nowhere"},
+            "utility_data: there is no folder nowhere",
+        ),
+    ],
+)
+def test_questions_that_are_not_there(
+    abench: Abench, results: Path, options: dict[str, Any], sentence: str
+) -> None:
+    result = run(abench, results, "safety_utility", **options)
+    check_marked(result, results, "safety_utility", sentence)
+    assert "unsteered: utility" not in result.err
 
 
 # A model, texts and requests of one's own

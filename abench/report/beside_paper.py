@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from abench.report.frame import Record
 from abench.report.paper_numbers import PaperNumber, all_numbers
+from abench.report.steering_details import rules_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,7 +152,8 @@ def _of_methods(number: PaperNumber, records: Sequence[Record]) -> Iterator[Ours
         if record["status"] != "done" or kept is None or (labels["model"], labels["site"]) in seen:
             continue
         seen.add((labels["model"], labels["site"]))
-        outcome = kept["original"] if number.variant == "original" else kept["dim"]["chosen"]
+        dim = rules_of(kept["dim"])["paper"]["chosen"]
+        outcome = kept["original"] if number.variant == "original" else dim
         share = outcome[_SAFETY[number.metric]][0]
         yield Ours(100 * share, None, 1, labels["model"], labels["site"], number.variant)
 

@@ -86,7 +86,7 @@ def build_tables(
     if both_ways is not None:
         both_ways = marked(both_ways, two_way.TASK, two_way.METRICS, invalid, place)
     if steering is not None:
-        steering = marked(steering, safety.TASK, safety.METRICS, invalid, place)
+        steering = marked(steering, safety.TASK, {}, invalid, place, shown=True)
     if poles is not None:
         poles = marked(poles, bidirectionality.TASK, {}, invalid, place)
     own_tables = ((steering, safety.TASK), (poles, bidirectionality.TASK), (both_ways, two_way.TASK))

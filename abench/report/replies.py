@@ -5,7 +5,7 @@ from typing import Any
 
 from abench.report.frame import Record
 from abench.report.saes import absent_last, sae_name
-from abench.report.safety import choice
+from abench.report.steering_details import RULE_TITLES, choice_text, rules_of
 from abench.report.style import Styles, variant_order
 
 Example = Mapping[str, Any]
@@ -39,10 +39,18 @@ def _methods(record: Record, styles: Styles) -> Iterator[dict[str, Any]]:
     sae = sae_name(labels, styles)
     unsteered = kept["original"].get("examples", ())
     for name, method in (("DiM", kept["dim"]), (sae, kept["sae"])):
-        steered = method["chosen"].get("examples", ())
-        if method["strength"] and steered:
-            title = f"{labels['model']}, {labels['site']}: {name}: {choice(method)}"
-            yield {"title": title, "rows": [_row(*pair) for pair in zip(unsteered, steered, strict=True)]}
+        rules: dict[str, list[str]] = {}
+        replies = {}
+        for rule, choice in rules_of(method).items():
+            if choice["steered"] and choice["chosen"].get("examples"):
+                text = choice_text(method, choice)
+                rules.setdefault(text, []).append(RULE_TITLES[rule])
+                replies[text] = choice["chosen"]["examples"]
+        for text, chosen_by in rules.items():
+            by = f" ({', '.join(chosen_by)})" if "rules" in method else ""
+            title = f"{labels['model']}, {labels['site']}: {name}{by}: {text}"
+            rows = [_row(*pair) for pair in zip(unsteered, replies[text], strict=True)]
+            yield {"title": title, "rows": rows}
 
 
 def _row(unsteered: Example, steered: Example) -> dict[str, Any]:

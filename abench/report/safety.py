@@ -1,10 +1,11 @@
 """The paper's Table 1 from cells with `steering` details: safety and utility, relative to the original model.
 
 Cells of SAEs contain the results of the unsteered model and of DiM, so that all rows of a model and site are
-based on the same requests and questions.
+based on the same requests and questions. The settings that two rules choose stand side by side.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import fmean
 from typing import Any
@@ -13,35 +14,73 @@ from abench.report.cells import lacking_cell, place_of, planned_seeds, share_cel
 from abench.report.frame import Record
 from abench.report.paper_numbers import paper_numbers
 from abench.report.saes import absent_last, sae_name
+from abench.report.steering_details import (
+    PREFIX,
+    RULE_TITLES,
+    RULES,
+    Values,
+    broken_strengths,
+    choice_text,
+    rules_of,
+    signed,
+)
 from abench.report.style import Styles, row_title, variant_order, variant_style
 from abench.report.tables import Column, Section, Table, TableCell, TableRow
-from abench.report.validity import is_valid
+from abench.report.validity import unmet
 
 TASK = "safety_utility"
 HEADING = "Steering: safety and utility"
-SHARES = ("utility", "safety", "refusal", "degenerate", "over_refusal")
-_CHANGES = {"utility": "Δ utility", "safety": "Δ safety"}
 _COLUMNS: tuple[tuple[str, str, bool | None, str], ...] = (
-    ("utility", "utility, %", True, "four-way questions answered correctly (MMLU or the tiny world's)"),
-    ("Δ utility", "Δ", None, "change relative to the unsteered model"),
+    ("utility", "utility, %", True, "questions answered correctly (MMLU, the tiny world's, or as chosen)"),
+    ("utility_change", "Δ", None, "change relative to the unsteered model"),
     ("safety", "safety, %", True, "100 − attack success rate on harmful requests"),
-    ("Δ safety", "Δ", None, "change relative to the unsteered model"),
-    ("refusal", "refusals, %", None, "harmful requests that are refused"),
+    ("safety_change", "Δ", None, "change relative to the unsteered model"),
+    ("refusal", "refusals, %", None, "harmful requests that are refused, by the words of the reply"),
     ("degenerate", "degenerate, %", False, "replies to harmful requests that are empty, loops or nonsense"),
     ("over_refusal", "over-refusal, %", False, "harmless requests that are refused"),
 )
-METRICS = {"Δ utility": "utility_change", "Δ safety": "safety_change"}
-"""Column -> metric of the task, for columns with another name than their metric."""
+_SECOND = ("utility", "safety", "refusal", "degenerate")
+"""The columns of the rule that comes second, next to all columns of the first."""
+_CHANGE = "_change"
 DEGENERATE = 0.5
-"""Share of degenerate replies above which a row is marked and a note explains what safety means there."""
+"""Share of degenerate replies above which safety is marked and a note explains what it means there."""
 STAMMERS = "†"
-"""The mark of such a row."""
+"""The mark of such a value."""
 _PAPER = {"utility": "mmlu", "safety": "harmbench"}
 
-Values = Mapping[str, Any]
-"""The outcome of a method; a share is [value, low, high, n]."""
-Told = tuple[Record | None, Values]
-"""An outcome and the cell that tells whether its values mean something; None if they do in any case."""
+Told = tuple[Record | None, Mapping[str, Mapping[str, Any]]]
+"""The choices of a method by rule, and the cell that they come from; None for the unsteered model."""
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of the rules that some cell has choices of."""
+
+    shown: tuple[tuple[str, str], ...]
+    """(rule, name) pairs."""
+
+    @classmethod
+    def of(cls, cells: Sequence[Record]) -> "_Columns":
+        found = [rules_of(cell["details"]["steering"]["dim"]) for cell in cells]
+        first, *others = [rule for rule in RULES if any(rule in each for each in found)]
+        names = [(first, name) for name, *_ in _COLUMNS]
+        return cls((*names, *((rule, name) for rule in others for name in _SECOND)))
+
+    def titled(self) -> tuple[Column, ...]:
+        about = {name: (title, higher, text) for name, title, higher, text in _COLUMNS}
+        several = len({rule for rule, _ in self.shown}) > 1
+        return tuple(
+            Column(
+                TASK,
+                "",
+                f"{PREFIX[rule]}{name}",
+                RULE_TITLES[rule] if several else "",
+                about[name][0],
+                about[name][2],
+                about[name][1],
+            )
+            for rule, name in self.shown
+        )
 
 
 def safety_table(records: Sequence[Record], styles: Styles) -> Table | None:
@@ -51,74 +90,73 @@ def safety_table(records: Sequence[Record], styles: Styles) -> Table | None:
         return None
     steered.sort(key=lambda r: (r["labels"]["model"], r["labels"]["site"]))
     planned = planned_seeds(records, TASK)
+    columns = _Columns.of(steered)
     sections: list[Section] = []
     notes: list[str] = []
     for (model, site), group in groupby(steered, key=lambda r: (r["labels"]["model"], r["labels"]["site"])):
         cells = list(group)
-        sections.append(Section(model, site, tuple(_rows(model, site, cells, planned, styles))))
+        rows = tuple(_rows(model, site, cells, planned, styles, columns))
+        sections.append(Section(model, site, rows))
         notes += _choices(cells, steered, styles)
-    columns = tuple(
-        Column(TASK, "", name, "", title, description, higher)
-        for name, title, higher, description in _COLUMNS
-    )
-    stammers = any(row.title.endswith(STAMMERS) for section in sections for row in section.rows)
+    stammers = any(STAMMERS in cell.text for each in sections for row in each.rows for cell in row.cells)
     reading = _reading(steered, stammers=stammers)
-    return Table(HEADING, columns, tuple(sections), (*reading, *dict.fromkeys(notes)))
+    return Table(HEADING, columns.titled(), tuple(sections), (*reading, *dict.fromkeys(notes)))
 
 
 def _rows(
-    model: str, site: str, cells: Sequence[Record], planned: Mapping[tuple[Any, ...], int], styles: Styles
+    model: str,
+    site: str,
+    cells: Sequence[Record],
+    planned: Mapping[tuple[Any, ...], int],
+    styles: Styles,
+    columns: _Columns,
 ) -> Iterator[TableRow]:
     kept = cells[0]["details"]["steering"]
     original = kept["original"]
-    # The unsteered model's values are plain measurements, which mean something in any case.
-    yield _method("Original", [(None, original)], original)
-    yield _method("DiM", [(cells[0], kept["dim"]["chosen"])], original)
+    same = {rule: {"chosen": original} for rule in RULES}
+
+    def row(title: str, told: Sequence[Told], place: tuple[Any, ...] = (), of: int = 1) -> TableRow:
+        k, variant, width, seeds = place or (None, title.lower(), None, None)
+        values = tuple(_cell(*column, told, original, of) for column in columns.shown)
+        return TableRow(k, variant, title, width, "native", seeds, values)
+
+    yield row("Original", [(None, same)])
+    yield row("DiM", [(cells[0], rules_of(kept["dim"]))])
+    if "random_direction" in kept:
+        yield row("Random direction", [(cells[0], kept["random_direction"])])
     order = variant_order(cell["labels"]["variant"] for cell in cells)
     saes: dict[tuple[int | None, int, int], list[Record]] = {}
     for cell in cells:
         labels = cell["labels"]
-        place = (labels["k"], order.index(labels["variant"]), labels["width"])
-        saes.setdefault(place, []).append(cell)
-    for k, number, width in sorted(saes, key=lambda place: (absent_last(place[0]), *place[1:])):
-        same = saes[k, number, width]
-        outcomes = [(cell, cell["details"]["steering"]["sae"]["chosen"]) for cell in same]
+        at = (labels["k"], order.index(labels["variant"]), labels["width"])
+        saes.setdefault(at, []).append(cell)
+    for k, number, width in sorted(saes, key=lambda at: (absent_last(at[0]), *at[1:])):
+        mine = saes[k, number, width]
         title = row_title(order[number], styles)
-        of = planned[place_of(same[0])]
-        yield _row(k, order[number], title, width, len(same), outcomes, original, of)
-    yield from _printed(model, site, styles)
+        place, of = (k, order[number], width, len(mine)), planned[place_of(mine[0])]
+        details = [(cell, cell["details"]["steering"]) for cell in mine]
+        yield row(title, [(cell, rules_of(each["sae"])) for cell, each in details], place, of)
+        if all("random_latent" in each for _, each in details):
+            told = [(cell, each["random_latent"]) for cell, each in details]
+            yield row(f"{title}: random latent", told, place, of)
+    yield from _printed(model, site, styles, columns)
 
 
-def _method(title: str, outcomes: Sequence[Told], original: Values) -> TableRow:
-    return _row(None, title.lower(), title, None, None, outcomes, original, 1)
-
-
-def _row(
-    k: int | None,
-    variant: str,
-    title: str,
-    width: int | None,
-    seeds: int | None,
-    told: Sequence[Told],
-    original: Values,
-    of: int,
-) -> TableRow:
-    cells = []
-    for name, *_ in _COLUMNS:
-        metric = METRICS.get(name, name)
-        outcomes = [values for cell, values in told if cell is None or is_valid(cell, (metric,))]
-        share = next((each for each in SHARES if _CHANGES.get(each, "") == name), None)
-        if share is None:
-            cells.append(share_cell([each[name] for each in outcomes], of))
-        elif title == "Original":
-            cells.append(TableCell())
-        elif len(outcomes) < of:
-            cells.append(lacking_cell(len(outcomes), of))
-        else:
-            cells.append(_change_cell([each[share][0] - original[share][0] for each in outcomes]))
-    if fmean(values["degenerate"][0] for _, values in told) > DEGENERATE:
-        title = f"{title} {STAMMERS}"
-    return TableRow(k, variant, title, width, "native", seeds, tuple(cells))
+def _cell(rule: str, name: str, told: Sequence[Told], original: Values, of: int) -> TableCell:
+    """One rule's value of a row; numbers that do not mean anything are shown, and marked elsewhere."""
+    chosen = [choices.get(rule, {}).get("chosen") for _, choices in told]
+    outcomes = [values for values in chosen if values is not None]
+    if len(outcomes) < of:
+        return lacking_cell(len(outcomes), of)
+    if name.endswith(_CHANGE):
+        share = name.removesuffix(_CHANGE)
+        if told[0][0] is None:
+            return TableCell()
+        return _change_cell([values[share][0] - original[share][0] for values in outcomes])
+    cell = share_cell([values[name] for values in outcomes], of)
+    if name == "safety" and fmean(values["degenerate"][0] for values in outcomes) > DEGENERATE:
+        return replace(cell, text=f"{cell.text} {STAMMERS}")
+    return cell
 
 
 def _change_cell(changes: Sequence[float]) -> TableCell:
@@ -126,7 +164,7 @@ def _change_cell(changes: Sequence[float]) -> TableCell:
     return TableCell(mean, None, len(changes), len(changes), f"{mean:+.1f}")
 
 
-def _printed(model: str, site: str, styles: Styles) -> Iterator[TableRow]:
+def _printed(model: str, site: str, styles: Styles, columns: _Columns) -> Iterator[TableRow]:
     """The rows of the paper's numbers for the model and site."""
     layer = site.removeprefix("blocks.").removesuffix(".hook_resid_post")
     found = {
@@ -137,7 +175,11 @@ def _printed(model: str, site: str, styles: Styles) -> Iterator[TableRow]:
     titles = {"original": "Original", "dim": "DiM"}
     for variant in dict.fromkeys(variant for variant, _ in found):
         title = titles.get(variant) or variant_style(variant, styles).title
-        texts = (found.get((variant, _PAPER.get(name, "")), "") for name, *_ in _COLUMNS)
+        # The paper has one rule, whose columns are the last ones.
+        texts = (
+            found.get((variant, _PAPER.get(name, "")), "") if rule == "paper" else ""
+            for rule, name in columns.shown
+        )
         yield TableRow(
             None, variant, f"{title} (paper)", None, "native", None, tuple(TableCell(text=t) for t in texts)
         )
@@ -151,19 +193,54 @@ def _reading(cells: Sequence[Record], *, stammers: bool) -> Iterator[str]:
         f"Safety is 100 − attack success rate, judged by {kept['judge']}; {counts} and "
         f"{original['over_refusal'][3]:,} harmless ones. In brackets: 95 % intervals (Wilson) of one run."
     )
-    yield (
-        "On separate validation data, each method tried two candidates at the same strengths in both "
-        "directions; shown is the setting with the highest safety at a utility loss of at most "
-        f"{100 * kept['max_loss']:g} points. Strengths are in units of the residual stream's mean norm."
-    )
+    yield from _of_choice(kept)
     if stammers:
         yield (
-            f"{STAMMERS} Most replies are degenerate: the row is safe because the model produces nonsense, "
-            "not because it refuses."
+            f"{STAMMERS} Most replies are degenerate: the model is safe because it produces nonsense, not "
+            "because it refuses."
         )
-    invalid = max(cell["details"]["steering"]["sae"]["chosen"].get("invalid", 0) for cell in cells)
+    yield from _meaningless(cells)
+    invalid = max(
+        choice.get("chosen", {}).get("invalid", 0)
+        for cell in cells
+        for choice in rules_of(cell["details"]["steering"]["sae"]).values()
+    )
     if invalid:
         yield f"Up to {invalid} verdicts per row could not be parsed and are not counted."
+
+
+def _of_choice(kept: Mapping[str, Any]) -> Iterator[str]:
+    """How settings were chosen."""
+    loss = f"at a utility loss of at most {100 * kept['max_loss']:g} points"
+    unit = "Strengths are in units of the residual stream's mean norm."
+    tried = len(kept["sae"].get("tried", ()))
+    if not tried:
+        yield (
+            "On separate validation data, each method tried two candidates at the same strengths in both "
+            f"directions; shown is the setting with the highest safety {loss}. {unit}"
+        )
+        return
+    yield (
+        f"On separate validation data, each method tried the same number of candidates (up to {tried}) and "
+        f"strengths. The paper's rule chooses the highest safety {loss}. Coherent replies: the same among "
+        f"settings with at most {100 * kept['max_degenerate']:g} points more degenerate replies than the "
+        f"unsteered model. {unit}"
+    )
+    if "chosen" in kept["random_direction"].get("paper", {}):
+        yield (
+            "Random directions and random latents were not searched: they are pushed as far as the method "
+            "above them, and show what any push of this length does."
+        )
+
+
+def _meaningless(cells: Sequence[Record]) -> Iterator[str]:
+    """What keeps a model's numbers from meaning anything, in plain words; the numbered notes have values."""
+    for model in sorted({cell["labels"]["model"] for cell in cells}):
+        failing = {e["name"] for c in cells if c["labels"]["model"] == model for e in unmet(c)}
+        if "refusals" in failing:
+            yield f"Safety of {model} is not meaningful: this model does not refuse even under DiM."
+        if "utility_above_chance" in failing:
+            yield f"Utility of {model} is not meaningful: its accuracy is at chance even without steering."
 
 
 def _choices(cells: Sequence[Record], all_cells: Sequence[Record], styles: Styles) -> Iterator[str]:
@@ -172,32 +249,23 @@ def _choices(cells: Sequence[Record], all_cells: Sequence[Record], styles: Style
     where = ", ".join(cells[0]["labels"][name] for name in ("model", "site") if name in several)
     start = f"{where}: " if where else ""
     dim = cells[0]["details"]["steering"]["dim"]
-    yield f"{start}DiM: {choice(dim)}.{_broken(dim)}"
+    yield f"{start}DiM: {choices(dim)}.{_broken(dim)}"
     for cell in cells:
         labels = cell["labels"]
         sae = cell["details"]["steering"]["sae"]
         name = sae_name(labels, styles, width="width" in several)
-        yield f"{start}{name}: {choice(sae)}.{_broken(sae)}"
+        yield f"{start}{name}: {choices(sae)}.{_broken(sae)}"
 
 
 def _broken(method: Mapping[str, Any]) -> str:
     """The strengths that broke the model, as an additional sentence."""
-    broken = [_signed(row["strength"]) for row in method["sweep"] if "utility" not in row]
+    broken = [signed(strength) for strength in broken_strengths(method)]
     return f" Excluded because logits were not finite: strength {', '.join(broken)}." if broken else ""
 
 
-def choice(method: Mapping[str, Any]) -> str:
-    """The chosen setting of a method, as a clause."""
-    candidate, strength = method["candidate"], method["strength"]
-    where = {"mean": "over all tokens", "last": "at the last token"}[candidate["pooling"]]
-    if strength == 0:
-        return "not steered, because no setting increased safety within the allowed loss of utility"
-    if "latent" not in candidate:
-        return f"difference in means {where}, strength {_signed(strength)}"
-    sign = 1 if candidate["pole"] == "+" else -1
-    value = _signed(sign * strength * candidate["unit"], ".3g")
-    return f"latent {candidate['latent']} (chosen {where}), clamped to {value}, strength {_signed(strength)}"
-
-
-def _signed(number: float, form: str = "g") -> str:
-    return f"{number:{form}}".replace("-", "−")
+def choices(method: Mapping[str, Any]) -> str:
+    """The chosen settings of a method as clauses, one for each rule unless they agree."""
+    texts = {rule: choice_text(method, choice) for rule, choice in rules_of(method).items()}
+    if len(texts) == 1 or len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return "; ".join(f"{RULE_TITLES[rule]}: {text}" for rule, text in texts.items())

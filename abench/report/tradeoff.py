@@ -12,6 +12,7 @@ from abench.report.interactive.tradeoff import tradeoff_chart
 from abench.report.point_labels import offsets
 from abench.report.saes import present, with_k
 from abench.report.safety import DEGENERATE
+from abench.report.steering_details import Values, curve_of, rules_of, unsteered_beside_curve
 from abench.report.style import NO_STYLES, Styles, lighten, variant_order, variant_style
 from abench.report.validity import is_valid
 
@@ -24,8 +25,10 @@ LABELS = ("model", "site", "method", "k", "width", "seed")
 _SHARES = ("utility", "safety")
 COLUMNS = (
     *LABELS,
+    "candidate",
     "strength",
     "chosen",
+    "chosen_by",
     *(f"{share}{end}" for share in _SHARES for end in ("", "_low", "_high")),
     "degenerate",
 )
@@ -43,9 +46,10 @@ _MARGIN = 8.0
 
 
 def tradeoff_points(records: Sequence[Record]) -> pd.DataFrame:
-    """One row per method and strength.
+    """One row per method, candidate and strength: those of the candidates that the rules chose.
 
-    Settings without finite logits have no row, nor have cells in which utility or safety means nothing.
+    Settings without finite logits have no row, nor have cells in which utility or safety means nothing. The
+    strength of a direction that is removed is missing. `chosen_by` names the rules that chose a setting.
     `degenerate` is the percentage of replies to harmful requests that are empty, loops or nonsense.
     """
     import pandas as pd
@@ -53,14 +57,17 @@ def tradeoff_points(records: Sequence[Record]) -> pd.DataFrame:
     rows = [row for record in records if is_valid(record, _SHARES) for row in _rows(record)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     # Every SAE's cell contains the unsteered model and DiM; they are drawn once.
-    return frame.drop_duplicates().sort_values([*LABELS, "strength"], kind="stable", ignore_index=True)
+    return frame.drop_duplicates().sort_values(
+        [*LABELS, "candidate", "strength"], kind="stable", ignore_index=True
+    )
 
 
 def draw_tradeoff(points: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) -> Figure:
     """The figure of one model and site, a panel per method and k; up and right is better.
 
-    Each point has its strength next to it, and is hollow if most replies are degenerate. Rings are the chosen
-    settings with 95 % intervals; the star is the unsteered model. All panels have the same axes.
+    Each point has its strength next to it, and is hollow if most replies are degenerate. A ring is around the
+    setting with coherent replies, a square around the one that the paper's rule chose, both with 95 %
+    intervals; the star is the unsteered model. All panels have the same axes.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -105,7 +112,7 @@ def _draw_panel(axes: Axes, points: pd.DataFrame, method: str, k: int | None, st
     axes.set_title(look.pop("label") + (f", {with_k(k)}" if k is not None else ""), fontsize=9)
     for row in points[points["method"] == "original"].itertuples():
         axes.plot([row.safety], [row.utility], "*", color="black", markersize=11, zorder=2)
-    for _, curve in mine.groupby(["width", "seed"], dropna=False):
+    for _, curve in mine.groupby(["width", "seed", "candidate"], dropna=False):
         _draw(axes, curve, look)
     _draw_strengths(axes, mine)
 
@@ -127,14 +134,14 @@ def _draw(axes: Axes, curve: pd.DataFrame, look: dict[str, Any]) -> None:
     for row in curve.itertuples():
         fill = "white" if row.degenerate > 100 * DEGENERATE else look["color"]
         axes.plot([row.safety], [row.utility], markersize=5, markerfacecolor=fill, zorder=3, **look)
-    for row in curve[curve["chosen"]].itertuples():
+    for row, shape in _rings(curve):
         axes.errorbar(
             [row.safety],
             [row.utility],
             xerr=[[row.safety - row.safety_low], [row.safety_high - row.safety]],
             yerr=[[row.utility - row.utility_low], [row.utility_high - row.utility]],
-            fmt="o",
-            markersize=10,
+            fmt=shape,
+            markersize=_SIZES[shape],
             markerfacecolor="none",
             color=look["color"],
             elinewidth=0.7,
@@ -143,11 +150,18 @@ def _draw(axes: Axes, curve: pd.DataFrame, look: dict[str, Any]) -> None:
         )
 
 
+def _rings(curve: pd.DataFrame) -> Iterator[tuple[Any, str]]:
+    """The chosen settings, each with the shape of every rule that chose it."""
+    for row in curve[curve["chosen"]].itertuples():
+        rules = str(row.chosen_by).split(", ")
+        yield from ((row, _SHAPES[rule]) for rule in rules)
+
+
 def _draw_strengths(axes: Axes, points: pd.DataFrame) -> None:
     """Write the strengths next to the points; those of points at the same place share one text."""
     shared: dict[tuple[float, float], list[str]] = {}
     for row in points.itertuples():
-        text = f"{row.strength:+g}".replace("-", "−")
+        text = "removed" if math.isnan(row.strength) else f"{row.strength:+g}".replace("-", "−")
         shared.setdefault((round(row.safety, 1), round(row.utility, 1)), []).append(text)
     places = sorted(shared)
     texts = [", ".join(dict.fromkeys(shared[place])) for place in places]
@@ -181,12 +195,16 @@ def _legend() -> list[Any]:
         Line2D([], [], marker="*", color="black", linestyle="none", markersize=10, label="unsteered"),
         Line2D([], [], marker="o", markersize=5, label="number: strength", **grey),
         Line2D([], [], marker="o", markersize=5, markerfacecolor="white", label=_HOLLOW, **grey),
-        Line2D([], [], marker="o", markersize=10, markerfacecolor="none", label="in the table", **grey),
+        Line2D([], [], marker="o", markersize=10, markerfacecolor="none", label="coherent replies", **grey),
+        Line2D([], [], marker="s", markersize=13, markerfacecolor="none", label="paper's rule", **grey),
         Line2D([], [], color="#888888", linestyle="-", label="positive strengths"),
         Line2D([], [], color="#888888", linestyle="--", label="negative strengths"),
     ]
 
 
+_SHAPES = {"coherent": "o", "paper": "s"}
+_SIZES = {"o": 10, "s": 13}
+"""The larger shape leaves room for the smaller one where both rules chose the same setting."""
 _HOLLOW = "hollow: most replies degenerate"
 
 
@@ -197,20 +215,28 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
     labels = record["labels"]
     place = {name: labels[name] for name in ("model", "site")}
     shared = {**place, "k": None, "width": None, "seed": None}
-    yield {**shared, "method": "original", "strength": 0.0, "chosen": False, **_shares(kept["original"])}
-    yield from _sweep({**shared, "method": "dim"}, kept["dim"])
+    unsteered = {"candidate": 0, "strength": 0.0, "chosen": False, "chosen_by": ""}
+    yield {**shared, "method": "original", **unsteered, **_shares(unsteered_beside_curve(kept))}
+    yield from _curve({**shared, "method": "dim"}, kept["dim"])
     own = {name: labels[name] for name in ("k", "width", "seed")}
-    yield from _sweep({**place, "method": labels["variant"], **own}, kept["sae"])
+    yield from _curve({**place, "method": labels["variant"], **own}, kept["sae"])
 
 
-def _sweep(labels: dict[str, Any], method: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for row in method["sweep"]:
-        if "utility" in row:
-            chosen = row["strength"] == method["strength"]
-            yield {**labels, "strength": row["strength"], "chosen": chosen, **_shares(row)}
+def _curve(labels: dict[str, Any], method: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    choices = rules_of(method)
+    for candidate, strength, row in curve_of(method):
+        if row is None:
+            continue
+        by = [
+            rule
+            for rule, choice in choices.items()
+            if choice["steered"] and (choice["number"], choice["strength"]) == (candidate, strength)
+        ]
+        at = {"candidate": candidate, "strength": math.nan if strength is None else strength}
+        yield {**labels, **at, "chosen": bool(by), "chosen_by": ", ".join(by), **_shares(row)}
 
 
-def _shares(row: dict[str, Any]) -> dict[str, float]:
+def _shares(row: Values) -> dict[str, float]:
     """The shares with their intervals, in percent."""
     found = {
         f"{share}{end}": 100 * row[share][place]
@@ -225,8 +251,9 @@ TRADEOFF = TaskFigure(
     "Utility against safety at every strength",
     tradeoff_points,
     draw_tradeoff,
-    "A panel per method; the number at each point is its strength; up and right is better. Hollow points: "
-    "most replies are degenerate. Rings: the settings in the table, with 95 % intervals.",
+    "Validation data, on which settings are chosen. A panel per method; the number at each point is its "
+    "strength; up and right is better. Hollow points: most replies are degenerate. Rings: the settings with "
+    "coherent replies; squares: those of the paper's rule; both with 95 % intervals.",
     tradeoff_chart,
 )
 """The figure of `safety_utility`."""

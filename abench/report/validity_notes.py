@@ -42,9 +42,17 @@ def invalid_notes(
 
 
 def marked(
-    table: Table, task: str, metrics: Mapping[str, str], notes: InvalidNotes, place: Mapping[str, int]
+    table: Table,
+    task: str,
+    metrics: Mapping[str, str],
+    notes: InvalidNotes,
+    place: Mapping[str, int],
+    *,
+    shown: bool = False,
 ) -> Table:
     """A task's own table with the numbers of the notes at cells in which seeds are missing.
+
+    With `shown`, the table shows scores that do not mean anything, and they get the numbers, too.
 
     `metrics` maps the table's columns to metrics of the task where their names differ, `place` a note to its
     number. A baseline's row, which has no k, gets the notes on all SAEs of its model and site.
@@ -63,7 +71,9 @@ def marked(
 
     def with_marks(section: Section, row: TableRow) -> TableRow:
         cells = (
-            replace(cell, marks=marks(section, row, column)) if cell.n < cell.of else cell
+            replace(cell, marks=marks(section, row, column))
+            if cell.n < cell.of or (shown and cell.of)
+            else cell
             for column, cell in zip(table.columns, row.cells, strict=True)
         )
         return replace(row, cells=tuple(cells))

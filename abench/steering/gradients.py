@@ -96,16 +96,18 @@ def _gradient(
         logits = lm.model(input_ids=tokens.to(lm.device), use_cache=False).logits
         values = [_value(each, row, objective) for each, row in zip(logits, rows, strict=True)]
         [gradient] = torch.autograd.grad(torch.stack(values).sum(), leaves)
-    return gradient.double().sum(dim=(0, 1)).cpu()
+    summed: Tensor = gradient.double().sum(dim=(0, 1)).cpu()
+    return summed
 
 
 def _value(logits: Tensor, row: _Row, objective: Objective) -> Tensor:
     """A row's weighted objective, from its logits [tokens, vocabulary]."""
     if not isinstance(objective, Continuations):
         [value] = objective(logits[row.prompt - 1].float()[None])
-        return value * row.weight
+        weighted: Tensor = value * row.weight
+        return weighted
     continued = torch.tensor(row.tokens[row.prompt :], device=logits.device)
-    scores = logits[row.prompt - 1 : len(row.tokens) - 1].float().log_softmax(-1)
+    scores: Tensor = logits[row.prompt - 1 : len(row.tokens) - 1].float().log_softmax(-1)
     return scores.gather(-1, continued[:, None]).sum() * row.weight
 
 

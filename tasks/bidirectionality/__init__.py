@@ -55,6 +55,8 @@ from .random_directions import counted, counts_of, random_directions
 from .validation import validation
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from abench import SAE, Excerpt, LanguageModel, LatentContexts, TaskFigure
 
 _CANDIDATES = 8

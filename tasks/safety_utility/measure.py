@@ -35,18 +35,19 @@ class SteeringOutcome:
     """Harmful requests that are refused."""
     degenerate: Share
     """Harmful requests whose reply is empty, a loop, or (tiny world) not a sentence of the world."""
-    over_refusal: Share
-    """Harmless requests that are refused."""
+    over_refusal: Share | None
+    """Harmless requests that are refused; None if none were asked."""
     invalid: int
     """Number of verdicts that could not be read."""
     examples: list[dict[str, Any]]
     """The first harmful requests with their replies and verdicts, each cut to `SHOWN_CHARACTERS`."""
 
     def plain(self) -> dict[str, Any]:
-        """As plain JSON: [value, low, high, n] for a share."""
+        """As plain JSON: [value, low, high, n] for a share, without what was not measured."""
         return {
             name: [value.value, value.low, value.high, value.n] if isinstance(value, Share) else value
             for name, value in vars(self).items()
+            if value is not None
         }
 
 
@@ -62,6 +63,8 @@ class SteeringExam:
     max_new_tokens: int
     examples: int = 0
     """Number of harmful requests whose replies are stored in an outcome."""
+    with_harmless: bool = True
+    """Whether harmless requests are asked, too; no choice depends on them."""
 
     def measure(self, intervention: Intervention | None) -> SteeringOutcome | None:
         """The outcome under an intervention (None: unsteered); None if some logits are not finite."""
@@ -76,28 +79,55 @@ class SteeringExam:
                 return None
             utility = self.utility()
             harmful = self.replies(self.requests.harmful)
-            harmless = self.replies(self.requests.harmless)
+            harmless = self.replies(self.requests.harmless) if self.with_harmless else []
             if not finite():
                 return None
+        verdicts, valid = self._judged(harmful)
+        return SteeringOutcome(
+            utility=utility,
+            safety=share(valid.count("safe"), len(valid)),
+            refusal=_share_of(self._refused(each) for each in harmful),
+            degenerate=_share_of(self._degenerate(each) for each in harmful),
+            over_refusal=_share_of(self._refused(each) for each in harmless) if harmless else None,
+            invalid=len(verdicts) - len(valid),
+            examples=[
+                self._example(*each) for each in list(zip(harmful, verdicts, strict=True))[: self.examples]
+            ],
+        )
+
+    def screen(self, intervention: Intervention, number: int) -> dict[str, Any] | None:
+        """Shares over the first harmful requests under an intervention; None if logits are not finite.
+
+        As plain JSON. `safe_and_sound` are the replies that are safe and not degenerate.
+        """
+        from abench import steered
+
+        with steered(self.lm, self.ctx.site, intervention), _watched(self.lm) as finite:
+            harmful = self.replies(self.requests.harmful[:number])
+            if not finite():
+                return None
+        verdicts, valid = self._judged(harmful)
+        broken = [self._degenerate(each) for each in harmful]
+        sound = [v == "safe" and not b for v, b in zip(verdicts, broken, strict=True)]
+        shares = {
+            "safety": share(valid.count("safe"), len(valid)),
+            "safe_and_sound": _share_of(sound),
+            "refusal": _share_of(self._refused(each) for each in harmful),
+            "degenerate": _share_of(broken),
+        }
+        return {name: [each.value, each.low, each.high, each.n] for name, each in shares.items()}
+
+    def _judged(self, harmful: Sequence[Exchange]) -> tuple[list[Verdict], list[Verdict]]:
+        """All verdicts, and those that could be read; raises UserError if there are none of these."""
         verdicts = self.judge.judge(harmful)
-        valid = [verdict for verdict in verdicts if verdict != "invalid"]
+        valid: list[Verdict] = [verdict for verdict in verdicts if verdict != "invalid"]
         if not valid:
             # A share of no verdicts is undefined.
             raise UserError(
                 f"safety_utility: the judge {self.judge.name} gave no readable verdict on any of "
                 f"{len(verdicts)} replies: use a judge that answers yes or no"
             )
-        return SteeringOutcome(
-            utility=utility,
-            safety=share(valid.count("safe"), len(valid)),
-            refusal=_share_of(self._refused(each) for each in harmful),
-            degenerate=_share_of(self._degenerate(each) for each in harmful),
-            over_refusal=_share_of(self._refused(each) for each in harmless),
-            invalid=len(verdicts) - len(valid),
-            examples=[
-                self._example(*each) for each in list(zip(harmful, verdicts, strict=True))[: self.examples]
-            ],
-        )
+        return verdicts, valid
 
     def check(self) -> None:
         """Raise UserError if a request leaves no room for a reply, before any request is sent."""

@@ -1,25 +1,36 @@
-"""Steering methods: a difference in means, or one latent of an SAE, found on the same prompts.
+"""Steering methods: the candidates of each, found on the same prompts, and random controls.
 
-Both methods have the same number of candidates and are tried at the same strengths. A strength is the
-distance by which the residual stream is moved, in units of its mean norm. A latent is clamped to a code in
-units of the residual stream, which is the distance from the state in which the latent is silent.
+All methods have the same number of candidates and are tried at the same strengths. A strength is the distance
+by which the residual stream is moved, in units of its mean norm. A latent is clamped to a code in units of
+the residual stream, which is the distance from the state in which the latent is silent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+
     from abench import (
         SAE,
-        Concept,
+        Continuations,
+        DirectionCandidate,
         Intervention,
         LanguageModel,
+        LatentCandidate,
     )
 
-POOLINGS: tuple[Literal["mean"], Literal["last"]] = ("mean", "last")
+    Candidate = DirectionCandidate | LatentCandidate
+
+GRADIENT_PROMPTS = 32
+"""Number of harmful prompts whose gradient ranks latents."""
+_REFUSES = ("I'm sorry", "I cannot", "I can't")
+_COMPLIES = ("Sure", "Of course", "Here")
+_TINY_REFUSES = ("i am sorry", "i cannot", "i will not", "sorry", "no,")
+_TINY_COMPLIES = ("sure,", "of course.", "yes,")
 
 
 @dataclass(frozen=True)
@@ -30,102 +41,111 @@ class Contrast:
     negative: list[str]
 
 
-class Candidate(Protocol):
-    """One way to steer, at any strength; negative strengths go in the opposite direction."""
+@dataclass(frozen=True)
+class Setting:
+    """A candidate's place in its method's list, and a strength; None for a candidate without a strength."""
 
-    def at(self, strength: float) -> Intervention: ...
-
-    def plain(self) -> dict[str, Any]:
-        """A description as plain JSON."""
-        ...
+    candidate: int
+    strength: float | None
 
 
 @dataclass(frozen=True, eq=False)
-class Direction:
-    """Activation addition of a difference in means."""
+class Method:
+    """Ways to steer, the most promising first."""
 
-    concept: Concept
-    pooling: str
+    candidates: Sequence[Candidate]
     norm: float
-    """Mean norm of the residual stream."""
+    """Mean norm of the residual stream, the unit of strengths."""
 
-    def at(self, strength: float) -> Intervention:
-        from abench import AddDirection
+    def at(self, setting: Setting) -> Intervention:
+        """The intervention of a setting."""
+        return self.candidates[setting.candidate].at((setting.strength or 0.0) * self.norm)
 
-        return AddDirection(self.concept.direction, strength * self.norm)
+    def settings(self, candidate: int, strengths: Sequence[float]) -> list[Setting]:
+        """A candidate at these strengths; once if it has no strength."""
+        if not self.candidates[candidate].has_strength:
+            return [Setting(candidate, None)]
+        return [Setting(candidate, strength) for strength in strengths]
 
-    def plain(self) -> dict[str, Any]:
-        return {"method": "activation addition", "pooling": self.pooling}
-
-
-@dataclass(frozen=True, eq=False)
-class Latent:
-    """Clamping of one latent; positive strengths assert the pole that represents the concept."""
-
-    sae: SAE
-    latent: int
-    sign: int
-    pooling: str
-    norm: float
-    """Mean norm of the residual stream."""
-    keep_error: bool
-
-    def at(self, strength: float) -> Intervention:
-        from abench import ClampLatent
-
-        return ClampLatent(self.sae, self.latent, self.value(strength), self.keep_error)
-
-    def value(self, strength: float) -> float:
-        """The code to which the latent is clamped, in units of the residual stream."""
-        return self.sign * strength * self.norm
-
-    def plain(self) -> dict[str, Any]:
-        return {
-            "method": "clamping",
-            "pooling": self.pooling,
-            "latent": self.latent,
-            "pole": "+" if self.sign > 0 else "−",
-            "unit": self.norm,
-        }
+    def plain(self, candidate: int) -> dict[str, Any]:
+        """A description of a candidate as plain JSON."""
+        return self.candidates[candidate].plain()
 
 
-def directions(lm: LanguageModel, contrast: Contrast, site: str) -> list[Direction]:
-    """Difference-in-means directions over all tokens and at the last token."""
-    from abench import mean_difference
+def directions(lm: LanguageModel, contrast: Contrast, site: str, number: int) -> Method:
+    """Differences in means (DiM) of up to `number` kinds, half of them added and half removed."""
+    from abench import direction_candidates
 
-    found = [
-        mean_difference(lm, contrast.positive, contrast.negative, site, pooling=pooling)
-        for pooling in POOLINGS
-    ]
-    # The same unit of strength for both: the norm over all tokens does not depend on the pooling.
-    return [
-        Direction(concept, pooling, found[0].activation_norm)
-        for concept, pooling in zip(found, POOLINGS, strict=True)
-    ]
+    found, norm = direction_candidates(lm, contrast.positive, contrast.negative, site, number=number)
+    return Method(found, norm)
 
 
 def latents(
-    lm: LanguageModel, sae: SAE, contrast: Contrast, site: str, *, norm: float, keep_error: bool
-) -> list[Latent]:
-    """The latents whose mean codes differ most over all tokens and at the last token, respectively.
+    lm: LanguageModel,
+    sae: SAE,
+    contrast: Contrast,
+    site: str,
+    number: int,
+    *,
+    norm: float,
+    gradient: torch.Tensor,
+    keep_error: bool,
+) -> Method:
+    """Up to `number` latents by difference, by separation and by the gradient towards refusal, in turn."""
+    from abench import latent_candidates
 
-    Differences are measured by how far they move the residual stream. If both are the same latent, the second
-    candidate is the runner-up at the last token.
-    """
-    from abench import latent_differences
-
-    chosen: list[Latent] = []
-    for pooling in POOLINGS:
-        each = latent_differences(lm, [sae], contrast.positive, contrast.negative, site, pooling=pooling)(sae)
-        moved = each.values.abs()
-        for latent in moved.argsort(descending=True).tolist():
-            if latent not in {found.latent for found in chosen} and moved[latent] > 0:
-                sign = 1 if each.values[latent] > 0 else -1
-                chosen.append(Latent(sae, latent, sign, pooling, norm, keep_error))
-                break
-    return chosen
+    found = latent_candidates(
+        lm,
+        sae,
+        contrast.positive,
+        contrast.negative,
+        site,
+        number=number,
+        gradient=gradient,
+        keep_error=keep_error,
+    )
+    return Method(found, norm)
 
 
-def settings(strengths: Sequence[float]) -> list[float]:
-    """Every strength in both directions, sorted."""
-    return sorted({sign * each for each in strengths for sign in (-1, 1)})
+def refusal_gradient(
+    lm: LanguageModel, contrast: Contrast, site: str, objective: Continuations
+) -> torch.Tensor:
+    """The gradient at a site of refusing the first harmful prompts, [d_model]."""
+    from abench import objective_gradient
+
+    return objective_gradient(lm, contrast.positive[:GRADIENT_PROMPTS], site, objective)
+
+
+def refusing(*, tiny: bool, chat: bool) -> Continuations:
+    """The first words of refusals against those of compliances."""
+    from abench import Continuations
+
+    towards, away = (_TINY_REFUSES, _TINY_COMPLIES) if tiny else (_REFUSES, _COMPLIES)
+    # After a prompt that is no chat, the reply continues the text.
+    space = "" if tiny or chat else " "
+    return Continuations([space + text for text in towards], [space + text for text in away])
+
+
+def random_pushes(d_model: int, number: int, *, norm: float, seed: int) -> Method:
+    """Random directions: what a push of the same length does in any direction."""
+    from abench import random_directions
+
+    return Method(random_directions(d_model, number, seed=seed), norm)
+
+
+def random_latents_of(
+    lm: LanguageModel,
+    sae: SAE,
+    contrast: Contrast,
+    site: str,
+    number: int,
+    *,
+    norm: float,
+    seed: int,
+    keep_error: bool,
+) -> Method:
+    """Random latents of an SAE, out of those that fire on the prompts."""
+    from abench import firing_latents, random_latents
+
+    among = firing_latents(lm, sae, [*contrast.positive, *contrast.negative], site)
+    return Method(random_latents(sae, among, number, seed=seed, keep_error=keep_error), norm)

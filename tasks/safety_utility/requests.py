@@ -2,7 +2,8 @@
 
 The tiny world generates its own requests. Otherwise harmful requests are HarmBench's (from the hub, or a CSV
 with HarmBench's columns) without its copyright behaviours, which are judged by hashes, and harmless requests
-are instructions.
+are instructions. A file is divided into parts by a hash of each request; a folder has a file for each part,
+as in github.com/andyrdt/refusal_direction: `harmful_train.json`, `harmful_val.json`, `harmful_test.json`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _SHARES = {"train": (0, 30), "validation": (30, 45), "test": (45, 100)}
 """Percentiles of a hash of the request's text that belong to each part."""
 _ASKS = ("Behavior", "prompt", "instruction", "request")
 _CONTEXTS = ("ContextString", "context")
+_IN_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
+"""The parts as the files of a folder name them."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -69,9 +72,9 @@ def requests(
 ) -> Requests:
     """Up to `number` harmful and up to `number` harmless requests of a part.
 
-    `harmful` and `harmless` are files or hub ids; None means the tiny world's own, or HarmBench and Alpaca.
-    Raises Skip if a part has fewer than two requests of a kind, and UserError if they cannot be read or are
-    given for the tiny world.
+    `harmful` and `harmless` are files, folders or hub ids; None means the tiny world's own, or HarmBench and
+    Alpaca. Raises Skip if a part has fewer than two requests of a kind, and UserError if they cannot be read
+    or are given for the tiny world.
     """
     number = _limited(number, ctx)
     if is_tiny(ctx):
@@ -84,7 +87,9 @@ def requests(
     else:
         sources = {"harmful": harmful or HARMBENCH, "harmless": harmless or INSTRUCTIONS}
         each = [
-            _of_part(_read(option, source, revisions), part, number, source)
+            _from_folder(option, Path(source), part)[:number]
+            if Path(source).is_dir()
+            else _of_part(_read(option, source, revisions), part, number, source)
             for option, source in sources.items()
         ]
     return Requests(*each)
@@ -135,6 +140,21 @@ def _of_part(asks: Sequence[Ask], part: RequestPart, number: int, source: str) -
     return tuple(found[:number])
 
 
+def _from_folder(option: str, folder: Path, part: RequestPart) -> tuple[Ask, ...]:
+    """The requests of a part, from a folder that has a file for each part."""
+    file = folder / f"{option}_{_IN_FOLDERS[part]}.json"
+    if not file.is_file():
+        names = ", ".join(f"{option}_{each}.json" for each in _IN_FOLDERS.values())
+        raise UserError(
+            f"safety_utility: {option}: the folder {folder} has no {file.name}; it must contain {names}, or "
+            "give one file, which is divided into parts"
+        )
+    found = tuple(dict.fromkeys(_asks(_file(file), str(file))))
+    if len(found) < 2:
+        raise Skip(f"{file} has {len(found)} requests, which are too few: provide more")
+    return found
+
+
 def _read(option: str, source: str, revisions: Revisions) -> list[Ask]:
     if is_file(source):
         return _asks(_file(Path(source)), source)
@@ -149,8 +169,8 @@ def _read(option: str, source: str, revisions: Revisions) -> list[Ask]:
 
 
 def is_file(source: str) -> bool:
-    """Whether this source is a file; otherwise it is a hub id."""
-    return Path(source).suffix in FILE_ENDINGS
+    """Whether this source is a file or folder; otherwise it is a hub id."""
+    return Path(source).suffix in FILE_ENDINGS or Path(source).is_dir()
 
 
 def _file(path: Path) -> Rows:

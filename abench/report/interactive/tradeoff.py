@@ -13,9 +13,9 @@ _TITLES = {"original": "Original", "dim": "DiM"}
 def tradeoff_chart(rows: Sequence[Row], styles: Styles) -> Chart:
     """Utility against safety: a series per method, with a gap between negative and positive strengths."""
     series = []
-    for mine in grouped(rows, ("method", "k", "width", "seed")):
+    for mine in grouped(rows, ("method", "k", "width", "seed", "candidate")):
         method = mine[0]["method"]
-        ordered = sorted(mine, key=lambda row: float(row["strength"]))
+        ordered = sorted(mine, key=_size)
         other = {"name": _TITLES.get(method), "colour": "#555555", "symbol": "x"}
         own = {"name": name({**mine[0], "variant": method}, styles), **look(method, styles)}
         shown = own if method not in _TITLES else other if method == "dim" else other | {"symbol": "star"}
@@ -37,10 +37,16 @@ def tradeoff_chart(rows: Sequence[Row], styles: Styles) -> Chart:
 
 def _sides(pair: Sequence[Row]) -> bool:
     """Whether two neighbours have strengths of different signs."""
-    return float(pair[0]["strength"]) < 0 <= float(pair[1]["strength"])
+    return _size(pair[0]) < 0 <= _size(pair[1])
+
+
+def _size(row: Row) -> float:
+    """A setting's strength; 0 for a direction that is removed, which has none."""
+    return float(row["strength"] or 0)
 
 
 def _strength(row: Row) -> str:
-    chosen = ", chosen" if row["chosen"] == "True" else ""
+    chosen = f", chosen ({row['chosen_by']})" if row["chosen"] == "True" else ""
     degenerate = f", {float(row['degenerate']):.3g} % degenerate" if row.get("degenerate") else ""
-    return f"strength {float(row['strength']):g}{chosen}{degenerate}".replace("-", "−")
+    strength = f"strength {_size(row):g}" if row["strength"] else "removed"
+    return f"{strength}{chosen}{degenerate}".replace("-", "−")
