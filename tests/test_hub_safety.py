@@ -26,17 +26,22 @@ CHEAP = {
     "max_new_tokens": 4,
     "shots": 1,
     "concept_prompts": 20,
+    "candidates": 2,
+    "finalists": 1,
+    "finer": 0,
+    "controls": 1,
 }
 COUNTS = """
 from abench import Context
 from abench.config import DataSpec, EvaluationSpec
 from abench.lm.models import LanguageModel
+from abench.tasks.safety_utility.lm_eval_tasks import Questions
 from abench.tasks.safety_utility.utility import Utility
 from huggingface_hub import snapshot_download
 from pathlib import Path
 lm = LanguageModel.load(Path(snapshot_download("Qwen/Qwen3-4B")), name="qwen", dtype="float32")
 ctx = Context("blocks.1.hook_resid_post", EvaluationSpec(), DataSpec(), 16)
-answer = [Utility(lm, ctx, part, None)().n for part in ("validation", "test", "validation")]
+answer = [Utility(lm, ctx, part, None, source=Questions())().n for part in ("validation", "test", "validation")]
 """
 
 

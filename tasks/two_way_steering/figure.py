@@ -72,16 +72,18 @@ def draw(points: pd.DataFrame, heading: str, styles: Any) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(heading, fontsize=11)
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flatten()
-    for axes, concept in zip(panels, concepts, strict=False):
+    for place, (axes, concept) in enumerate(zip(panels, concepts, strict=False)):
         _draw_panel(axes, points[points["concept"] == concept], styles)
         axes.set_title(str(concept), fontsize=9)
+        if place + across >= len(concepts):
+            axes.set_xlabel("strength", fontsize=9)
+            axes.tick_params(labelbottom=True)
     for axes in panels[len(concepts) :]:
         axes.set_visible(False)
     lines = {
         line.get_label(): line for axes in panels for line in axes.get_lines() if line.get_label()[0] != "_"
     }
     figure.legend(handles=[*lines.values()], loc="outside lower center", ncols=4, fontsize=8)
-    figure.supxlabel("strength, mean norms of the residual stream", fontsize=9)
     figure.supylabel("share of the positive pole", fontsize=9)
     return figure
 

@@ -1,0 +1,134 @@
+"""The page of results on a real model: every number on it comes from the reports of its cells.
+
+`docs/build_results.py` writes the page; a test compares it with what the cells give.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from abench.report.reread import records_of_report
+from abench.report.style import variant_order, variant_style
+from generators.borrowed import ROOT
+from generators.claims import CLAIMS, claim_rows, in_words
+from generators.markdown import table
+
+REPORTS = ROOT / "results" / "reference" / "smollm2"
+"""The reports of the replication, a folder each."""
+TEMPLATE = Path(__file__).with_name("results.md.in")
+PAGE = ROOT / "docs" / "results.md"
+SWEEP = "rates"
+_MARK = re.compile(r"^\{\{ (\w+) ?([^}]*?) \}\}$", re.MULTILINE)
+
+Record = Mapping[str, Any]
+Column = tuple[str, str, int]
+"""Metric, heading, decimals."""
+COLUMNS: Mapping[str, Sequence[Column]] = {
+    "core": (
+        ("l0", "L0", 1),
+        ("nmse", "nMSE ↓", 4),
+        ("explained_variance", "explained variance ↑", 3),
+        ("loss_recovered_zero", "loss recovered ↑", 4),
+        ("kl", "KL ↓", 3),
+        ("dead_fraction", "dead ↓", 3),
+        ("two_sided_fraction", "two-sided", 3),
+        ("antipodal_fraction", "antipodal", 4),
+    ),
+    "interference": (
+        ("two_sided_by_strength", "two-sided by strength", 3),
+        ("weaker_strength", "strength of weaker poles", 3),
+        ("weaker_firings", "firings of weaker poles", 3),
+        ("harmful", "harmful firings ↓", 3),
+        ("harmful_weaker", "of which on weaker poles", 3),
+    ),
+}
+
+
+@cache
+def records(report: str) -> tuple[Record, ...]:
+    """The cells of a report; none if the report does not exist yet."""
+    folder = REPORTS / report
+    return tuple(records_of_report(folder)) if (folder / "data.csv").exists() else ()
+
+
+def text() -> str:
+    """The page."""
+    return _MARK.sub(lambda mark: PARTS[mark[1]](mark[2]), TEMPLATE.read_text(encoding="utf-8"))
+
+
+def claims(_: str) -> str:
+    """All claims with their verdicts."""
+    headings = ("claim", "paper", "k", "ours", "n", "difference [95 %]", "verdict")
+    return table(headings, (row for report in CLAIMS for row in claim_rows(CLAIMS[report], records(report))))
+
+
+def short(report: str) -> str:
+    """The verdicts on the claims of a report, as a list."""
+    return "\n".join(in_words(claim, records(report)) for claim in CLAIMS[report])
+
+
+def means(argument: str) -> str:
+    """`REPORT TASK`: means over seeds ± sd by variant and k."""
+    report, task = argument.split()
+    rows = list(_means(records(report), task))
+    headings = ("k", "SAE", "seeds", *(heading for _, heading, _ in COLUMNS[task]))
+    return table(headings, rows) or f"No cell of `{task}` has been computed yet."
+
+
+def _means(cells: Iterable[Record], task: str) -> Iterator[tuple[str, ...]]:
+    own = [cell for cell in cells if cell["labels"]["task"] == task and cell["labels"]["view"] == "native"]
+    order = variant_order(cell["labels"]["variant"] for cell in own)
+    places = sorted({(_k(cell), order.index(cell["labels"]["variant"])) for cell in own})
+    for k, place in places:
+        some = [each for each in own if (_k(each), each["labels"]["variant"]) == (k, order[place])]
+        numbers = [
+            _number([each["scores"][name] for each in some], digits) for name, _, digits in COLUMNS[task]
+        ]
+        yield str(k), variant_style(order[place]).title, str(len(some)), *numbers
+
+
+def _k(cell: Record) -> int:
+    return int(cell["labels"]["k"])
+
+
+def _number(values: Sequence[float], decimals: int) -> str:
+    spread = f" ± {stdev(values):.{decimals}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{decimals}f}{spread}"
+
+
+def best(_: str) -> str:
+    """The sweep of learning rates: each variant at the rate with the lowest normalised MSE."""
+    chosen: dict[str, tuple[str, Record]] = {}
+    for cell in records(SWEEP):
+        variant, rate = re.fullmatch(r"(\w+)\[learning_rate=(.+)\]", cell["labels"]["variant"]).groups()
+        if variant not in chosen or cell["scores"]["nmse"] < chosen[variant][1]["scores"]["nmse"]:
+            chosen[variant] = rate, cell
+    ordered = sorted(chosen.items(), key=lambda each: each[1][1]["scores"]["nmse"])
+    rows = [
+        (
+            variant_style(variant).title,
+            rate,
+            *(f"{cell['scores'][name]:.{digits}f}" for name, _, digits in COLUMNS["core"]),
+        )
+        for variant, (rate, cell) in ordered
+    ]
+    return table(("SAE", "learning rate", *(heading for _, heading, _ in COLUMNS["core"])), rows)
+
+
+def figure(argument: str) -> str:
+    """`REPORT FILE CAPTION`: a figure of a report, if there is one."""
+    report, name, caption = argument.split(maxsplit=2)
+    path = (REPORTS / report / name).relative_to(ROOT)
+    return f"![{caption}](../{path.as_posix()})" if (ROOT / path).exists() else ""
+
+
+PARTS: Mapping[str, Callable[[str], str]] = {
+    "claims": claims,
+    "short": short,
+    "means": means,
+    "best": best,
+    "figure": figure,
+}
