@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from abench.tasks.safety_utility.methods import Contrast, latents
+from abench.tasks.safety_utility.methods import Contrast, Setting, latents
 from signed import random_sae
 from steering_saes import D_IN, HOW, WIDTH, K, exported, seen
 from torch import Tensor
@@ -168,11 +168,12 @@ def test_a_strength_moves_by_as_many_mean_norms_whatever_the_sae_normalises(
     h = lm.residual(rows, SITE)
     norm = float(h[:, 1:].norm(dim=-1).mean())
     for keep_error in (True, False):
-        found = latents(lm, sae, Contrast(good, bad), SITE, norm=norm, keep_error=keep_error)
-        silent = latent_codes(sae, h.reshape(-1, D_IN), found[0].latent) == 0
+        contrast, along = Contrast(good, bad), torch.zeros(D_IN)
+        found = latents(lm, sae, contrast, SITE, 1, norm=norm, gradient=along, keep_error=keep_error)
+        silent = latent_codes(sae, h.reshape(-1, D_IN), found.candidates[0].latent) == 0
         assert silent.any()
         before = h.reshape(-1, D_IN) if keep_error else sae.decode(sae.encode(h.reshape(-1, D_IN)))
-        moved = (found[0].at(0.5)(h).reshape(-1, D_IN) - before)[silent]
+        moved = (found.at(Setting(0, 0.5))(h).reshape(-1, D_IN) - before)[silent]
         torch.testing.assert_close(
             moved.norm(dim=-1) / norm, torch.full((len(moved),), 0.5), rtol=1e-4, atol=1e-4
         )

@@ -43,14 +43,16 @@ READ = {
 }
 """Data set -> how tasks read it, at the revisions `at`."""
 CORNERS = "labelled_hub.corners('LabHC/bias_in_bios', ('professor', 'nurse'), 8, 4, revisions=at)"
-STOCK_MMLU = "[len(t.dataset['test']) for t in utility._stock_mmlu(at.get('cais/mmlu'))['tasks'].values()]"
+STOCK_MMLU = (
+    "[len(t.dataset['test']) for t in lm_eval_tasks.Questions(revision=at.get('cais/mmlu')).load().values()]"
+)
 
 CODE = """
 from abench import Context
 from abench.config import DataSpec, EvaluationSpec
 from abench.tasks._shared import labelled_hub
 from abench.tasks.ravel import prompts
-from abench.tasks.safety_utility import utility
+from abench.tasks.safety_utility import lm_eval_tasks
 from abench.tasks.safety_utility.requests import requests
 from abench.tasks.unlearning import texts
 ctx, at = Context("blocks.1.hook_resid_post", EvaluationSpec(), DataSpec(), 16), {at}

@@ -41,7 +41,8 @@ from huggingface_hub import snapshot_download
 from pathlib import Path
 lm = LanguageModel.load(Path(snapshot_download("Qwen/Qwen3-4B")), name="qwen", dtype="float32")
 ctx = Context("blocks.1.hook_resid_post", EvaluationSpec(), DataSpec(), 16)
-answer = [Utility(lm, ctx, part, None, source=Questions())().n for part in ("validation", "test", "validation")]
+parts = ("validation", "test", "validation")
+answer = [Utility(lm, ctx, part, None, source=Questions())().n for part in parts]
 """
 
 

@@ -23,6 +23,8 @@ from abench.results.store import Record, Store
 pytestmark = pytest.mark.slow
 
 RAVEL = "adamkarvonen/ravel_prompts"
+NATIVE = ("core", "interference")
+"""The tasks that score a signed SAE in one view only."""
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +100,8 @@ def test_every_task_scores_on_every_architecture(ran: dict[str, Ran], model: str
     answer, records = ran[model].answer, ran[model].records
     assert answer["code"] == 0, answer["out"] + answer["err"]
     tasks = {(record.labels["task"], record.labels["view"]) for record in records}
-    assert {task for task, _ in tasks} == {"core", *TASKS}
-    assert len(records) == 2 + 3 * len(TASKS)
+    assert {task for task, _ in tasks} == {*NATIVE, *TASKS}
+    assert len(records) == 2 * len(NATIVE) + 3 * len(TASKS)
     skipped = {record.labels["task"]: record.reason for record in records if record.status == "skipped"}
     assert not skipped
     assert {record.status for record in records} == {"done"}

@@ -207,7 +207,7 @@ def test_every_text_is_written_by_what_hides_secrets() -> None:
     files |= {f"tasks/{file.relative_to(tasks).as_posix()}": file for file in tasks.rglob("*.py")}
     found = {name for name, file in files.items() if writes.search(file.read_text(encoding="utf-8"))}
     own = {"cli/new.py", "runs/group_training.py", "storage/lease.py", "tinyworld/training.py"}
-    own |= {"tasks/safety_utility/utility.py"}  # a group of tasks for lm-eval, in a temporary folder
+    own |= {"tasks/safety_utility/lm_eval_tasks.py"}  # a group of tasks for lm-eval, in a temporary folder
     own |= {"lm/wheels.py"}  # a model's file
     assert found == {"storage/files.py", "report/csvfile.py"} | own
 

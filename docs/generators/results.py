@@ -10,16 +10,20 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import yaml
+
 from abench.report.reread import records_of_report
 from abench.report.style import variant_order, variant_style
 from generators.borrowed import ROOT
-from generators.claims import CLAIMS, claim_rows, in_words
+from generators.claims import CLAIMS, Claim, claim_rows, in_words
 from generators.markdown import table
 
 REPORTS = ROOT / "results" / "reference" / "smollm2"
 """The reports of the replication, a folder each."""
 TEMPLATE = Path(__file__).with_name("results.md.in")
 PAGE = ROOT / "docs" / "results.md"
+SHARES = ROOT / "results" / "reference" / "two-sided-share"
+"""The report of synthetic activations."""
 SWEEP = "rates"
 _MARK = re.compile(r"^\{\{ (\w+) ?([^}]*?) \}\}$", re.MULTILINE)
 
@@ -47,10 +51,13 @@ COLUMNS: Mapping[str, Sequence[Column]] = {
 }
 
 
-@cache
 def records(report: str) -> tuple[Record, ...]:
-    """The cells of a report; none if the report does not exist yet."""
-    folder = REPORTS / report
+    """The cells of a report of the replication; none if it does not exist yet."""
+    return _report(REPORTS / report)
+
+
+@cache
+def _report(folder: Path) -> tuple[Record, ...]:
     return tuple(records_of_report(folder)) if (folder / "data.csv").exists() else ()
 
 
@@ -118,6 +125,25 @@ def best(_: str) -> str:
     return table(("SAE", "learning rate", *(heading for _, heading, _ in COLUMNS["core"])), rows)
 
 
+def shares(metric: str) -> str:
+    """AbsTopK against TopK by a metric of recovery, by the share of features that are two-sided."""
+    cells = _report(SHARES)
+    claim = Claim("", "", "recovery", metric, higher=True)
+    worlds = {model: _two_sided(model) for model in {cell["labels"]["model"] for cell in cells}}
+    rows = [
+        (f"{100 * worlds[model]:g} %", *row[3:])
+        for model in sorted(worlds, key=lambda each: worlds[each])
+        for row in claim_rows([claim], [cell for cell in cells if cell["labels"]["model"] == model])
+    ]
+    headings = ("two-sided features", "AbsTopK, TopK", "n", "difference [95 %]", "AbsTopK is better")
+    return table(headings, rows) or "Not computed yet."
+
+
+def _two_sided(model: str) -> float:
+    described = yaml.safe_load((ROOT / "configs" / "models" / f"{model}.yaml").read_text(encoding="utf-8"))
+    return float(described["synthetic"]["two_sided"])
+
+
 def figure(argument: str) -> str:
     """`REPORT FILE CAPTION`: a figure of a report, if there is one."""
     report, name, caption = argument.split(maxsplit=2)
@@ -131,4 +157,5 @@ PARTS: Mapping[str, Callable[[str], str]] = {
     "means": means,
     "best": best,
     "figure": figure,
+    "shares": shares,
 }
