@@ -13,7 +13,7 @@ from pydantic import Field
 
 from abench import Context, Cost, CostSetting, Metric, Scores, Skip, Task, Work
 
-from ._shared.held_out import held_out_rows, too_little_text
+from ._shared.held_out import held_out_rows, too_little_text, usual_positions
 
 if TYPE_CHECKING:
     import torch
@@ -99,29 +99,17 @@ class Interference(Task):
         """The residual stream at ordinary positions, in batches [tokens, d_model]."""
         import torch
 
-        from abench import ordinary
-
-        rows = held_out_rows(lm, ctx, most_tokens=self.tokens)
-        batches = torch.split(rows, ctx.evaluation.batch_size)
-        found = [
-            lm.residual(batch, ctx.site)[ordinary(batch, lm).to(lm.device)].float()
-            for batch in ctx.track(batches, "interference: reading the held-out text", "batches")
-        ]
-        return found if self.outlier_norm is None else _without_outliers(found, self.outlier_norm)
+        rows = torch.split(held_out_rows(lm, ctx, most_tokens=self.tokens), ctx.evaluation.batch_size)
+        track = ctx.track(rows, "interference: reading the held-out text", "batches")
+        residuals = [lm.residual(batch, ctx.site) for batch in track]
+        masks = usual_positions(rows, residuals, lm, self.outlier_norm)
+        return [residual[mask].float() for residual, mask in zip(residuals, masks, strict=True)]
 
     def score(self, sae: SAE, prepared: list[Tensor], lm: LanguageModel, ctx: Context) -> Scores:
         sums = Sums(sae.cfg.d_sae, lm.device)
         for x in prepared:
             sums.add(sae, x)
         return sums.scores()
-
-
-def _without_outliers(batches: list[Tensor], factor: float) -> list[Tensor]:
-    import torch
-
-    norms = [batch.norm(dim=-1) for batch in batches]
-    most = factor * torch.cat(norms).median()
-    return [batch[norm <= most] for batch, norm in zip(batches, norms, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

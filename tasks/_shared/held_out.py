@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from abench import Amount, Context, Skip
@@ -35,6 +36,25 @@ def held_out_rows(lm: LanguageModel, ctx: Context, most_tokens: int | None = Non
     # The last row may hold more tokens than remain of the request.
     ctx.used(Amount("held-out tokens", min(tokens, rows.numel()), tokens))
     return rows
+
+
+def usual_positions(
+    rows: Sequence[Tensor], residuals: Sequence[Tensor], lm: LanguageModel, outlier_norm: float | None
+) -> list[Tensor]:
+    """Masks [rows, context] of the ordinary positions, per batch of rows and residuals [rows, context, d].
+
+    Without those whose norm is above `outlier_norm` times the median, unless it is None.
+    """
+    import torch
+
+    from abench import ordinary
+
+    masks = [ordinary(batch, lm).to(lm.device) for batch in rows]
+    if outlier_norm is None:
+        return masks
+    norms = [residual.float().norm(dim=-1) for residual in residuals]
+    median = torch.cat([n[m] for n, m in zip(norms, masks, strict=True)]).median()
+    return [m & (n <= outlier_norm * median) for n, m in zip(norms, masks, strict=True)]
 
 
 def _rows(lm: LanguageModel, ctx: Context, number: int) -> Tensor:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from abench import Context, Skip
 
-from .._shared.held_out import held_out_rows
+from .._shared.held_out import held_out_rows, usual_positions
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,7 @@ class Substitution:
         """Batches of token rows, each [rows, context]."""
         batches = ctx.track(self.tokens, "core: reading the held-out text", "batches")
         self._residuals = [lm.residual(batch, ctx.site) for batch in batches]
-        self.masks = self._replaced(outlier_norm)
+        self.masks = usual_positions(self.tokens, self._residuals, lm, outlier_norm)
         """Mask per batch, [rows, context], of the positions that are replaced and scored."""
         self._mean = self._mean_of_replaced()
         self._sums: OfEach[CoreSums] = OfEach()
@@ -89,18 +89,6 @@ class Substitution:
                 " so it has no variance to explain"
             )
         return torch.cat(means)
-
-    def _replaced(self, outlier_norm: float | None) -> list[Tensor]:
-        import torch
-
-        from abench import ordinary
-
-        masks = [ordinary(batch, self._lm).to(self._lm.device) for batch in self.tokens]
-        if outlier_norm is None:
-            return masks
-        norms = [residual.float().norm(dim=-1) for residual in self._residuals]
-        median = torch.cat([n[m] for n, m in zip(norms, masks, strict=True)]).median()
-        return [m & (n <= outlier_norm * median) for n, m in zip(norms, masks, strict=True)]
 
     def _measure(self, saes: Sequence[SAE]) -> dict[str, float]:
         """The cross-entropies without any SAE; results of each SAE are added to its sums."""
