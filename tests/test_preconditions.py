@@ -156,6 +156,15 @@ def test_the_raw_score_is_in_data_csv_with_the_reason(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(frame, tidy([absorbed(0.7, 0.09), absorbed(0.2, 0.8, seed=1)]))
 
 
+def test_data_csv_says_why_there_is_no_score(tmp_path: Path) -> None:
+    skipped = absorbed(0.7, 0.09, seed=1) | {"status": "skipped", "scores": {}, "reason": "No\nwords."}
+    report = write_report([absorbed(0.2, 0.8), skipped], {}, tmp_path / "r", title="T")
+    frame = read_tidy(report.folder / "data.csv").set_index(["metric", "seed"])
+    assert frame.loc[(F1, 1), "invalid_because"] == "No words."
+    assert pd.isna(frame.loc[(F1, 1), "valid"])
+    assert frame.loc[(F1, 0), "invalid_because"] == ""
+
+
 def test_an_invalid_score_is_neither_best_nor_in_a_figure(tmp_path: Path) -> None:
     best = [
         absorbed(0.01, 0.09),

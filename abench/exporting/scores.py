@@ -37,7 +37,7 @@ view and metric.
 | `task`, `task_version`, `view` | the evaluation; `native`: a signed latent is one unit, `split`: two |
 | `metric`, `value`, `higher_is_better` | one score; empty where the cell has none |
 | `status`, `key` | whether the cell is done, and what identifies everything that its scores depend on |
-| `valid`, `invalid_because` | whether the score means something, and why not |
+| `valid`, `invalid_because` | whether the score means something, and why not, or why there is none |
 | `tokens`, `learning_rate`, `options` | the SAE's training and the options of its variant, as JSON |
 | `sae_key` | what identifies the SAE |
 | `limited` | whether the evaluation was limited to a few items, for a quick trial |

@@ -69,7 +69,8 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
 
     The value is absent (NaN) unless the cell is done. `higher_is_better` is absent if neither direction is
     better. `valid` is False, and `invalid_because` states why, for a value that does not mean anything,
-    because a precondition of its task is not met; `valid` is absent where there is no value. `run`,
+    because a precondition of its task is not met. Where there is no value, `valid` is absent and
+    `invalid_because` is the reason why the cell was skipped or failed, if there is one. `run`,
     `tokens`, `learning_rate` and `options` (the variant's, as JSON) are empty for records that do not tell.
     Raises UserError if two cells have the same labels.
     """
@@ -156,7 +157,8 @@ def _add_rows(columns: Mapping[str, list[Any]], record: Record) -> None:
     columns["key"].extend(repeat(record["key"], number))
     invalid = invalid_metrics(record)
     columns["valid"].extend(metric["name"] not in invalid if done else None for metric in metrics)
-    columns["invalid_because"].extend(invalid.get(metric["name"], "") for metric in metrics)
+    reason = "" if done else " ".join((record["reason"] or "").split())
+    columns["invalid_because"].extend(invalid.get(metric["name"], reason) for metric in metrics)
     about = record.get("about") or {}
     for name in RUN:
         columns[name].extend(repeat(about.get(name, "" if name in _TEXT else None), number))

@@ -2,12 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from abench.report.frame import Record
 from abench.report.pairs import Comparison, at_equal_k
 
-HOLDS, REVERSED, UNDECIDED, OPEN = "holds", "reversed", "undecided", "not computed"
+HOLDS, REVERSED, UNDECIDED = "holds", "reversed", "undecided"
+OPEN, BARRED = "not computed", "cannot be scored"
+
+Reasons = Mapping[tuple[str, str], str]
+"""(Task, metric) -> why a report has no score of it that means anything."""
+NO_REASONS: Reasons = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ CLAIMS: Mapping[str, Sequence[Claim]] = {
             higher=True,
         ),
     ),
-    "steering": (
+    "safety": (
         Claim(
             "Table 1: AbsTopK is safer than TopK (HarmBench)",
             "81.3, 78.2 (Qwen3-4B, block 18)",
@@ -103,6 +109,15 @@ CLAIMS: Mapping[str, Sequence[Claim]] = {
             "75.9, 75.2 (Qwen3-4B, block 18)",
             "safety_utility",
             "utility",
+            higher=True,
+        ),
+    ),
+    "two-way": (
+        Claim(
+            "One signed latent steers both ways: AbsTopK's further than TopK's",
+            "not tested",
+            "two_way_steering",
+            "range",
             higher=True,
         ),
     ),
@@ -148,18 +163,25 @@ def _with_one_metric(record: Record, claim: Claim) -> dict[str, Any]:
     return {**record, "metrics": metrics}
 
 
-def claim_rows(claims: Sequence[Claim], records: Sequence[Record]) -> Iterator[tuple[str, ...]]:
+def claim_rows(
+    claims: Sequence[Claim], records: Sequence[Record], reasons: Reasons = NO_REASONS
+) -> Iterator[tuple[str, ...]]:
     """One row per claim and k: claim, the paper's numbers, k, ours, n, difference, verdict."""
     for claim in claims:
         found = compared(claim, records)
         text, paper = claim.text, claim.paper
         if not found:
-            yield text, paper, "", "", "", "", OPEN
+            yield text, paper, "", "", "", "", _without_values(claim, reasons)
         for each in found:
             ours = f"{each.own:.4f}, {each.other:.4f}"
             n = f"{each.seeds} seeds" if each.seeds > 1 else "1 seed"
             yield text, paper, f"{each.place:g}", ours, n, _difference(each), f"**{verdict_of(each)}**"
             text = paper = ""
+
+
+def _without_values(claim: Claim, reasons: Reasons) -> str:
+    reason = reasons.get((claim.task, claim.metric))
+    return f"**{BARRED}**: {reason}" if reason else OPEN
 
 
 def _difference(found: Comparison) -> str:
@@ -170,12 +192,13 @@ def _difference(found: Comparison) -> str:
     return f"{found.difference:+.4f} [{found.interval.low:+.4f}, {found.interval.high:+.4f}]{share}"
 
 
-def in_words(claim: Claim, records: Sequence[Record]) -> str:
+def in_words(claim: Claim, records: Sequence[Record], reasons: Reasons = NO_REASONS) -> str:
     """A claim with its verdicts, as an item of a list."""
     verdicts: dict[str, list[str]] = {}
     for each in compared(claim, records):
         verdicts.setdefault(verdict_of(each), []).append(f"{each.place:g}")
     if not verdicts:
-        return f"- {claim.text}: **{OPEN}**."
+        barred = (claim.task, claim.metric) in reasons
+        return f"- {claim.text}: **{BARRED if barred else OPEN}**."
     said = "; ".join(f"**{verdict}** at k = {', '.join(at)}" for verdict, at in verdicts.items())
     return f"- {claim.text}: {said}."

@@ -12,10 +12,11 @@ from typing import Any
 
 import yaml
 
+from abench.report.frame import read_tidy
 from abench.report.reread import records_of_report
 from abench.report.style import variant_order, variant_style
 from generators.borrowed import ROOT
-from generators.claims import CLAIMS, Claim, claim_rows, in_words
+from generators.claims import CLAIMS, Claim, Reasons, claim_rows, in_words
 from generators.markdown import table
 
 REPORTS = ROOT / "results" / "reference" / "smollm2"
@@ -61,6 +62,21 @@ def _report(folder: Path) -> tuple[Record, ...]:
     return tuple(records_of_report(folder)) if (folder / "data.csv").exists() else ()
 
 
+@cache
+def reasons(report: str) -> Reasons:
+    """Why a report has no score of a metric that means anything, for each task and metric without one."""
+    file = REPORTS / report / "data.csv"
+    if not file.exists():
+        return {}
+    rows = read_tidy(file)
+    rows = rows[(rows["view"] == "native") & (rows["status"] != "missing")]
+    found: dict[tuple[str, str], str] = {}
+    for (task, metric), cells in rows.groupby(["task", "metric"], sort=True):
+        if not cells["valid"].fillna(value=False).any():
+            found[task, metric] = "; ".join(sorted(set(cells["invalid_because"])))
+    return found
+
+
 def text() -> str:
     """The page."""
     return _MARK.sub(lambda mark: PARTS[mark[1]](mark[2]), TEMPLATE.read_text(encoding="utf-8"))
@@ -69,12 +85,13 @@ def text() -> str:
 def claims(_: str) -> str:
     """All claims with their verdicts."""
     headings = ("claim", "paper", "k", "ours", "n", "difference [95 %]", "verdict")
-    return table(headings, (row for report in CLAIMS for row in claim_rows(CLAIMS[report], records(report))))
+    rows = (claim_rows(CLAIMS[report], records(report), reasons(report)) for report in CLAIMS)
+    return table(headings, (row for each in rows for row in each))
 
 
 def short(report: str) -> str:
     """The verdicts on the claims of a report, as a list."""
-    return "\n".join(in_words(claim, records(report)) for claim in CLAIMS[report])
+    return "\n".join(in_words(claim, records(report), reasons(report)) for claim in CLAIMS[report])
 
 
 def means(argument: str) -> str:
@@ -144,6 +161,17 @@ def _two_sided(model: str) -> float:
     return float(described["synthetic"]["two_sided"])
 
 
+def own(argument: str) -> str:
+    """`REPORT HEADING`: the table of a report with this heading, and its notes."""
+    report, heading = argument.split(maxsplit=1)
+    file = REPORTS / report / "table.md"
+    if not file.exists():
+        return "Not computed yet."
+    sections = re.split(r"^## ", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    (found,) = (each for each in sections if each.startswith(heading))
+    return found.partition("\n")[2].strip()
+
+
 def figure(argument: str) -> str:
     """`REPORT FILE CAPTION`: a figure of a report, if there is one."""
     report, name, caption = argument.split(maxsplit=2)
@@ -157,5 +185,6 @@ PARTS: Mapping[str, Callable[[str], str]] = {
     "means": means,
     "best": best,
     "figure": figure,
+    "own": own,
     "shares": shares,
 }
