@@ -1,6 +1,10 @@
-"""Write docs/results.md from the reports in results/reference/smollm2: `python docs/build_results.py`."""
+"""Write docs/results.md, and the results in the README, from the reports in results/reference/smollm2.
 
-from generators.results import PAGE, text
+Usage: `python docs/build_results.py`.
+"""
+
+from generators.results import PAGE, README, readme, text
 
 if __name__ == "__main__":
     PAGE.write_text(text(), encoding="utf-8")
+    README.write_text(readme(), encoding="utf-8")

@@ -23,8 +23,12 @@ EVERY = [claim for claims in CLAIMS.values() for claim in claims]
 LOWER = Claim("A is lower than B", "—", "core", "nmse", higher=False, baseline="b", variant="a")
 
 
-def test_the_page_is_what_the_cells_give() -> None:
+def test_the_page_and_the_readme_are_what_the_cells_give() -> None:
     assert results.PAGE.read_text(encoding="utf-8") == results.text(), "run `python docs/build_results.py`"
+    assert results.README.read_text(encoding="utf-8") == results.readme(), (
+        "run `python docs/build_results.py`"
+    )
+    assert results.means("reconstruction core") in results.readme()
 
 
 @pytest.mark.parametrize("claim", EVERY, ids=lambda claim: claim.text)

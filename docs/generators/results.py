@@ -23,9 +23,13 @@ REPORTS = ROOT / "results" / "reference" / "smollm2"
 """The reports of the replication, a folder each."""
 TEMPLATE = Path(__file__).with_name("results.md.in")
 PAGE = ROOT / "docs" / "results.md"
+README = ROOT / "README.md"
 SHARES = ROOT / "results" / "reference" / "two-sided-share"
 """The report of synthetic activations."""
 SWEEP = "rates"
+_BLOCK = re.compile(
+    r"(<!-- results: written by docs/build_results.py -->\n).*?(<!-- end of results -->)", re.DOTALL
+)
 _MARK = re.compile(r"^\{\{ (\w+) ?([^}]*?) \}\}$", re.MULTILINE)
 
 Record = Mapping[str, Any]
@@ -80,6 +84,12 @@ def reasons(report: str) -> Reasons:
 def text() -> str:
     """The page."""
     return _MARK.sub(lambda mark: PARTS[mark[1]](mark[2]), TEMPLATE.read_text(encoding="utf-8"))
+
+
+def readme() -> str:
+    """The README, in which the block of results on the real model is written anew."""
+    block = f"\n{means('reconstruction core')}\n\n{short('reconstruction')}\n\n"
+    return _BLOCK.sub(lambda found: found[1] + block + found[2], README.read_text(encoding="utf-8"))
 
 
 def claims(_: str) -> str:
