@@ -53,6 +53,19 @@ COLUMNS: Mapping[str, Sequence[Column]] = {
         ("harmful", "harmful firings ↓", 3),
         ("harmful_weaker", "of which on weaker poles", 3),
     ),
+    "autointerp": (
+        ("detection", "detection ↑", 3),
+        ("balanced", "balanced ↑", 3),
+        ("main_pole", "main pole ↑", 3),
+        ("other_pole", "other pole ↑", 3),
+        ("explained", "explained ↑", 3),
+    ),
+    "sparse_probing": (
+        ("sae_top_1_test_accuracy", "1 latent ↑", 3),
+        ("sae_top_2_test_accuracy", "2 latents ↑", 3),
+        ("sae_top_5_test_accuracy", "5 latents ↑", 3),
+        ("llm_test_accuracy", "model ↑", 3),
+    ),
 }
 
 
@@ -119,7 +132,8 @@ def _means(cells: Iterable[Record], task: str) -> Iterator[tuple[str, ...]]:
     for k, place in places:
         some = [each for each in own if (_k(each), each["labels"]["variant"]) == (k, order[place])]
         numbers = [
-            _number([each["scores"][name] for each in some], digits) for name, _, digits in COLUMNS[task]
+            _number([each["scores"][name] for each in some if name in each["scores"]], digits)
+            for name, _, digits in COLUMNS[task]
         ]
         yield str(k), variant_style(order[place]).title, str(len(some)), *numbers
 
@@ -129,6 +143,8 @@ def _k(cell: Record) -> int:
 
 
 def _number(values: Sequence[float], decimals: int) -> str:
+    if not values:
+        return "—"
     spread = f" ± {stdev(values):.{decimals}f}" if len(values) > 1 else ""
     return f"{mean(values):.{decimals}f}{spread}"
 
