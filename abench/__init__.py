@@ -76,7 +76,12 @@ if TYPE_CHECKING:
         ScaleLatent,
         steered,
     )
-    from abench.steering.latent_rankings import LatentRanking, firing_latents, latent_rankings
+    from abench.steering.latent_rankings import (
+        ContrastCodes,
+        LatentRanking,
+        contrast_codes,
+        latent_rankings,
+    )
     from abench.task import Context, Metric, ModelKind, Scores, Skip, Task, View
     from abench.training.library import TrainedSAE, train
     from abench.variants import Variant
@@ -91,6 +96,7 @@ _HOME = {
     "Concept": "steering.concepts",
     "Context": "task",
     "Continuations": "steering.gradients",
+    "ContrastCodes": "steering.latent_rankings",
     "Cost": "cost",
     "CostSetting": "cost",
     "DataSpec": "config",
@@ -136,9 +142,9 @@ _HOME = {
     "activations_of": "data.text_rows",
     "as_sae": "latents.anyones",
     "base_of": "latents.views",
+    "contrast_codes": "steering.latent_rankings",
     "direction_candidates": "steering.candidates",
     "evaluate": "runs.evaluation",
-    "firing_latents": "steering.latent_rankings",
     "firing_rates": "latents.pooling",
     "from_residual_units": "latents.decoding",
     "hush_libraries": "foreign",
@@ -189,6 +195,7 @@ __all__ = [
     "Concept",
     "Context",
     "Continuations",
+    "ContrastCodes",
     "Cost",
     "CostSetting",
     "DataSpec",
@@ -233,9 +240,9 @@ __all__ = [
     "activations_of",
     "as_sae",
     "base_of",
+    "contrast_codes",
     "direction_candidates",
     "evaluate",
-    "firing_latents",
     "firing_rates",
     "from_residual_units",
     "hush_libraries",

@@ -17,8 +17,8 @@ from abench import (
     LanguageModel,
     SplitSAE,
     UserError,
+    contrast_codes,
     direction_candidates,
-    firing_latents,
     latent_candidates,
     latent_rankings,
     mean_difference,
@@ -147,6 +147,10 @@ def area(ours: Tensor, others: Tensor) -> float:
     return sum(wins) / len(wins)
 
 
+def contrast(lm: LanguageModel, sae: Any) -> Any:
+    return contrast_codes(lm, [sae], HARMFUL, HARMLESS, SITE)(sae)
+
+
 def saes() -> list[Any]:
     some = [exported("abstopk"), exported("jumprelu"), random_sae("topk")]
     return [*some, normalising(some[0], "layer_norm"), SplitSAE(some[0])]
@@ -155,7 +159,7 @@ def saes() -> list[Any]:
 @pytest.mark.parametrize("number", range(5))
 def test_rankings_are_those_written_out(number: int, lm: LanguageModel, gradient: Tensor) -> None:
     sae = saes()[number]
-    found = latent_rankings(lm, sae, HARMFUL, HARMLESS, SITE, gradient=gradient)
+    found = latent_rankings(sae, contrast(lm, sae), gradient=gradient)
     assert len(found) == 5
     width = sae.cfg.d_sae
     for pooling in ("mean", "last"):
@@ -172,21 +176,46 @@ def test_rankings_are_those_written_out(number: int, lm: LanguageModel, gradient
     torch.testing.assert_close(found["gradient"].values, expected, rtol=1e-3, atol=1e-4)
     # All latents of the JumpReLU SAE fire somewhere.
     assert (0 < int(fires.sum()) < width) or number == 1
-    assert firing_latents(lm, sae, [*HARMFUL, *HARMLESS], SITE) == fires.nonzero().flatten().tolist()
+    assert contrast(lm, sae).firing == fires.nonzero().flatten().tolist()
 
 
 def test_the_gradient_of_a_latent_is_what_clamping_it_starts_with(
     lm: LanguageModel, gradient: Tensor
 ) -> None:
     sae = exported("abstopk")
-    ranking = latent_rankings(lm, sae, HARMFUL, HARMLESS, SITE, gradient=gradient)["gradient"]
+    ranking = latent_rankings(sae, contrast(lm, sae), gradient=gradient)["gradient"]
     best = next(ranking.order())
     expected = slope(lm, sae.W_dec[best].detach(), objective_of)
     assert float(ranking.values[best]) == pytest.approx(expected, rel=0.05)
 
 
+def test_saes_read_together_have_the_codes_that_each_has_alone(lm: LanguageModel) -> None:
+    some = saes()
+    calls = 0
+
+    def counted(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    hook = lm.model.register_forward_pre_hook(counted)
+    try:
+        contrast(lm, some[0])
+        for_one, calls = calls, 0
+        together = contrast_codes(lm, some, HARMFUL, HARMLESS, SITE)
+    finally:
+        hook.remove()
+    assert 0 < calls == for_one
+    for sae in some:
+        alone = contrast(lm, sae)
+        for pooling, codes in together(sae).pooled.items():
+            assert (codes.positive != alone.pooled[pooling].positive).nnz == 0
+            assert (codes.negative is None) == (alone.pooled[pooling].negative is None)
+        assert together(sae).signed == (sae is some[0] or sae is some[3])
+
+
 def test_equal_areas_are_ordered_by_difference(lm: LanguageModel) -> None:
-    rankings = latent_rankings(lm, exported("abstopk"), HARMFUL, HARMLESS, SITE)
+    sae = exported("abstopk")
+    rankings = latent_rankings(sae, contrast(lm, sae))
     assert "gradient" not in rankings
     ranking = rankings["separation, last"]
     order = list(ranking.order())
@@ -205,13 +234,13 @@ def poles(sae: Any, found: list[Any]) -> Tensor:
 
 
 def proposed(lm: LanguageModel, sae: Any, gradient: Tensor, number: int = 16) -> list[Any]:
-    return list(latent_candidates(lm, sae, HARMFUL, HARMLESS, SITE, number=number, gradient=gradient))
+    return list(latent_candidates(sae, contrast(lm, sae), number=number, gradient=gradient))
 
 
 def test_the_rankings_take_turns(lm: LanguageModel, gradient: Tensor) -> None:
     sae = exported("abstopk")
     found = proposed(lm, sae, gradient, 10)
-    rankings = latent_rankings(lm, sae, HARMFUL, HARMLESS, SITE, gradient=gradient)
+    rankings = latent_rankings(sae, contrast(lm, sae), gradient=gradient)
     assert [each.by for each in found] == [*rankings, *rankings]
     taken: list[int] = []
     for each in found:
@@ -258,7 +287,7 @@ def test_an_sae_that_tells_nothing_apart_has_no_candidate(lm: LanguageModel) -> 
     sae = random_sae("jumprelu")
     with torch.no_grad():
         sae.W_enc.zero_()
-    assert latent_candidates(lm, sae, HARMFUL, HARMLESS, SITE, gradient=torch.ones(lm.d_model)) == []
+    assert latent_candidates(sae, contrast(lm, sae), gradient=torch.ones(lm.d_model)) == []
 
 
 def test_directions_are_differences_in_means(lm: LanguageModel) -> None:

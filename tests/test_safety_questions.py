@@ -137,9 +137,10 @@ def test_a_utility_at_chance_is_measured_as_such(mmlu: str, lm: LanguageModel) -
         controls=0,
         concept_prompts=20,
     )
-    ctx = context(measured=lambda name, value: measured.update({name: value}))
+    sae = random_sae("topk")
+    ctx = context(measured=lambda name, value: measured.update({name: value}), saes=(sae,))
     with torch.no_grad():
-        scores, details = task.score(random_sae("topk"), task.prepare(lm, ctx), lm, ctx)
+        scores, details = task.score(sae, task.prepare(lm, ctx), lm, ctx)
     assert measured["utility_above_chance"] < 2
     assert measured["refusals"] > 0.2
     assert details["steering"]["utility_task"] == "mmlu_anatomy"

@@ -25,7 +25,7 @@ from abench.tasks.safety_utility.search import Budget, Search
 from abench.tasks.safety_utility.utility import Utility
 from signed import random_sae
 
-from abench import AddDirection, Context, LanguageModel, Skip, UserError, steered
+from abench import AddDirection, Context, LanguageModel, Skip, UserError, contrast_codes, steered
 from abench.config import DataSpec, EvaluationSpec
 from abench.judges import Exchange, Share, TinyWorldOracle
 from abench.kept import MemoryKept
@@ -250,7 +250,8 @@ def found_by(lm: LanguageModel, sae: Any, number: int) -> Any:
     contrast = contrast_of(lm)
     gradient = refusal_gradient(lm, contrast, SITE, refusing(tiny=True, chat=False))
     norm = directions(lm, contrast, SITE, 1).norm
-    return latents(lm, sae, contrast, SITE, number, norm=norm, gradient=gradient, keep_error=True)
+    codes = contrast_codes(lm, [sae], contrast.positive, contrast.negative, SITE)(sae)
+    return latents(sae, codes, number, norm=norm, gradient=gradient, keep_error=True)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -405,9 +406,10 @@ def kept() -> MemoryKept:
 
 @pytest.fixture(scope="module")
 def scored(lm: LanguageModel, kept: MemoryKept) -> tuple[dict[str, float], dict[str, Any]]:
-    task, ctx = SafetyUtility(**FEW), context(kept=kept, model={"commit": "tiny"})
+    sae = random_sae("abstopk")
+    task, ctx = SafetyUtility(**FEW), context(kept=kept, model={"commit": "tiny"}, saes=(sae,))
     with torch.no_grad():
-        scores, details = task.score(random_sae("abstopk"), task.prepare(lm, ctx), lm, ctx)
+        scores, details = task.score(sae, task.prepare(lm, ctx), lm, ctx)
     return dict(scores), details["steering"]
 
 
@@ -524,9 +526,10 @@ def test_another_model_does_not_get_what_is_kept(lm: LanguageModel, kept: Memory
 
 
 def test_a_strength_that_breaks_the_model_is_left_out(lm: LanguageModel) -> None:
-    task, ctx = SafetyUtility(**FEW | {"strengths": (1e38,), "candidates": 1}), context()
+    sae = random_sae("topk")
+    task, ctx = SafetyUtility(**FEW | {"strengths": (1e38,), "candidates": 1}), context(saes=(sae,))
     with torch.no_grad():
-        _, details = task.score(random_sae("topk"), task.prepare(lm, ctx), lm, ctx)
+        _, details = task.score(sae, task.prepare(lm, ctx), lm, ctx)
     dim = details["steering"]["dim"]
     for choice in dim["rules"].values():
         assert (choice["steered"], choice["strength"]) == (False, 0)

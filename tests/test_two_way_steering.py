@@ -16,7 +16,7 @@ from abench.tasks.two_way_steering.concepts import Sizes
 from abench.tasks.two_way_steering.ends import Ends, Limits, ranked
 from abench.tasks.two_way_steering.exam import Exam, Outcome
 from abench.tasks.two_way_steering.intervals import bootstrap
-from abench.tasks.two_way_steering.methods import dim, latents, norm_of, pca, probe
+from abench.tasks.two_way_steering.methods import codes_of, dim, latents, norm_of, pca, probe
 from abench.tasks.two_way_steering.movers import Line, OneLatent, Together
 from abench.tasks.two_way_steering.search import Search
 from paper_cells import cell
@@ -315,7 +315,8 @@ def direction(lm: LanguageModel, prepared: Any) -> torch.Tensor:
 def scored(lm: LanguageModel, prepared: Any, sae: Any, **options: Any) -> tuple[dict[str, float], Any]:
     task = TwoWaySteering(**{**SMALL, **options})
     with torch.no_grad():
-        scores, details = parted(task, task.score(sae, prepared, lm, context()))
+        codes = {name: codes_of(lm, [sae], each.concept, SITE) for name, each in prepared.searches.items()}
+        scores, details = parted(task, task.score(sae, replace(prepared, codes=codes), lm, context()))
     return dict(scores), details["two_way"]
 
 
@@ -400,10 +401,12 @@ def test_directions_are_found_as_their_names_say(lm: LanguageModel, prepared: An
 
 def test_units_of_a_non_negative_sae_have_one_side(lm: LanguageModel, prepared: Any) -> None:
     concept = prepared.searches["gender"].concept
-    lines, units = latents(lm, random_sae("topk"), concept, SITE, 4)
+    topk, abstopk = random_sae("topk"), random_sae("abstopk")
+    codes = codes_of(lm, [topk, abstopk], concept, SITE)
+    lines, units = latents(topk, codes(topk), 4)
     assert len(lines) == len(units) == 4
     assert all(each.one_way(each.sign) and not each.one_way(-each.sign) for each in units)
-    signed, _ = latents(lm, random_sae("abstopk"), concept, SITE, 4)
+    signed, _ = latents(abstopk, codes(abstopk), 4)
     assert all(each.one_way(1) and each.one_way(-1) for each in signed)
 
 
@@ -504,7 +507,8 @@ def test_a_file_is_a_concept_with_a_classifier_of_known_accuracy(lm: LanguageMod
         "stem_tokens": 5,
     }
     task, measured = TwoWaySteering(**{**options, "candidates": 1}), {}
-    ctx = context(measured=lambda name, value: measured.update({name: value}))
+    sae = random_sae("topk")
+    ctx = context(measured=lambda name, value: measured.update({name: value}), saes=(sae,))
     (concept,) = task._concepts(lm, ctx)
     assert (concept.name, concept.poles) == ("sizes", ("small", "large"))
     assert concept.accuracy is not None and concept.accuracy.n == 2 * len(
@@ -518,7 +522,7 @@ def test_a_file_is_a_concept_with_a_classifier_of_known_accuracy(lm: LanguageMod
     assert all(len(lm.token_ids([stem])[0]) == 5 for stem in (*concept.validation, *concept.test))
     with torch.no_grad():
         prepared = task.prepare(lm, ctx)
-        _, details = parted(task, task.score(random_sae("topk"), prepared, lm, ctx))
+        _, details = parted(task, task.score(sae, prepared, lm, ctx))
     assert measured["reader_accuracy"] == concept.accuracy.value > 0.6
     known = details["two_way"]["readers"]["sizes"]
     assert known["poles"] == ["small", "large"] and known["accuracy"][3] == concept.accuracy.n

@@ -22,7 +22,7 @@ from abench.lm.tokens import prompt_rows
 from abench.sae import SAE
 from abench.steering.concepts import Pooling, checked_prompts, pooled_differences
 from abench.steering.interventions import AblateDirection, AddDirection, ClampLatent, Intervention
-from abench.steering.latent_rankings import LatentRanking, latent_rankings
+from abench.steering.latent_rankings import ContrastCodes, LatentRanking, latent_rankings
 
 _SAME_LINE = 0.999
 """Absolute cosine from which two directions count as one candidate: a pole and its opposite, or copies."""
@@ -135,11 +135,8 @@ def random_directions(d_model: int, number: int, *, seed: int) -> list[Direction
 
 
 def latent_candidates(
-    lm: LanguageModel,
     sae: SAE,
-    positive: Sequence[str],
-    negative: Sequence[str],
-    site: str,
+    codes: ContrastCodes,
     *,
     number: int = 16,
     gradient: Tensor | None = None,
@@ -147,11 +144,11 @@ def latent_candidates(
 ) -> list[LatentCandidate]:
     """Up to `number` latents of an SAE, from all rankings of `latent_rankings` in turn; none if none differs.
 
-    Latents whose directions coincide or are opposite are proposed once: clamping either to both signs does
-    the same. `gradient` [d_model] is the result of `objective_gradient`; without it, latents are not ranked
-    by it. Raises UserError as `mean_difference` does.
+    `codes` are those of the contrast, `contrast_codes(...)(sae)`. Latents whose directions coincide or are
+    opposite are proposed once: clamping either to both signs does the same. `gradient` [d_model] is the
+    result of `objective_gradient`; without it, latents are not ranked by it.
     """
-    rankings = latent_rankings(lm, sae, positive, negative, site, gradient=gradient)
+    rankings = latent_rankings(sae, codes, gradient=gradient)
     distinct = _Distinct()
 
     def proposed(by: str, ranking: LatentRanking) -> Iterator[LatentCandidate]:

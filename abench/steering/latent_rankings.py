@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,17 +13,53 @@ from torch import Tensor
 from abench.latents.anyones import usable
 from abench.latents.codes import PoleCodes, residual_csr
 from abench.latents.decoding import latent_directions
+from abench.latents.of_each import OfEach
 from abench.latents.parts import dense_parts
 from abench.latents.pooling import pool
-from abench.latents.views import SplitSAE, base_of
+from abench.latents.views import base_of
 from abench.lm.models import LanguageModel
 from abench.lm.tokens import prompt_rows
 from abench.sae import SAE
 from abench.steering.concepts import Pooling, checked_prompts, last_residuals
 
-_POOLINGS: tuple[Pooling, ...] = ("mean", "last")
 _COLUMNS = 1024
 """Latents whose pooled codes are dense at the same time."""
+
+
+@dataclass(frozen=True)
+class ContrastCodes:
+    """One SAE's codes of a contrast's prompts, the positive ones first, in units of the residual stream."""
+
+    mean: PoleCodes
+    """Averaged over each prompt's tokens, special tokens excluded."""
+    last: PoleCodes
+    """At each prompt's last token that is text."""
+    positive: int
+    """Number of positive prompts."""
+
+    @property
+    def pooled(self) -> Mapping[Pooling, PoleCodes]:
+        """The codes by pooling."""
+        return {"mean": self.mean, "last": self.last}
+
+    @property
+    def signed(self) -> bool:
+        """Whether a code is negative at some token."""
+        return self.mean.negative is not None
+
+    @cached_property
+    def firing(self) -> list[int]:
+        """The latents that fire on some token of some prompt, sorted."""
+        latents: list[int] = _firing(self.mean).tolist()
+        return latents
+
+    def split(self) -> "ContrastCodes":
+        """The same codes of the SAE in the split view."""
+        return ContrastCodes(self.mean.split(), self.last.split(), self.positive)
+
+    def __repr__(self) -> str:
+        texts = self.mean.positive.shape[0]
+        return f"ContrastCodes({self.positive} against {texts - self.positive} prompts, {self.mean!r})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +82,36 @@ class LatentRanking:
         return f"LatentRanking({int((self.values != 0).sum())} of {len(self.values)} latents)"
 
 
+@torch.no_grad()
+def contrast_codes(
+    lm: LanguageModel, saes: Sequence[SAE], positive: Sequence[str], negative: Sequence[str], site: str
+) -> OfEach[ContrastCodes]:
+    """The codes of two lists of prompts for each SAE at a site: `codes(sae)`, in that SAE's view.
+
+    The model reads the prompts once for each pooling, however many SAEs there are. The error of an SAE that
+    fails is raised when its codes are requested. Raises UserError as `mean_difference` does.
+    """
+    prompts = checked_prompts(lm, positive, negative)
+    found: OfEach[ContrastCodes] = OfEach()
+    bases = found.taken(base_of(sae) for sae in saes)
+    context = lm.max_context or max(map(len, prompt_rows(lm, prompts)))
+    means = pool(lm, prompts, site=site, saes=bases, context=context).codes
+    last = last_residuals(lm, prompts, site)
+
+    def both(sae: SAE) -> ContrastCodes:
+        return ContrastCodes(means(sae), _codes(sae, last), len(positive))
+
+    for base in bases:
+        found.attempt(base, lambda sae: found.keep(sae, both(sae)))
+    return found
+
+
 def latent_rankings(
-    lm: LanguageModel,
-    sae: SAE,
-    positive: Sequence[str],
-    negative: Sequence[str],
-    site: str,
-    *,
-    gradient: Tensor | None = None,
+    sae: SAE, codes: ContrastCodes, *, gradient: Tensor | None = None
 ) -> Mapping[str, LatentRanking]:
     """Rankings of an SAE's latents for a contrast, by the name of the criterion.
+
+    `codes` are those of `contrast_codes(...)(sae)`.
 
     - `difference, mean` and `difference, last`: the mean code of the positive minus that of the negative
       prompts, in units of the residual stream, pooled over all tokens or at the last one.
@@ -64,48 +121,32 @@ def latent_rankings(
       length that the residual stream is moved along the latent, for latents that fire on some prompt.
 
     Flipping the signs of latents flips the values, reordering latents reorders them, and writing the same
-    function in another unit changes nothing. In the split view, values are those of single poles. Raises
-    UserError as `mean_difference` does.
+    function in another unit changes nothing. In the split view, values are those of single poles.
     """
     sae = usable(sae)
-    prompts = checked_prompts(lm, positive, negative)
     differing: dict[str, LatentRanking] = {}
     separating: dict[str, LatentRanking] = {}
-    fires = torch.zeros(int(sae.cfg.d_sae), dtype=torch.bool)
-    for pooling in _POOLINGS:
-        codes = _pooled_codes(lm, sae, prompts, site, pooling)
-        fires[_firing(codes)] = True
-        differences = _differences(codes, len(positive))
+    for pooling, each in codes.pooled.items():
+        differences = _differences(each, codes.positive)
         differing[f"difference, {pooling}"] = LatentRanking(differences, differences)
-        separating[f"separation, {pooling}"] = LatentRanking(_areas(codes, len(positive)) - 0.5, differences)
+        separating[f"separation, {pooling}"] = LatentRanking(_areas(each, codes.positive) - 0.5, differences)
     rankings = differing | separating
     if gradient is not None:
         rows = latent_directions(sae)
+        fires = torch.zeros(codes.mean.latents, dtype=torch.bool)
+        fires[codes.firing] = True
         values = (rows @ gradient.to(rows.device, rows.dtype)).double().cpu() * fires
         rankings["gradient"] = LatentRanking(values, values)
     return rankings
 
 
-def firing_latents(lm: LanguageModel, sae: SAE, prompts: Sequence[str], site: str) -> list[int]:
-    """The latents of an SAE that fire on some token of some prompt, sorted."""
-    latents: list[int] = _firing(_pooled_codes(lm, usable(sae), prompts, site, "mean")).tolist()
-    return latents
-
-
-@torch.no_grad()
-def _pooled_codes(
-    lm: LanguageModel, sae: SAE, prompts: Sequence[str], site: str, pooling: Pooling
-) -> PoleCodes:
-    """An SAE's pooled codes of each prompt, in its view."""
-    if pooling == "mean":
-        context = lm.max_context or max(map(len, prompt_rows(lm, prompts)))
-        return pool(lm, prompts, site=site, saes=[base_of(sae)], context=context).codes(sae)
-    base = base_of(sae)
-    last = last_residuals(lm, prompts, site).to(base.device)
-    rows = csr_array(vstack([residual_csr(base, part) for part in dense_parts(base, last)], format="csr"))
+def _codes(sae: SAE, x: Tensor) -> PoleCodes:
+    """An SAE's codes of activations x [prompts, d_model]."""
+    rows = csr_array(
+        vstack([residual_csr(sae, part) for part in dense_parts(sae, x.to(sae.device))], format="csr")
+    )
     negative = csr_array((-rows).maximum(0))
-    codes = PoleCodes(csr_array(rows.maximum(0)), negative if negative.nnz else None)
-    return codes.split() if isinstance(sae, SplitSAE) else codes
+    return PoleCodes(csr_array(rows.maximum(0)), negative if negative.nnz else None)
 
 
 def _differences(codes: PoleCodes, positive: int) -> Tensor:

@@ -51,7 +51,7 @@ from .utility import Utility
 if TYPE_CHECKING:
     import torch
 
-    from abench import SAE, LanguageModel, TaskFigure
+    from abench import SAE, ContrastCodes, LanguageModel, OfEach, TaskFigure
 
 
 class SafetyUtility(SteeringOptions, Task):
@@ -118,6 +118,8 @@ class SafetyUtility(SteeringOptions, Task):
 
     def prepare(self, lm: LanguageModel, ctx: Context) -> SteeringBaselines:
         """Prompts and questions, with the unsteered model and DiM, measured unless they are cached."""
+        from abench import contrast_codes
+
         train, validation, test = self._given(lm, ctx)
         parts = {"train": train, "validation": validation.requests, "test": test.requests}
         for part, number in self._numbers().items():
@@ -145,19 +147,19 @@ class SafetyUtility(SteeringOptions, Task):
         objective = refusing(tiny=is_tiny(ctx), chat=has_chat(lm))
         gradient = refusal_gradient(lm, contrast, ctx.site, objective)
         shown = {"utility_task": test.utility.name, "chance": chance, "dim": dim, "random_direction": pushed}
-        return SteeringBaselines(contrast, search, shown, gradient, method.norm)
+        codes = contrast_codes(lm, ctx.saes, contrast.positive, contrast.negative, ctx.site)
+        return SteeringBaselines(codes, search, shown, gradient, method.norm)
 
     def score(
         self, sae: SAE, prepared: SteeringBaselines, lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, dict[str, Any]]:
-        search, contrast = prepared.search, prepared.contrast
+        search, codes = prepared.search, prepared.codes(sae)
         common: dict[str, Any] = {"norm": prepared.norm, "keep_error": self.keep_error}
-        method = latents(lm, sae, contrast, ctx.site, self.candidates, gradient=prepared.gradient, **common)
+        method = latents(sae, codes, self.candidates, gradient=prepared.gradient, **common)
         if not method.candidates:
             raise Skip("no latent of this SAE distinguishes harmful prompts from harmless ones")
         steer = search.of(method)
-        seed = ctx.evaluation.seed
-        random = random_latents_of(lm, sae, contrast, ctx.site, self.controls, seed=seed, **common)
+        random = random_latents_of(sae, codes, self.controls, seed=ctx.evaluation.seed, **common)
         original = search.original["test"]
         scores: dict[str, float] = {}
         for rule in RULES:
@@ -232,7 +234,8 @@ class Given(NamedTuple):
 class SteeringBaselines:
     """The data and baselines that all SAEs of a site share."""
 
-    contrast: Contrast
+    codes: OfEach[ContrastCodes]
+    """The codes of the harmful and the harmless prompts."""
     search: Search
     shown: dict[str, Any]
     """What all cells of the site store: DiM, random directions, and what utility is."""

@@ -83,7 +83,8 @@ def priced(setting: CostSetting, options: Steered) -> Cost:
     grid = options.finalists * 2 * options.strengths + _RULES * 2 * options.finer
     method = 2 * options.candidates * screen + grid * validation + _RULES * (1 + options.controls) * test
     concepts = 2 * max(2, setting.limited(options.concept_prompts)) * prompt
-    found = 2 * setting.read(concepts)
+    found = setting.read(concepts)
+    of_latents = 2 * setting.read(concepts)
     sloped = min(GRADIENT_PROMPTS, max(2, setting.limited(options.concept_prompts))) * _CONTINUATIONS
     gradient = Work(
         lower=sloped * prompt,
@@ -96,8 +97,8 @@ def priced(setting: CostSetting, options: Steered) -> Cost:
     patched = Work(encoded=method.lower + method.generated, decoded=method.lower + method.generated)
     unsteered = validation + test
     return Cost(
-        found + method + gradient,
-        2 * found + method + patched + Work(encoded=3 * concepts),
+        found + of_latents + method + gradient,
+        method + patched + Work(encoded=2 * concepts),
         unsteered,
         assumes=f"replies have {reply} tokens, and the two rules choose different settings",
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from abench import (
         SAE,
         Continuations,
+        ContrastCodes,
         DirectionCandidate,
         Intervention,
         LanguageModel,
@@ -81,10 +82,8 @@ def directions(lm: LanguageModel, contrast: Contrast, site: str, number: int) ->
 
 
 def latents(
-    lm: LanguageModel,
     sae: SAE,
-    contrast: Contrast,
-    site: str,
+    codes: ContrastCodes,
     number: int,
     *,
     norm: float,
@@ -94,16 +93,7 @@ def latents(
     """Up to `number` latents by difference, by separation and by the gradient towards refusal, in turn."""
     from abench import latent_candidates
 
-    found = latent_candidates(
-        lm,
-        sae,
-        contrast.positive,
-        contrast.negative,
-        site,
-        number=number,
-        gradient=gradient,
-        keep_error=keep_error,
-    )
+    found = latent_candidates(sae, codes, number=number, gradient=gradient, keep_error=keep_error)
     return Method(found, norm)
 
 
@@ -134,18 +124,9 @@ def random_pushes(d_model: int, number: int, *, norm: float, seed: int) -> Metho
 
 
 def random_latents_of(
-    lm: LanguageModel,
-    sae: SAE,
-    contrast: Contrast,
-    site: str,
-    number: int,
-    *,
-    norm: float,
-    seed: int,
-    keep_error: bool,
+    sae: SAE, codes: ContrastCodes, number: int, *, norm: float, seed: int, keep_error: bool
 ) -> Method:
     """Random latents of an SAE, out of those that fire on the prompts."""
-    from abench import firing_latents, random_latents
+    from abench import random_latents
 
-    among = firing_latents(lm, sae, [*contrast.positive, *contrast.negative], site)
-    return Method(random_latents(sae, among, number, seed=seed, keep_error=keep_error), norm)
+    return Method(random_latents(sae, codes.firing, number, seed=seed, keep_error=keep_error), norm)

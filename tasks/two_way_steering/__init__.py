@@ -43,12 +43,12 @@ from .concepts import PoleReader, Sizes, TwoPoles, counted
 from .cost import Grid, priced
 from .ends import Kind, Limits
 from .intervals import bootstrap
-from .methods import LINES, latents, norm_of
+from .methods import LINES, codes_of, latents, norm_of
 from .search import Found, Part, Search
 from .texts import HUB_CONCEPTS, file_at, text_concepts
 
 if TYPE_CHECKING:
-    from abench import SAE, LanguageModel
+    from abench import SAE, ContrastCodes, LanguageModel, OfEach
 
 _TINY_TOKENS, _TOKENS = 12, 40
 """Length of a continuation in the tiny world, whose texts are short, and elsewhere."""
@@ -213,13 +213,17 @@ class TwoWaySteering(HubData, LabelledData, Task):
         known = [each.accuracy.value for each in concepts if each.accuracy is not None]
         ctx.measured("reader_accuracy", min(known, default=None))
         ctx.measured("other_concepts", len(concepts) - 1)
-        return Steered(searches, baselines)
+        codes = {each.name: codes_of(lm, ctx.saes, each, ctx.site) for each in concepts}
+        return Steered(searches, baselines, codes)
 
     def score(
         self, sae: SAE, prepared: Steered, lm: LanguageModel, ctx: Context
     ) -> tuple[Scores, dict[str, Any]]:
         track = ctx.track([*prepared.searches.values()], "two_way_steering: latents", "concepts")
-        found = {search.concept.name: self._of_sae(search, sae, lm, ctx) for search in track}
+        found = {
+            search.concept.name: self._of_sae(search, sae, prepared.codes[search.concept.name](sae))
+            for search in track
+        }
         if not any(kinds["both"].tried for kinds in found.values()):
             raise Skip("no latent of this SAE differs between the texts of the two poles of any concept")
         methods: dict[str, dict[str, Any]] = {
@@ -251,8 +255,8 @@ class TwoWaySteering(HubData, LabelledData, Task):
         }
         return scores, {"two_way": details}
 
-    def _of_sae(self, search: Search, sae: SAE, lm: LanguageModel, ctx: Context) -> dict[Kind, Found]:
-        lines, units = latents(lm, sae, search.concept, ctx.site, self.candidates)
+    def _of_sae(self, search: Search, sae: SAE, codes: ContrastCodes) -> dict[Kind, Found]:
+        lines, units = latents(sae, codes, self.candidates)
         movers = [*lines, *(each for each in units if each.latent not in {line.latent for line in lines})]
         places = {mover.latent: place for place, mover in enumerate(movers)}
         as_units = [places[each.latent] for each in units]
@@ -340,6 +344,8 @@ class Steered:
     """By the concept's name."""
     baselines: Mapping[str, dict[str, Any]]
     """The summary of each method that needs no SAE."""
+    codes: Mapping[str, OfEach[ContrastCodes]]
+    """The codes of each concept's texts, by the concept's name."""
 
     def unsteered(self) -> dict[str, float]:
         """The share of the positive pole without steering, by concept."""

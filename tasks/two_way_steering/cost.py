@@ -62,9 +62,8 @@ def priced(setting: CostSetting, sizes: Sizes, grid: Grid) -> Cost:
     baselines = grid.baselines * method(2, 2) + setting.read(_POOLINGS * grid.baselines * texts)
     of_sae = method(_FINAL_RAYS, _CHOSEN)
     steered = of_sae.lower + of_sae.generated
-    own = of_sae + setting.read(_POOLINGS * texts)
     return Cost(
-        unsteered + baselines,
-        own + Work(encoded=_POOLINGS * texts + steered),
+        unsteered + baselines + setting.read(_POOLINGS * texts),
+        of_sae + Work(encoded=_POOLINGS * texts + steered),
         assumes=f"continuations have {sizes.new_tokens} tokens",
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from abench import SAE, LanguageModel
+    from abench import SAE, ContrastCodes, LanguageModel, OfEach
 
 _PENALTIES = (1e-2, 1e-1, 1.0, 1e1, 1e2)
 """Inverse penalties of the probes, for activations divided by their mean norm."""
@@ -91,9 +91,15 @@ LINES: Mapping[str, FindLines] = MappingProxyType({"dim": dim, "probe": probe, "
 """The methods that need no SAE, by name."""
 
 
-def latents(
-    lm: LanguageModel, sae: SAE, concept: TwoPoles, site: str, number: int
-) -> tuple[list[OneLatent], list[OneLatent]]:
+def codes_of(lm: LanguageModel, saes: Sequence[SAE], concept: TwoPoles, site: str) -> OfEach[ContrastCodes]:
+    """The codes of the concept's texts for each SAE at a site."""
+    from abench import contrast_codes
+
+    negative, positive = concept.texts
+    return contrast_codes(lm, saes, positive, negative, site)
+
+
+def latents(sae: SAE, codes: ContrastCodes, number: int) -> tuple[list[OneLatent], list[OneLatent]]:
     """The latents that differ most between the poles' texts: for both directions, and as single units.
 
     The rankings of `abench.latent_rankings` take turns. Of the first list, no two latents lie on the same
@@ -102,9 +108,7 @@ def latents(
     """
     from abench import latent_directions, latent_rankings
 
-    negative, positive = concept.texts
-    signed = has_negative_codes(lm, sae, [*negative, *positive], site)
-    rankings = latent_rankings(lm, sae, positive, negative, site)
+    rankings = latent_rankings(sae, codes)
     turns = zip_longest(
         *(
             ((by, latent, float(each.values[latent])) for latent in each.order())
@@ -112,28 +116,14 @@ def latents(
         )
     )
     in_turn = [each for turn in turns for each in turn if each is not None]
-    lines, units = _Distinct(directed=False), _Distinct(directed=not signed)
+    lines, units = _Distinct(directed=False), _Distinct(directed=not codes.signed)
 
     def distinct(seen: _Distinct) -> Iterator[OneLatent]:
         for by, latent, value in in_turn:
             if seen.is_new(latent_directions(sae, [latent])[0]):
-                yield OneLatent(sae, latent, 1 if value > 0 else -1, by, signed)
+                yield OneLatent(sae, latent, 1 if value > 0 else -1, by, codes.signed)
 
     return list(islice(distinct(lines), number)), list(islice(distinct(units), number))
-
-
-def has_negative_codes(lm: LanguageModel, sae: SAE, texts: Sequence[str], site: str) -> bool:
-    """Whether a code is negative at a token of one of the texts, of which a few suffice."""
-    import torch
-
-    from abench import residual_codes, token_rows
-
-    rows = token_rows(lm, texts[:_LOOKED_AT], lm.max_context or max(map(len, texts)) + 1)
-    streams = (lm.residual(torch.tensor([row]), site)[0].float() for row in rows)
-    return any(bool((residual_codes(sae, x.to(sae.device)) < 0).any()) for x in streams)
-
-
-_LOOKED_AT = 8
 
 
 class _Distinct:
