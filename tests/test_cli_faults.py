@@ -12,7 +12,8 @@ from command import SMALL, Abench
 from abench.config import load_run, model_config
 from abench.errors import OutputClosed, UserError, outside_cause, short
 from abench.progress import Lines
-from abench.runs.plan_memory import check_memory, gpu_bytes, main_bytes, needed_bytes
+from abench.runs.machine_memory import main_bytes
+from abench.runs.plan_memory import check_memory, gpu_bytes, needed_bytes
 from abench.streams import LastingStream
 
 NEEDS_FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")

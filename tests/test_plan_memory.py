@@ -14,8 +14,10 @@ from abench.executors.shares import shares_of
 from abench.executors.worker import Setup, Worker
 from abench.results.drivers import driving
 from abench.results.store import Store
+from abench.runs import machine_memory
+from abench.runs.machine_memory import Limit, available_bytes, limits, main_bytes
 from abench.runs.plan import Plan
-from abench.runs.plan_memory import available_bytes, largest_sae_bytes, main_bytes, saes_bytes
+from abench.runs.plan_memory import largest_sae_bytes, saes_bytes
 from abench.runs.planner import RunRequest, plan_run
 
 GIB = 2**30
@@ -81,3 +83,37 @@ def test_a_worker_reports_the_memory_that_saes_may_take(tmp_path: Path, room: in
 def test_available_memory_is_part_of_the_machine_s() -> None:
     free, every = available_bytes(), main_bytes()
     assert free is not None and every is not None and 0 < free <= every
+
+
+def group_of(folder: Path, size: object, used: int, cached: int, version: int) -> None:
+    names = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")}
+    limit, usage, entry = names.get(version, ("memory.max", "memory.current", "inactive_file"))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / limit).write_text(f"{size}\n")
+    (folder / usage).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 5\n{entry} {cached}\n")
+
+
+def test_the_limits_of_control_groups_count_what_cannot_be_freed(tmp_path: Path) -> None:
+    of_process = tmp_path / "cgroup"
+    of_process.write_text("0::/slurm/job_7/step_0\n")
+    root = tmp_path / "groups"
+    group_of(root / "slurm", "max", 9 * GIB, 0, 2)
+    group_of(root / "slurm/job_7", 8 * GIB, 3 * GIB, GIB, 2)
+    group_of(root / "slurm/job_7/step_0", 4 * GIB, GIB, 0, 2)
+    assert limits(root, of_process) == [Limit(4 * GIB, GIB), Limit(8 * GIB, 2 * GIB)]
+
+
+def test_the_first_version_s_limits_are_those_of_its_memory_controller(tmp_path: Path) -> None:
+    of_process = tmp_path / "cgroup"
+    of_process.write_text("5:cpu,cpuacct:/a\n4:memory:/docker/abc\n0::/\n")
+    # In a container, the name from outside does not exist, and the group is the root.
+    group_of(tmp_path / "groups/memory", 2 * GIB, GIB, GIB // 2, 1)
+    assert limits(tmp_path / "groups", of_process) == [Limit(2 * GIB, GIB // 2)]
+    assert limits(tmp_path / "groups", tmp_path / "none") == []
+
+
+def test_the_smallest_limit_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_memory, "limits", lambda: [Limit(3 * GIB, GIB), Limit(2 * GIB, 2 * GIB)])
+    assert main_bytes() == 2 * GIB
+    assert available_bytes() == 0

@@ -162,7 +162,7 @@ def _use_plugins(folders: tuple[Path, ...]) -> None:
 def _room(device: str) -> int | None:
     """Bytes that SAEs may take of the free memory of a device; None if that is not known."""
     from abench.lm.devices import computing_device
-    from abench.runs.plan_memory import available_bytes
+    from abench.runs.machine_memory import available_bytes
 
     device = computing_device(device)
     if device.startswith("cuda"):

@@ -204,7 +204,7 @@ def _room(device: str) -> float:
 
     if device.startswith("cuda"):
         return float(torch.cuda.mem_get_info(device)[0]) / 3
-    from abench.runs.plan_memory import main_bytes
+    from abench.runs.machine_memory import main_bytes
 
     return (main_bytes() or 1 << 32) / 6
 

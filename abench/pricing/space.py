@@ -11,8 +11,8 @@ from abench.lm.origins import origin_of
 from abench.pricing.operations import SAESizes
 from abench.pricing.price import Price, sizes_of
 from abench.pricing.todo import Stream
+from abench.runs.machine_memory import main_bytes
 from abench.runs.plan import Plan
-from abench.runs.plan_memory import main_bytes
 
 _FLOAT32 = 4
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

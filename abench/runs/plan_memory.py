@@ -1,12 +1,11 @@
 """Checks that a run can fit into this machine's memory, before anything is downloaded or written."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from abench.config import ModelConfig, RunConfig
 from abench.errors import UserError
 from abench.results.jobs import Job
+from abench.runs.machine_memory import main_bytes
 from abench.runs.plan import sae_widths
 
 _NUMBER = 4
@@ -52,15 +51,6 @@ def needed_bytes(config: RunConfig, model: ModelConfig, settings: int | None = N
     }
 
 
-def main_bytes() -> int | None:
-    """Main memory of this machine in bytes; None if the system does not report it."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        # Windows has no sysconf.
-        return None
-
-
 def gpu_bytes() -> int:
     """Total memory of this machine's GPUs in bytes."""
     import torch
@@ -71,16 +61,6 @@ def gpu_bytes() -> int:
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:,.1f} GiB"
-
-
-def available_bytes() -> int | None:
-    """Main memory that is free or can be freed, in bytes; None if the system does not report it."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return main_bytes()  # there is none outside Linux
-    found = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
-    return main_bytes() if found is None else int(found[1]) * 1024
 
 
 def largest_sae_bytes(saes: Sequence[Job]) -> int:
