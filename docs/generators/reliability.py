@@ -1,15 +1,15 @@
 """What the reference results say of how far the metrics of a task can be trusted."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from generators.borrowed import ROOT
 from generators.markdown import table
 from generators.tasks import built_in
 
-FILE = ROOT / "results" / "reference" / "reliability" / "reliability.csv"
-"""Written by the study of reliability, one row per metric; it need not be there."""
+STUDIES = ROOT / "results" / "reference" / "reliability"
+"""The reports of studies, a CSV and a Markdown file each, written by `abench reliability`."""
 MEASURED = {
     "reseed": "reseed noise",
     "training": "training noise",
@@ -24,12 +24,20 @@ SIGNIFICANT = 0.05
 Row = Mapping[str, str]
 
 
-def figures(task: str, file: Path = FILE) -> str:
-    """The figures of a task's present version as a table, with what they mean; else a sentence."""
+def figures(task: str, studies: Path = STUDIES) -> str:
+    """The figures of a task's present version as a table, with what they mean; else a sentence.
+
+    A study in which no headline metric of the task means anything is left out if another one has values.
+    """
     version = built_in()[task].version
-    rows = [row for row in _rows(file) if (row["task"], row["task_version"]) == (task, version)]
-    if not rows:
+    found = [
+        [row for row in _rows(file) if (row["task"], row["task_version"]) == (task, version)]
+        for file in sorted(studies.glob("*.csv"))
+    ]
+    found = [rows for rows in found if rows]
+    if not found:
         return f"No figures of version {version} are among the reference results yet."
+    rows = next((rows for rows in found if _measured(rows)), found[0])
     said = sorted({f"{row['variant']}, k = {row['k']}, on {row['model']}, {row['site']}" for row in rows})
     intro = (
         f"Measured for {'; '.join(said)} ([what the columns mean](../statistics.md#reliability-of-metrics)). "
@@ -45,12 +53,15 @@ def figures(task: str, file: Path = FILE) -> str:
     return "\n\n".join(parts)
 
 
-def study(_: str) -> str:
-    """The whole table of the stored study with its notes, as the command wrote it; else a sentence."""
-    file = FILE.with_suffix(".md")
-    if not file.is_file():
-        return "No study is among the reference results yet."
-    return file.read_text(encoding="utf-8").partition("\n")[2].strip().replace("## ", "#### ")
+def study(name: str) -> str:
+    """The whole table of a stored study with its notes, as the command wrote it."""
+    text = (STUDIES / f"{name}.md").read_text(encoding="utf-8")
+    return text.partition("\n")[2].strip().replace("## ", "#### ")
+
+
+def _measured(rows: Sequence[Row]) -> bool:
+    """Whether some headline metric has a score that means something."""
+    return any(row["mean"] for row in rows if row["headline"] == "True")
 
 
 def _meaning(row: Row) -> str:
@@ -103,9 +114,8 @@ def _validity(row: Row) -> str:
 
 
 def _rows(file: Path) -> Iterator[Row]:
-    if file.is_file():
-        with file.open(encoding="utf-8", newline="") as stream:
-            yield from csv.DictReader(stream)
+    with file.open(encoding="utf-8", newline="") as stream:
+        yield from csv.DictReader(stream)
 
 
 def _number(text: str) -> str:
