@@ -20,7 +20,9 @@ from command import SMALL, Abench
 
 from abench import Excerpt, LatentContexts
 from abench.conformance.bench import Bench
+from abench.conformance.check import check_found
 from abench.judges import PoleVerdict
+from abench.plugins import find_tasks
 from abench.task import parted
 from abench.tinyworld import World, labels
 
@@ -139,11 +141,19 @@ def test_verdicts_do_not_depend_on_sign_order_or_random_state(bench: Bench, judg
     assert judge.judge(shuffled) == said
 
 
-def test_sides_of_unequal_size_are_as_far_apart_either_way() -> None:
+def test_how_far_sides_are_apart_does_not_depend_on_their_order_or_the_random_state() -> None:
+    """Of many pairs of sides, some are so close to the bound that other draws would decide otherwise."""
     drawn = torch.Generator().manual_seed(1)
-    for n in (2, 3, 5):
-        sides = [torch.nn.functional.normalize(torch.randn(m, 6, generator=drawn).double()) for m in (n, 6)]
-        assert are_apart(*sides) == are_apart(*sides[::-1])
+    for n in (2, 5, 6) * 60:
+        sides = [torch.nn.functional.normalize(torch.randn(m, 3, generator=drawn).double()) for m in (n, 6)]
+        sides[0] = torch.nn.functional.normalize(sides[0] + sides[1].new_tensor([1, 0, 0]))
+        torch.manual_seed(n)
+        said = are_apart(*sides)
+        torch.manual_seed(n + 1)
+        assert are_apart(*sides[::-1]) == said
+
+
+def test_sides_are_apart_if_no_word_of_one_is_like_one_of_the_other() -> None:
     axis = torch.eye(6).double()
     assert are_apart(axis[:1].expand(4, 6), axis[1:2].expand(4, 6))
     assert not are_apart(axis[:1].expand(4, 6), axis[:1].expand(4, 6))
@@ -167,6 +177,9 @@ def test_background_leaves_out_where_the_side_is_strong_too() -> None:
     latent = LatentContexts(0, (), (Excerpt(spaced, values, 4),))
     assert background_of(latent) == {f" {word}": 1 for word in "abdfgh"}
     assert background_of(turned(latent)) == background_of(latent)
+    both = replace(latent, positive=(Excerpt((" z", " y"), (0.0, 1.0), 1),))
+    # Draws are by place, so the order of the sides must not matter.
+    assert list(background_of(turned(both)).items()) == list(background_of(both).items())
 
 
 def test_vectors_are_embeddings_with_a_flatter_spectrum(bench: Bench) -> None:
@@ -276,3 +289,16 @@ def test_a_run_with_it_shows_shares_but_no_opposites(abench: Abench, tmp_path: P
     # bidirectional, opposites, unidirectional, none, latents
     assert row.count(", ") == 3 and row.count("— [1]") == 1
     assert "telling constructed opposites from other pairs of subjects is 0.50" in " ".join(ran.out.split())
+
+
+class WithLexical(Bidirectionality):
+    """The task with this judge as its default."""
+
+    judge: str = "lexical"
+
+
+def test_the_task_keeps_every_rule_with_it() -> None:
+    """Among them: scores do not depend on a latent's sign, on the order of latents or on units."""
+    found = replace(find_tasks()["bidirectionality"], value=WithLexical)
+    (verdict,) = check_found([found], {"language": Bench()})
+    assert verdict.problems == [] and verdict.not_checked is None

@@ -191,7 +191,8 @@ def are_apart(first: Tensor, second: Tensor) -> bool:
 
 def _units(x: Tensor) -> Tensor:
     """Rows of length 1; a row of zeros stays."""
-    return x / x.norm(dim=-1, keepdim=True).clamp_min(_ROUNDING)
+    unit: Tensor = x / x.norm(dim=-1, keepdim=True).clamp_min(_ROUNDING)
+    return unit
 
 
 def _generator() -> Any:
