@@ -1,6 +1,8 @@
 """The judge of latents that compares words: planted latents, invariances, its accuracy, a run."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -248,6 +250,11 @@ def test_each_precondition_is_measured_for_every_judge(bench: Bench) -> None:
     assert values["opposites_accuracy"] >= 0.8 and details["agreement"][0]["judge"] == "lexical"
     _, _, values = measured(bench, judge="lexical", **(few | {"validation": 0}))
     assert values == {"judge_accuracy": None, "opposites_accuracy": None}
+
+
+def test_listing_the_task_does_not_import_torch() -> None:
+    code = "import sys, abench.tasks.bidirectionality; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_keys_of_other_judges_stay() -> None:

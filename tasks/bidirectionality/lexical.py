@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from abench import Context, LanguageModel
 from abench.judges import PoleKind, PoleVerdict
 
 from . import words as vectors
@@ -26,7 +25,7 @@ from .words import WordVectors, words_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from abench import Excerpt, LatentContexts
+    from abench import Context, Excerpt, LanguageModel, LatentContexts
 
 CHANCE = 0.03
 """Maximum probability that words drawn from the surrounding text are as alike as those of a side."""

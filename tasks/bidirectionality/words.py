@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from abench import LanguageModel
-
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from abench import LanguageModel
 
 SAMPLED_TOKENS = 16_384
 """Maximum number of tokens of the vocabulary from which the spread of embeddings is estimated."""
