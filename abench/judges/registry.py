@@ -27,6 +27,7 @@ _OWN: dict[str, type[Any]] = {
 _RESERVED = {
     "auto": "the word with which tasks choose a judge themselves",
     "oracle": "the tiny world's own judge of latents",
+    "lexical": "the judge of latents that compares words",
 }
 """Words that options take in place of the name of a judge, although no judge is listed under them."""
 _folders: list[Path] = []

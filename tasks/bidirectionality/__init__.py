@@ -50,6 +50,7 @@ from .._shared.priced import is_tiny as is_tiny_data
 from .concepts import ConceptLatent, ConceptLatents, OwnConcept, judged, own_concepts
 from .endpoint import OpenAIPoles
 from .judges import KINDS, kappa
+from .lexical import LexicalPoles
 from .oracle import TinyWorldPoles
 from .random_directions import counted, counts_of, random_directions
 from .validation import validation
@@ -87,9 +88,17 @@ class Bidirectionality(LabelledData, Task):
             "Its verdicts do not tell two-sided, one-sided and structureless latents apart.",
             metrics=("bidirectional", "opposites", "unidirectional", "none"),
         ),
+        Precondition(
+            "opposites_accuracy",
+            "the judge's accuracy in telling constructed opposites from other pairs of subjects",
+            0.8,
+            "It does not recognise opposites.",
+            metrics=("opposites",),
+        ),
     )
-    """Not measured with `validation: 0`. A third is chance, and the paper reports 96 % for its judge (Table
-    5). With 20 % of errors, shares are off by up to 20 points, about as much as the paper's SAEs differ."""
+    """Not measured with `validation: 0`. For the first, a third is chance, and the paper reports 96 % for its
+    judge (Table 5). With 20 % of errors, shares are off by up to 20 points, about as much as the paper's SAEs
+    differ. For the second, a half is chance."""
 
     only_if_set: ClassVar[tuple[str, ...]] = ("columns", "concepts")
 
@@ -102,12 +111,15 @@ class Bidirectionality(LabelledData, Task):
     """Contexts shown per side."""
     around: int = Field(12, ge=1, le=100_000)
     """Tokens shown before and after the strongest one."""
-    judge: Annotated[str, JudgeOption("auto", "oracle", "openai", of=OwnPoleJudge)] = "auto"
-    """auto: the tiny world's own judge on the tiny world, otherwise a model behind an endpoint. Or the name
-    of a judge of your own."""
-    judges: Annotated[tuple[str, ...], JudgeOption("oracle", "openai", "openai:", of=OwnPoleJudge)] = ()
-    """Further judges, for agreement only: `oracle`, `openai`, `openai:MODEL` at the same address, or judges
-    of your own."""
+    judge: Annotated[str, JudgeOption("auto", "oracle", "openai", "lexical", of=OwnPoleJudge)] = "auto"
+    """auto: the tiny world's own judge on the tiny world, otherwise a model behind an endpoint. `lexical`
+    asks none: it compares the embeddings of the words at the peaks, and cannot tell opposites. Or the name of
+    a judge of your own."""
+    judges: Annotated[
+        tuple[str, ...], JudgeOption("oracle", "openai", "lexical", "openai:", of=OwnPoleJudge)
+    ] = ()
+    """Further judges, for agreement only: `oracle`, `lexical`, `openai`, `openai:MODEL` at the same address,
+    or judges of your own."""
     judge_model: ModelName | None = None
     """Name of the endpoint's model."""
     judge_url: EndpointAddress = "https://api.openai.com/v1"
@@ -134,9 +146,12 @@ class Bidirectionality(LabelledData, Task):
         for name in self._judges(ctx):
             kind, _, model = name.partition(":")
             if kind == "openai" and not (model or self.judge_model):
-                return "it needs a judge: set its option judge_model to the name of an endpoint's model"
+                return (
+                    "it needs a judge: set its option judge_model to the name of an endpoint's model, or "
+                    "judge to 'lexical', which asks none"
+                )
             if kind == "oracle" and not is_tiny(ctx):
-                return "its judge 'oracle' knows only the tiny world's texts: use judge 'openai'"
+                return "its judge 'oracle' knows only the tiny world's texts: use judge 'openai' or 'lexical'"
         self._concepts(ctx)
         return too_little_text(lm, ctx)
 
@@ -164,13 +179,14 @@ class Bidirectionality(LabelledData, Task):
         """The top contexts of all SAEs, from one pass, and the judge's accuracy."""
         from abench import top_contexts
 
-        judge, *others = (self._judge(name, ctx) for name in self._judges(ctx))
+        judge, *others = (self._judge(name, lm, ctx) for name in self._judges(ctx))
         tested = (
             validation(judge, ctx, number=self.validation, contexts=self.contexts, around=self.around)
             if self.validation
             else None
         )
         ctx.measured("judge_accuracy", None if tested is None else tested["accuracy"][0])
+        ctx.measured("opposites_accuracy", None if tested is None else tested["opposites_accuracy"])
         chosen = ConceptLatents(self._concepts(ctx), lm, ctx) if self.concepts else None
         rows = held_out_rows(lm, ctx)
         baseline = self._baseline(lm, rows, ctx)
@@ -264,10 +280,12 @@ class Bidirectionality(LabelledData, Task):
         first = self.judge if self.judge != "auto" else "oracle" if is_tiny(ctx) else "openai"
         return (first, *self.judges)
 
-    def _judge(self, name: str, ctx: Context) -> PoleJudge:
+    def _judge(self, name: str, lm: LanguageModel, ctx: Context) -> PoleJudge:
         kind, _, model = name.partition(":")
         if kind == "oracle":
             return TinyWorldPoles()
+        if kind == "lexical":
+            return LexicalPoles.of(lm, ctx)
         if kind != "openai":
             return own_pole_judge(name)
         endpoint = Endpoint(

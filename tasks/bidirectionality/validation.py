@@ -44,11 +44,12 @@ def validation(judge: PoleJudge, ctx: Context, *, number: int, contexts: int, ar
     """A judge's accuracies on constructed latents, each [share, low, high, n]; cached, as they cost requests.
 
     `accuracy` is for distinguishing two-sided, one-sided and structureless latents, as in the paper;
-    `by_kind` is the same by true kind; `opposites` is for recognising opposites among the two-sided latents.
+    `by_kind` is the same by true kind; `opposites` is for recognising opposites among the latents that it
+    rightly calls two-sided. `opposites_accuracy` is a number (`_opposites_accuracy`).
     Raises UserError if none of the judge's answers can be read.
     """
     made = {"number": number, "contexts": contexts, "around": around, "seed": ctx.evaluation.seed}
-    spec = {"task": "bidirectionality", "validation": 1, "noise": NOISE, **made, "judge": judge.spec()}
+    spec = {"task": "bidirectionality", "validation": 2, "noise": NOISE, **made, "judge": judge.spec()}
     found = ctx.kept.get(spec)
     if found is None:
         latents = made_up(number, contexts=contexts, around=around, seed=ctx.evaluation.seed)
@@ -76,7 +77,22 @@ def _counted(
         },
     }
     two_sided = [a == b for a, b in pairs if _sided(a) == _sided(b) == "bidirectional"]
+    result["opposites_accuracy"] = _opposites_accuracy(pairs)
     return result | ({"opposites": _share(two_sided)} if two_sided else {})
+
+
+def _opposites_accuracy(pairs: Sequence[tuple[PoleKind, PoleKind]]) -> float:
+    """The mean of the shares on which (truth, verdict) is right among opposites and among other two-sided.
+
+    A latent that is not opposites is right if it is not called that. The two are weighted equally, so that a
+    judge that never says `opposites`, or says it of all two-sided latents, has one half.
+    """
+    shares = []
+    for is_opposite in (True, False):
+        said = [b for a, b in pairs if _sided(a) == "bidirectional" and (a == "opposites") == is_opposite]
+        if said:
+            shares.append(sum((b == "opposites") == is_opposite for b in said) / len(said))
+    return sum(shares) / len(shares)
 
 
 def _sided(kind: PoleKind) -> PoleKind:
