@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         steered,
     )
     from abench.steering.latent_rankings import LatentRanking, firing_latents, latent_rankings
+    from abench.tables import TaskTable
     from abench.task import Context, Metric, ModelKind, Scores, Skip, Task, View
     from abench.training.library import TrainedSAE, train
     from abench.variants import Variant
@@ -125,6 +126,7 @@ _HOME = {
     "SyntheticSample": "data.synthetic",
     "Task": "task",
     "TaskFigure": "figures",
+    "TaskTable": "tables",
     "Texts": "latents.context_search",
     "TokenRows": "data.token_rows",
     "TopContexts": "latents.excerpts",
@@ -222,6 +224,7 @@ __all__ = [
     "SyntheticSample",
     "Task",
     "TaskFigure",
+    "TaskTable",
     "Texts",
     "TokenRows",
     "TopContexts",

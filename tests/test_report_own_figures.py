@@ -11,7 +11,7 @@ from paper_cells import cell, run_of
 
 from abench import Context, Metric, Scores, Task, TaskFigure
 from abench.report import TRADEOFF, line_chart, points_of, prepare_report, variant_style, write_prepared
-from abench.report.own_figures import installed_tasks
+from abench.report.own import installed_tasks
 
 TASK = '''
 """Norms of reconstructions by position."""
@@ -146,7 +146,7 @@ def cells(*details: Any) -> list[dict[str, Any]]:
 def written(own: Any, records: list[dict[str, Any]], folder: Path) -> str:
     """The page of a report in which the task `scr` has these figures."""
     task = type("Mine", (Told,), {"own": own, "__module__": __name__})
-    report = write_prepared(prepare_report(records, title="T"), {}, folder, tasks={"scr": task})
+    report = write_prepared(prepare_report(records, title="T", tasks={"scr": task}), {}, folder)
     return report.index.read_text(encoding="utf-8")
 
 
@@ -178,7 +178,7 @@ def test_a_figure_that_cannot_be_had_leaves_a_sentence(own: Any, sentence: str, 
 
 def test_cells_whose_details_cannot_be_read_are_left_out_and_counted(tmp_path: Path) -> None:
     page = written([figure()], cells([{"x": 1, "y": 2}], 3, [{"x": 2, "y": 3}]), tmp_path / "r")
-    assert "1 of 3 cells are left out of it" in page
+    assert "1 of 3 cells are left out." in page
     with (tmp_path / "r" / "told.csv").open(encoding="utf-8") as stream:
         assert [row["seed"] for row in csv.DictReader(stream)] == ["0", "2"]
 
