@@ -35,8 +35,8 @@ COLUMNS = (
     *("model", "site", "k", "variant", "width", "part"),
     *("mean", "sd", "top_low", "top_high", "seeds", "latents"),
 )
-_WHISKERS = dict(zip(PARTS, (-0.2, 0.0, 0.2), strict=False))
-"""Part -> where the interval of its upper end is drawn, relative to the middle of the bar."""
+_WHISKERS = dict(zip(PARTS, (0.14, 0.21, 0.28), strict=False))
+"""Part -> where the interval of its upper end is drawn: right of the numbers, from the middle of the bar."""
 
 
 def pole_parts(records: Sequence[Record]) -> pd.DataFrame:
