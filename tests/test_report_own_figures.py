@@ -18,7 +18,13 @@ TASK = '''
 
 from typing import Any, ClassVar
 
-from abench import SAE, Amount, Context, LanguageModel, Metric, Scores, Task, TaskFigure, TokenRows
+from abench import SAE, Amount, Context, LanguageModel, Metric, Scores, Task, TaskFigure, TaskTable, TokenRows
+
+
+def ends(records, styles):
+    from abench.report import Column, table_of
+
+    return table_of(records, "ends", [Column.own("first", "first"), Column.own("fifth", "fifth")], styles)
 
 
 def points(records):
@@ -56,6 +62,14 @@ class Norms(Task):
         chart = line_chart("position", "norm", y_title="norm of the reconstruction")
         return [TaskFigure("norms", "Norm by position", points, draw, "One <line> per SAE.", chart)]
 
+    @classmethod
+    def tables(cls):
+        return [TaskTable("Norms of two positions", ends)]
+
+    @classmethod
+    def notes(cls, records):
+        return [f"Norms of {len(records)} cells."]
+
     def prepare(self, lm: LanguageModel, ctx: Context) -> Any:
         tokens = TokenRows(lm, ctx.data, "held_out", ctx.context_size).batch(4)
         ctx.used(Amount("rows", len(tokens), 4))
@@ -65,11 +79,12 @@ class Norms(Task):
         x_hat = sae.decode(sae.encode(prepared.flatten(0, 1)))
         norms = x_hat.norm(dim=-1).reshape(prepared.shape[:2]).mean(0)
         rows = [{"position": i, "norm": float(norm)} for i, norm in enumerate(norms[:5])]
-        return {"norm": float(norms.mean())}, {"by_position": rows}
+        ends = {"first": float(norms[0]), "fifth": float(norms[4])}
+        return {"norm": float(norms.mean())}, {"by_position": rows, "ends": ends}
 '''
 
 
-def test_a_task_in_a_folder_brings_its_own_figure(abench: Abench, tmp_path: Path) -> None:
+def test_a_task_in_a_folder_brings_its_own_figure_table_and_note(abench: Abench, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "norms.py").write_text(TASK)
@@ -84,9 +99,16 @@ def test_a_task_in_a_folder_brings_its_own_figure(abench: Abench, tmp_path: Path
     assert (report / "norms.png").is_file() and (report / "norms.pdf").is_file()
     assert "norms" in (report / "report.tex").read_text(encoding="utf-8")
     page = (report / "index.html").read_text(encoding="utf-8")
-    places = [page.index(text) for text in (">norms<", "<h4>Norm by position</h4>", 'data-chart="norms"')]
+    shown = (">Norms of two positions<", "<h4>Norm by position</h4>", 'data-chart="norms"', ">norms<")
+    places = [page.index(text) for text in shown]
     assert places == sorted(places)
-    assert "One &lt;line&gt; per SAE." in page
+    for text in (
+        ran.out,
+        page,
+        *((report / name).read_text(encoding="utf-8") for name in ("table.md", "table.tex")),
+    ):
+        assert "Norms of two positions" in text and "Norms of 2 cells." in text
+        assert all(f"{float(row['norm']):.0f}" in text for row in rows if row["position"] in ("0", "4"))
     data = json.loads(page.partition('<script id="page-data" type="application/json">')[2].partition("</")[0])
     chart = data["charts"]["norms"]
     assert [series["name"] for series in chart["series"]] == [

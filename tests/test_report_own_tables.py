@@ -275,7 +275,8 @@ MADE = "The table 'Halves' of task scr could not be made from stored details: "
             (),
             f"{MADE}TypeError: it must be an abench.report.Table, not int",
         ),
-        ([TaskTable("Halves", 3)], (), f"{MADE}TypeError"),  # type: ignore[arg-type]
+        ([TaskTable("Halves", 3)], (), "details: ValueError: make: Input should be callable"),  # type: ignore[arg-type]
+        ([TaskTable("Halves", halves, paper="first")], (), "details: ValueError: paper: Input should be"),  # type: ignore[arg-type]
         ([rows_of(TableCell())], (), f"{MADE}ValueError: row 'TopK' has 1 cells for 2 columns"),
         ([rows_of(3, 4)], (), f"{MADE}ValueError: sections.0.rows.0.cells.0: Input should be"),
         ([rows_of(TableCell(text=3), TableCell())], (), f"{MADE}ValueError: sections.0.rows.0.cells.0.text"),  # type: ignore[arg-type]
@@ -306,6 +307,19 @@ def test_cells_that_cannot_be_read_are_left_out_and_counted() -> None:
     assert [row.title for row in prepared.tables.own[0].rows()] == ["TopK"]
     assert text(prepared).count("1 of 2 cells are left out.") == 2
     assert "The first are [1]." in text(prepared)
+
+
+def test_texts_and_marks_of_cells_break_no_format(tmp_path: Any) -> None:
+    text = "50 % | <b>a_b</b>\nnext"
+    odd = TableCell(0.5, 0.1, 1, 1, text, "1 %", 0.0, 1.0, "[0 %, 1 %]", marks=(99,))
+    prepared = report(cells({"first": 1, "second": 2}), [rows_of(odd, TableCell(0.5, None, 1, 1, "0.5"))])
+    folder = write_prepared(prepared, {}, tmp_path / "r").folder
+    tex, md, page = ((folder / name).read_text() for name in ("table.tex", "table.md", "index.html"))
+    assert r"50 \% $|$ $<$b$>$a\_b$<$/b$>$ next $\pm$ 1 \% & $0.5$ \\" in tex
+    assert r"{\scriptsize [0 \%, 1 \%]}" in tex
+    (row,) = (line for line in md.splitlines() if "50 %" in line)
+    assert row.replace(r"\|", "").count("|") == 6 and "next" in row
+    assert "&lt;b&gt;a_b&lt;/b&gt;" in page and "<b>" not in page
 
 
 def test_a_single_sentence_is_one_note_and_nothing_in_it_acts() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,7 +19,9 @@ from abench.sanitize.printable import all_visible, visible
 from abench.tables import TaskTable
 from abench.task import Task
 
+T = TypeVar("T")
 _TABLE = TypeAdapter(Table)
+_DECLARED = TypeAdapter(TaskTable)
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,7 @@ def _made(declared: TaskTable, task: str, styles: Styles, records: Sequence[Reco
         return None
     if not isinstance(made, Table):
         raise TypeError(f"it must be an abench.report.Table, not {type(made).__name__}")
-    try:
-        table = _TABLE.validate_python(all_visible(asdict(made)) | {"heading": declared.title})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    table = _checked(_TABLE, all_visible(asdict(made)) | {"heading": declared.title})
     for row in table.rows():
         if len(row.cells) != len(table.columns):
             raise ValueError(f"row '{row.title}' has {len(row.cells)} cells for {len(table.columns)} columns")
@@ -89,8 +88,17 @@ def _made(declared: TaskTable, task: str, styles: Styles, records: Sequence[Reco
 
 
 def _declared(task: type[Task]) -> tuple[TaskTable, ...]:
-    return all_of(TaskTable, "tables", task.tables())
+    return tuple(_checked(_DECLARED, vars(each)) for each in all_of(TaskTable, "tables", task.tables()))
 
 
 def _noted(task: type[Task], records: Sequence[Record]) -> tuple[str, ...]:
     return tuple(map(visible, all_of(str, "notes", task.notes(records))))
+
+
+def _checked(kind: TypeAdapter[T], fields: Mapping[str, Any]) -> T:
+    """The record with these fields; raises ValueError for the first one of another type."""
+    try:
+        return kind.validate_python(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -115,10 +115,11 @@ def table_of(
 
     rows = by_row(cells)
     shown = [mean_cells({key: values(c, own) for key, own in rows.items()}, planned) for c in columns]
+
+    def of_sae(own: Sequence[Record], _: int) -> list[TableCell]:
+        return [column[row_key(own[0])] for column in shown]
+
     sections = (
-        Section(
-            *place, tuple(sae_rows(mine, planned, styles, lambda own, _: [c[row_key(own[0])] for c in shown]))
-        )
-        for place, mine in by_place(cells)
+        Section(*place, tuple(sae_rows(mine, planned, styles, of_sae))) for place, mine in by_place(cells)
     )
     return Table("", tuple(columns), tuple(sections), tuple(notes)) if cells else None

@@ -69,9 +69,9 @@ def marked(
 
     def with_marks(section: Section, row: TableRow) -> TableRow:
         cells = (
-            replace(cell, marks=marks(section, row, column))
-            if cell.n < cell.of or (shown and cell.of)
-            else cell
+            replace(
+                cell, marks=marks(section, row, column) if cell.n < cell.of or (shown and cell.of) else ()
+            )
             for column, cell in zip(table.columns, row.cells, strict=True)
         )
         return replace(row, cells=tuple(cells))
