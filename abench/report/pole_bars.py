@@ -30,7 +30,7 @@ PARTS = {
 }
 """Part of a bar -> (label, colour), from bottom to top."""
 GREYS = dict(zip(PARTS, ("#555555", "#8C8C8C", "#BDBDBD", "#E8E8E8"), strict=True))
-"""Part of the baseline's bar -> colour."""
+"""Part of the baseline's bar, which has no width, -> colour."""
 COLUMNS = (
     *("model", "site", "k", "variant", "width", "part"),
     *("mean", "sd", "top_low", "top_high", "seeds", "latents"),
@@ -76,18 +76,16 @@ def _draw_bar(axes: Axes, place: int, bar: pd.DataFrame) -> None:
     """One stacked bar: the shares as numbers where there is room, and intervals where there are some."""
     bottom = 0.0
     for row in bar.itertuples():
-        grey, colour = row.variant == RANDOM, PARTS[row.part][1]
-        axes.bar(
-            place, row.mean, 0.7, bottom=bottom, color=GREYS[row.part] if grey else colour, edgecolor="white"
-        )
+        colour = GREYS[row.part] if present(row.width) is None else PARTS[row.part][1]
+        axes.bar(place, row.mean, 0.7, bottom=bottom, color=colour, edgecolor="white")
         if row.mean >= 4:
             ink = "white" if row.part == "opposites" else "black"
             centre = (place, bottom + row.mean / 2)
             axes.annotate(f"{row.mean:.0f}", centre, ha="center", va="center", fontsize=8, color=ink)
         bottom += row.mean
         if present(row.top_low) is not None:
-            ends = [[bottom - row.top_low], [row.top_high - bottom]]
-            axes.errorbar(place + _WHISKERS[row.part], bottom, ends, color="#222222", capsize=2, linewidth=1)
+            x = place + _WHISKERS[row.part]
+            axes.plot([x, x], [row.top_low, row.top_high], "_-", color="#222222", linewidth=1)
 
 
 def _key() -> list[Patch]:
@@ -133,7 +131,7 @@ def _top(shares: Shares, part: str) -> tuple[float | None, float | None]:
 
 def _tick(bar: tuple[Any, ...], styles: Styles, *, several: bool) -> str:
     k, variant, width = bar
-    if variant == RANDOM:
+    if present(width) is None:
         return RANDOM_TITLE.replace(" ", "\n")
     title = f"{variant_style(variant, styles).title}\n{with_k(present(k))}"
     return f"{title}\n{width:,} latents" if several else title
