@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         contrast_codes,
         latent_rankings,
     )
+    from abench.tables import TaskTable
     from abench.task import Context, Metric, ModelKind, Scores, Skip, Task, View
     from abench.training.library import TrainedSAE, train
     from abench.variants import Variant
@@ -131,6 +132,7 @@ _HOME = {
     "SyntheticSample": "data.synthetic",
     "Task": "task",
     "TaskFigure": "figures",
+    "TaskTable": "tables",
     "Texts": "latents.context_search",
     "TokenRows": "data.token_rows",
     "TopContexts": "latents.excerpts",
@@ -229,6 +231,7 @@ __all__ = [
     "SyntheticSample",
     "Task",
     "TaskFigure",
+    "TaskTable",
     "Texts",
     "TokenRows",
     "TopContexts",

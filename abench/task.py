@@ -14,13 +14,14 @@ from abench.amounts import Amount
 from abench.config import DataSpec, EvaluationSpec
 from abench.config.spec import Spec
 from abench.cost import Cost, CostSetting
-from abench.figures import TaskFigure
+from abench.figures import Records, TaskFigure
 from abench.kept import Kept, MemoryKept
 from abench.parts import Parts
 from abench.passes import pass_of
 from abench.preconditions import Precondition
 from abench.progress import Progress, Silent, Steps
 from abench.sae import SAE
+from abench.tables import TaskTable
 
 View = Literal["native", "split"]
 """How a signed SAE is read. `native`: a latent is one unit with two poles. `split`: each (latent, sign) pair
@@ -189,6 +190,20 @@ class Task(Spec, ABC):
 
         Import what they need in here and in their functions: this module is imported to list the tasks.
         """
+        return ()
+
+    @classmethod
+    def tables(cls) -> Sequence[TaskTable]:
+        """Tables of the task's own for reports, made from what `score` returns as details.
+
+        Import what they need in here, as for `figures`.
+        """
+        return ()
+
+    @classmethod
+    def notes(cls, records: Records) -> Sequence[str]:
+        """Sentences below the tables of a report with these cells of the task, with and without a result."""
+        del records
         return ()
 
     def skip(self, lm: Any, ctx: Context) -> str | None:

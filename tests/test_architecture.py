@@ -15,7 +15,7 @@ LAYERS = (
     ("identity",),
     ("config",),
     ("storage",),
-    ("amounts", "cost", "figures", "kept", "parts", "passes", "preconditions", "sae"),
+    ("amounts", "cost", "figures", "kept", "parts", "passes", "preconditions", "sae", "tables"),
     ("task",),
     ("declaration", "selection"),
     ("plugins",),

@@ -24,7 +24,7 @@ from abench import Excerpt, LatentContexts, Metric, TokenRows, as_sae, ordinary,
 from abench.conformance.bench import Bench
 from abench.judges import Endpoint, PoleVerdict
 from abench.kept import MemoryKept
-from abench.report import write_report
+from abench.report import POLE_SHARES, write_report
 from abench.task import parted
 
 
@@ -413,6 +413,37 @@ def test_a_measured_baseline_is_a_row_of_its_own(tmp_path: Path) -> None:
     text = write_report(bad, {}, tmp_path / "b", title="t").text(160)
     (row,) = (line for line in text.splitlines() if "Random directions " in line and ":" not in line)
     assert row.split() == ["Random", "directions", "—", "—", "—", "—", "40"]
+
+
+def test_the_baseline_is_the_last_bar_in_grey_with_intervals(tmp_path: Path) -> None:
+    import pandas as pd
+    from matplotlib.colors import to_hex
+
+    shares = {"opposites": [0.01, 0.0, 0.1, 40], "bidirectional": [0.025, 0.004, 0.13, 40]}
+    shares |= {"unidirectional": [0.35, 0.2, 0.5, 40], "none": [0.625, 0.5, 0.75, 40]}
+    cells = [judged(0.2, variant=name, changes={"random": shares}) for name in ("topk", "abstopk")]
+    write_report(cells, {}, tmp_path / "r", title="t")
+    parts = pd.read_csv(tmp_path / "r" / "bidirectionality.csv")
+    assert parts["variant"].unique().tolist() == ["abstopk", "topk", "random"]
+    random = parts[parts["variant"] == "random"].set_index("part")
+    assert random["mean"].tolist() == pytest.approx([1, 1.5, 35, 62.5])
+    # The upper ends are the shares of opposites and of bidirectional latents, and what is not `none`.
+    ends = random[["top_low", "top_high"]].iloc[:3].to_numpy().ravel().tolist()
+    assert ends == pytest.approx([0, 10, 0.4, 13, 25, 50])
+    assert parts[parts["variant"] != "random"]["top_low"].isna().all()
+    figure = POLE_SHARES.draw(POLE_SHARES.points(cells), "t", {})
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()][-1] == "Random\ndirections"
+    last = [bar for bar in axes.patches if bar.get_x() > 1.5]
+    assert [bar.get_height() for bar in last] == pytest.approx([1, 1.5, 35, 62.5])
+    assert all(len({*to_hex(bar.get_facecolor())[1::2]}) == 1 for bar in last)
+    assert [end for line in axes.lines for end in line.get_ydata()] == pytest.approx([0, 10, 0.4, 13, 25, 50])
+
+
+def test_a_baseline_alone_has_no_figure() -> None:
+    shares = {kind: [0.25, 0.1, 0.4, 40] for kind in ("opposites", "bidirectional", "unidirectional", "none")}
+    failed = judged(0.2, seed=1) | {"status": "failed", "details": {}}
+    assert len(POLE_SHARES.points([judged(0.2, changes={"random": shares}), failed])) == 0
 
 
 def test_over_seeds_the_table_has_mean_and_sd_and_the_figure_the_same(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from browser import WIDTHS, opened
 from paper_cells import run_of
 from test_report_files import fake_cell, fake_run
+from test_report_safety import outcome, record, with_both_rules
 
 from abench.report import VariantStyle, write_report
 from abench.report.style import VARIANTS
@@ -91,6 +92,20 @@ def test_filters_and_columns(chromium: Any, index: Path, width: int) -> None:
         )
         # The page is never wider than the window; wide tables scroll within themselves.
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_on_a_phone_headings_of_groups_stay_in_view_and_figures_stay_readable(
+    chromium: Any, tmp_path: Path
+) -> None:
+    cell = with_both_rules(record("topk", 0, outcome(0.68, 1.0)))
+    report = write_report([cell], {}, tmp_path / "r", title="T")
+    with opened(chromium, report.index, width=400, java_script_enabled=False) as page:
+        group = page.locator("thead .task span", has_text="coherent replies")
+        assert group.bounding_box()["x"] < 400 < group.locator("..").bounding_box()["width"] / 2
+        image = page.locator("figure img").first
+        whole = image.evaluate("image => image.naturalWidth") * 96 / 160
+        assert image.bounding_box()["width"] >= 0.59 * whole > 368
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
 def test_tables_have_names_and_headings_for_screen_readers(chromium: Any, index: Path) -> None:

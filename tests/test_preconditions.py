@@ -249,7 +249,7 @@ def steered(at_chance: float, refusals: float, **changes: Any) -> dict[str, Any]
 
 def test_a_utility_at_chance_is_marked_in_the_table_of_steering_and_in_no_figure(tmp_path: Path) -> None:
     report = write_report([steered(0.3, 0.5)], {}, tmp_path / "r", title="T")
-    table = report.tables.steering
+    (table,) = report.tables.own
     assert table is not None
     columns = {column.metric: i for i, column in enumerate(table.columns)}
     rows = {row.title: row.cells for row in table.rows() if "(paper)" not in row.title}

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from paper_cells import run_of
 from test_report_files import fake_run
 
-from abench.report import VariantStyle, details, drawings, write_report
+from abench.report import VariantStyle, drawings, write_report
 from abench.report.csvfile import as_text, write_frame
 from abench.report.curves import Curve
 from abench.report.manifest import MANIFEST, manifest_of, read_manifest
+from abench.report.own_figures import drawn as attempt_drawing
 from abench.report.style import NO_STYLES
 
 Cells = list[dict[str, Any]]
@@ -202,7 +203,7 @@ def test_a_figure_that_could_not_be_made_is_not_listed(written: Path, tmp_path: 
         return [into.add("toy", failing, pd.DataFrame({"x": [1], "y": [2]}), "heading")]
 
     album = drawings.Drawings(tmp_path, tmp_path / "none")
-    files, problem = details.drawn("The figure", write, [], album, NO_STYLES)
+    files, problem = attempt_drawing("The figure", write, [], album, NO_STYLES)
     assert (files, list(tmp_path.iterdir())) == ([], [])
     assert problem is not None
     assert "it broke" in problem

@@ -11,14 +11,20 @@ from paper_cells import cell, run_of
 
 from abench import Context, Metric, Scores, Task, TaskFigure
 from abench.report import TRADEOFF, line_chart, points_of, prepare_report, variant_style, write_prepared
-from abench.report.own_figures import installed_tasks
+from abench.report.own import installed_tasks
 
 TASK = '''
 """Norms of reconstructions by position."""
 
 from typing import Any, ClassVar
 
-from abench import SAE, Amount, Context, LanguageModel, Metric, Scores, Task, TaskFigure, TokenRows
+from abench import SAE, Amount, Context, LanguageModel, Metric, Scores, Task, TaskFigure, TaskTable, TokenRows
+
+
+def ends(records, styles):
+    from abench.report import Column, table_of
+
+    return table_of(records, "ends", [Column.own("first", "first"), Column.own("fifth", "fifth")], styles)
 
 
 def points(records):
@@ -56,6 +62,14 @@ class Norms(Task):
         chart = line_chart("position", "norm", y_title="norm of the reconstruction")
         return [TaskFigure("norms", "Norm by position", points, draw, "One <line> per SAE.", chart)]
 
+    @classmethod
+    def tables(cls):
+        return [TaskTable("Norms of two positions", ends)]
+
+    @classmethod
+    def notes(cls, records):
+        return [f"Norms of {len(records)} cells."]
+
     def prepare(self, lm: LanguageModel, ctx: Context) -> Any:
         tokens = TokenRows(lm, ctx.data, "held_out", ctx.context_size).batch(4)
         ctx.used(Amount("rows", len(tokens), 4))
@@ -65,11 +79,12 @@ class Norms(Task):
         x_hat = sae.decode(sae.encode(prepared.flatten(0, 1)))
         norms = x_hat.norm(dim=-1).reshape(prepared.shape[:2]).mean(0)
         rows = [{"position": i, "norm": float(norm)} for i, norm in enumerate(norms[:5])]
-        return {"norm": float(norms.mean())}, {"by_position": rows}
+        ends = {"first": float(norms[0]), "fifth": float(norms[4])}
+        return {"norm": float(norms.mean())}, {"by_position": rows, "ends": ends}
 '''
 
 
-def test_a_task_in_a_folder_brings_its_own_figure(abench: Abench, tmp_path: Path) -> None:
+def test_a_task_in_a_folder_brings_its_own_figure_table_and_note(abench: Abench, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "norms.py").write_text(TASK)
@@ -84,9 +99,16 @@ def test_a_task_in_a_folder_brings_its_own_figure(abench: Abench, tmp_path: Path
     assert (report / "norms.png").is_file() and (report / "norms.pdf").is_file()
     assert "norms" in (report / "report.tex").read_text(encoding="utf-8")
     page = (report / "index.html").read_text(encoding="utf-8")
-    places = [page.index(text) for text in (">norms<", "<h4>Norm by position</h4>", 'data-chart="norms"')]
+    shown = (">Norms of two positions<", "<h4>Norm by position</h4>", 'data-chart="norms"', ">norms<")
+    places = [page.index(text) for text in shown]
     assert places == sorted(places)
-    assert "One &lt;line&gt; per SAE." in page
+    for text in (
+        ran.out,
+        page,
+        *((report / name).read_text(encoding="utf-8") for name in ("table.md", "table.tex")),
+    ):
+        assert "Norms of two positions" in text and "Norms of 2 cells." in text
+        assert all(f"{float(row['norm']):.0f}" in text for row in rows if row["position"] in ("0", "4"))
     data = json.loads(page.partition('<script id="page-data" type="application/json">')[2].partition("</")[0])
     chart = data["charts"]["norms"]
     assert [series["name"] for series in chart["series"]] == [
@@ -146,7 +168,7 @@ def cells(*details: Any) -> list[dict[str, Any]]:
 def written(own: Any, records: list[dict[str, Any]], folder: Path) -> str:
     """The page of a report in which the task `scr` has these figures."""
     task = type("Mine", (Told,), {"own": own, "__module__": __name__})
-    report = write_prepared(prepare_report(records, title="T"), {}, folder, tasks={"scr": task})
+    report = write_prepared(prepare_report(records, title="T", tasks={"scr": task}), {}, folder)
     return report.index.read_text(encoding="utf-8")
 
 
@@ -178,7 +200,7 @@ def test_a_figure_that_cannot_be_had_leaves_a_sentence(own: Any, sentence: str, 
 
 def test_cells_whose_details_cannot_be_read_are_left_out_and_counted(tmp_path: Path) -> None:
     page = written([figure()], cells([{"x": 1, "y": 2}], 3, [{"x": 2, "y": 3}]), tmp_path / "r")
-    assert "1 of 3 cells are left out of it" in page
+    assert "1 of 3 cells are left out." in page
     with (tmp_path / "r" / "told.csv").open(encoding="utf-8") as stream:
         assert [row["seed"] for row in csv.DictReader(stream)] == ["0", "2"]
 

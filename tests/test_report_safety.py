@@ -222,7 +222,8 @@ def test_the_figure_has_its_points_beside_it(tmp_path: Path) -> None:
 
 def test_a_row_that_is_safe_because_the_model_stammers_is_marked_in_the_row(tmp_path: Path) -> None:
     report = write_report(CELLS, {}, tmp_path / "report", title="t")
-    rows = {each.title: each for each in report.tables.steering.rows()} if report.tables.steering else {}
+    (table,) = report.tables.own
+    rows = {each.title: each for each in table.rows()}
     assert list(rows)[:4] == ["Original", "DiM", "AbsTopK", "TopK"]
     marked = [title for title, each in rows.items() if any("†" in cell.text for cell in each.cells)]
     assert marked == ["TopK"]
@@ -260,8 +261,7 @@ def test_strengths_cover_neither_each_other_nor_points() -> None:
 def test_the_two_rules_stand_side_by_side_the_coherent_one_first(tmp_path: Path) -> None:
     cell = with_both_rules(record("topk", 0, outcome(0.68, 1.0, degenerate=0.9)))
     report = write_report([cell], {}, tmp_path / "report", title="t")
-    table = report.tables.steering
-    assert table is not None
+    (table,) = report.tables.own
     assert table.tasks() == [("coherent replies", 7), ("paper's rule", 4)]
     places = {column.metric: n for n, column in enumerate(table.columns)}
     rows = {each.title: [cell.text for cell in each.cells] for each in table.rows()}
@@ -323,8 +323,7 @@ def test_a_model_that_cannot_refuse_keeps_its_numbers_and_is_named(value: float,
         }
     ]
     report = write_report([cell], {}, tmp_path / "report", title="t")
-    table = report.tables.steering
-    assert table is not None
+    (table,) = report.tables.own
     said = "Safety of qwen3-4b is not meaningful: this model does not refuse even under DiM."
     assert (said in table.notes) == (value < 0.2)
     marks = {

@@ -69,20 +69,40 @@ def test_a_bad_task_stands_in_every_file_with_its_reason(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("payload", "content"),
+    ("task", "payload", "content"),
     [
-        *(("poles", each) for each in (3, [3], {"shares": 3})),
-        *(("steering", each) for each in (3, [], {}, {"original": 3})),
-        *(("plane", each) for each in (3, [], {}, {"true": [3], "found": []})),
+        *(("bidirectionality", "poles", each) for each in (3, [3], {}, {"shares": 3})),
+        *(("safety_utility", "steering", each) for each in (3, [], {}, {"original": 3})),
+        *(("two_way_steering", "two_way", each) for each in (3, [], {}, {"methods": 3})),
+        *(("autointerp", "autointerp", each) for each in (3, [], {}, {"judge": 3})),
     ],
 )
-def test_details_that_cannot_be_read_cost_their_figure_only(payload: str, content: object) -> None:
+def test_details_that_cannot_be_read_cost_only_what_is_made_of_them(
+    task: str, payload: str, content: object
+) -> None:
     cells, _ = fake_run(("topk",), (8,), 1)
     for cell in cells:
-        cell["details"] = {payload: content} if cell["labels"]["task"] == "scr" else {}
+        if cell["labels"]["task"] == "scr":
+            cell["labels"]["task"] = task
+            cell["details"] = {payload: content}
     text = prepare_report(cells, title="T").text(200)
-    assert f"Details '{payload}' of task scr cannot be read and are omitted" in text
-    assert "core: tiny" in text
+    assert f"of task {task} could not be made from stored details" in " ".join(text.split())
+    assert "core: tiny" in text and f"{task}: tiny" in text
+
+
+def test_details_that_no_part_of_a_page_can_read_cost_only_these_parts(tmp_path: Path) -> None:
+    cells, curves = fake_run(("topk",), (8,), 1)
+    first = cells[0]
+    names = ("plane", "poles", "steering", "two_way")
+    for task in ("recovery", "bidirectionality", "safety_utility", "two_way_steering"):
+        labels = first["labels"] | {"task": task}
+        cells.append(first | {"key": task, "labels": labels, "details": dict.fromkeys(names, 3)})
+    page = write_report(cells, curves, tmp_path / "r", title="T").index.read_text(encoding="utf-8")
+    for what in ("'toy' of task recovery", "'tradeoff' of task safety_utility", "'two_way' of task two_way"):
+        assert f"The figure {what}".replace("'", "&#39;") in page
+    for what in ("The comparison with the paper", "The contexts of latents", "The replies"):
+        assert f"{what} could not be made from stored details" in page
+    assert not list((tmp_path / "r").glob("tradeoff*")) and (tmp_path / "r" / "reconstruction.png").is_file()
 
 
 def test_a_figure_that_fails_only_when_it_is_drawn_leaves_a_sentence(tmp_path: Path) -> None:

@@ -622,8 +622,7 @@ def records(lm: LanguageModel, prepared: Any, direction: torch.Tensor) -> list[d
 
 def test_the_table_has_the_methods_without_an_sae_and_every_sae(records: list[dict[str, Any]]) -> None:
     tables = build_tables(records)
-    table = tables.two_way
-    assert table is not None and table in tables.shown
+    (table,) = tables.own
     rows = {row.title: row for row in table.rows()}
     assert list(rows)[:4] == ["Random direction", "Principal component", "Probe", "DiM"]
     assert set(list(rows)[4:]) == {"AbsTopK (native)", "AbsTopK (split)", "TopK"}
@@ -646,10 +645,10 @@ def test_seeds_are_averaged_and_a_missing_one_leaves_no_mean(records: list[dict[
     def of_seed(seed: int, **changes: Any) -> dict[str, Any]:
         return native | {"labels": native["labels"] | {"seed": seed}, "key": f"{seed:064}"} | changes
 
-    (row,) = [r for r in build_tables([of_seed(0), of_seed(1)]).two_way.rows() if r.seeds]  # type: ignore[union-attr]
+    (row,) = [r for r in build_tables([of_seed(0), of_seed(1)]).own[0].rows() if r.seeds]
     assert row.seeds == 2 and row.cells[0].sd == 0
     failed = of_seed(1, status="failed", scores={}, details={})
-    (row,) = [r for r in build_tables([of_seed(0), failed]).two_way.rows() if r.seeds]  # type: ignore[union-attr]
+    (row,) = [r for r in build_tables([of_seed(0), failed]).own[0].rows() if r.seeds]
     assert row.cells[0].text == "1/2"
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from abench.config import ReportSpec
 from abench.report.about import About, write_about
+from abench.report.attempts import attempt_readable
 from abench.report.beside_files import as_csv, as_latex, as_markdown
 from abench.report.beside_paper import beside_paper
+from abench.report.bidirectionality import POLES_TABLE
 from abench.report.build import build_tables
 from abench.report.comparisons import TextTable, compare, data_frame, markdown_tables, names_of, text_tables
 from abench.report.csvfile import write_frame
 from abench.report.curves import Curve
-from abench.report.details import readable
 from abench.report.document import latex_document
 from abench.report.drawings import Drawings
 from abench.report.figures import write_figures
@@ -26,18 +28,24 @@ from abench.report.interactive.series import line_chart
 from abench.report.latex import latex
 from abench.report.losses import check_losses
 from abench.report.manifest import Manifest, SpecOf, manifest_of, sampled_specs, write_manifest
-from abench.report.own_figures import Tasks, installed_tasks, own_figures, points_of
+from abench.report.own import Tasks, installed_tasks
+from abench.report.own_figures import own_figures, points_of
 from abench.report.page import PageParts, render_page
 from abench.report.pairs import baseline_in
 from abench.report.plane import PLANE
 from abench.report.pole_bars import POLE_SHARES
 from abench.report.render import markdown, numbers_csv, plain
+from abench.report.replies import steered_replies
+from abench.report.rows import table_of
+from abench.report.safety import SAFETY_TABLE
+from abench.report.shading import examples
 from abench.report.sound import sound_records
 from abench.report.style import NO_STYLES, Styles, VariantStyle, variant_style
 from abench.report.swap import replaced
-from abench.report.tables import Tables
+from abench.report.tables import Column, Section, Table, TableCell, TableRow, Tables
 from abench.report.task_figure import write_task_figures
 from abench.report.tradeoff import TRADEOFF
+from abench.report.two_way import TWO_WAY_TABLE
 from abench.sanitize.printable import visible
 from abench.storage.files import write_text
 
@@ -47,17 +55,26 @@ if TYPE_CHECKING:
 __all__ = [
     "COLUMNS",
     "PLANE",
+    "POLES_TABLE",
     "POLE_SHARES",
+    "SAFETY_TABLE",
     "TRADEOFF",
+    "TWO_WAY_TABLE",
+    "Column",
     "PreparedReport",
     "Record",
     "Report",
+    "Section",
+    "Table",
+    "TableCell",
+    "TableRow",
     "VariantStyle",
     "line_chart",
     "points_of",
     "prepare_report",
     "read_tidy",
     "summarise",
+    "table_of",
     "tidy",
     "variant_style",
     "write_prepared",
@@ -98,6 +115,8 @@ class PreparedReport:
     styles: Styles
     about: About | None = None
     """The run of the report, if it is known."""
+    tasks: Tasks = field(default_factory=dict)
+    """The tasks by name, for tables, notes and figures of their own."""
 
     def text(self, width: int = 110) -> str:
         """The tables as plain text, at most `width` characters per line, best values marked with a star."""
@@ -134,25 +153,28 @@ def prepare_report(
     footnotes: Sequence[str] = (),
     styles: Styles = NO_STYLES,
     about: About | None = None,
+    tasks: Tasks | None = None,
 ) -> PreparedReport:
     """Build the tables of `write_report` without writing. Raises UserError if there are no records.
 
-    `about` describes the run that the records belong to, and how its report looks.
+    `about` describes the run that the records belong to, and how its report looks. `tasks` are the tasks by
+    name, for tables, notes and figures of their own (default: the installed ones).
     """
-    cells, unreadable = readable(sound_records(records))
+    cells = sound_records(records)
     frame = tidy(cells)
     summary = summarise(frame)
-    notes = [*unreadable, *map(visible, footnotes)]
+    tasks = installed_tasks() if tasks is None else tasks
     tables = build_tables(
         cells,
         title=visible(title),
-        footnotes=notes,
+        footnotes=list(map(visible, footnotes)),
         styles=styles,
         summary=summary,
         frame=frame,
         metrics=about.metrics if about else None,
+        tasks=tasks,
     )
-    return PreparedReport(cells, frame, summary, tables, styles, about)
+    return PreparedReport(cells, frame, summary, tables, styles, about, tasks)
 
 
 def write_prepared(
@@ -162,13 +184,11 @@ def write_prepared(
     *,
     spec_of: SpecOf | None = None,
     contexts: Mapping[str, Contexts] | None = None,
-    tasks: Tasks | None = None,
 ) -> Report:
     """Write a prepared report, as `write_report` does and with the same errors.
 
     `spec_of` returns the spec for a cell's key (default: the record's spec). `contexts` maps `sae_key` to
-    contexts of latents for the page's latent browser; None leaves it out. `tasks` are the tasks by name, for
-    the figures of their own (default: the installed ones).
+    contexts of latents for the page's latent browser; None leaves it out.
     """
     cells, tables, styles, about = prepared.records, prepared.tables, prepared.styles, prepared.about
     layout = about.layout if about else ReportSpec()
@@ -181,27 +201,47 @@ def write_prepared(
         drawings = Drawings(draft.folder, folder, draft.old, size=layout.figure_size)
         compared, fronts = _comparisons(prepared, drawings)
         figures = _figures(prepared, curves, drawings, layout) | fronts
-        own, problems = own_figures(cells, installed_tasks() if tasks is None else tasks, drawings, styles)
-        tables = replace(tables, general=(*tables.general, *problems))
+        own, problems = own_figures(cells, prepared.tasks, drawings, styles)
+        parts, faults = _from_details(prepared)
+        tables = replace(tables, general=(*tables.general, *problems, *faults))
         write_tidy(prepared.frame, draft.folder / "data.csv")
         write_text(draft.folder / "table.md", markdown(tables) + markdown_tables(compared))
         write_text(draft.folder / "table.csv", numbers_csv(tables.wide))
         write_text(draft.folder / "table.tex", latex(tables, layout))
-        beside = [] if about and about.metrics else beside_paper(prepared.summary, cells)
-        if beside:
-            write_text(draft.folder / "paper.csv", as_csv(beside))
-            write_text(draft.folder / "paper.md", as_markdown(beside, styles))
-            write_text(draft.folder / "paper.tex", as_latex(beside, styles, layout.label))
-        parts = ["table.tex", *(["paper.tex"] if beside else [])]
+        if parts.beside:
+            write_text(draft.folder / "paper.csv", as_csv(parts.beside))
+            write_text(draft.folder / "paper.md", as_markdown(parts.beside, styles))
+            write_text(draft.folder / "paper.tex", as_latex(parts.beside, styles, layout.label))
+        tex = ["table.tex", *(["paper.tex"] if parts.beside else [])]
         drawn_files = [file for files in (*figures.values(), *(each.files for each in own)) for file in files]
-        write_text(draft.folder / "report.tex", latex_document(tables.title, parts, drawn_files))
-        more = PageParts(about, beside, compared, contexts, own)
+        write_text(draft.folder / "report.tex", latex_document(tables.title, tex, drawn_files))
+        more = replace(parts, comparisons=compared, contexts=contexts, own=own)
         write_text(draft.folder / "index.html", render_page(tables, cells, figures, styles, more))
         if about is not None:
             write_about(about, cells, sampled_specs(cells, specs), draft.folder)
         write_manifest(manifest_of(draft.folder, cells, specs, drawings.inputs), draft.folder)
         names = sorted(path.name for path in draft.folder.iterdir())
     return Report(folder, tuple(folder / name for name in names), tables, tuple(draft.kept))
+
+
+def _from_details(prepared: PreparedReport) -> tuple[PageParts, list[str]]:
+    """The parts of the page that are read from details of cells, and a sentence for each fault in these."""
+    cells, about, styles = prepared.records, prepared.about, prepared.styles
+    nothing: list[Any] = []
+    beside, no_beside = attempt_readable(
+        "The comparison with the paper",
+        lambda some: [] if about and about.metrics else beside_paper(prepared.summary, some),
+        cells,
+        nothing,
+    )
+    latents, no_latents = attempt_readable(
+        "The contexts of latents", partial(examples, styles=styles), cells, nothing
+    )
+    replies, no_replies = attempt_readable(
+        "The replies", partial(steered_replies, styles=styles), cells, nothing
+    )
+    faults = [fault for fault in (no_beside, no_latents, no_replies) if fault is not None]
+    return PageParts(about, beside, examples=latents, replies=replies), faults
 
 
 def _figures(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from abench.report import bidirectionality, safety
 from abench.report.frame import Record
 from abench.report.paper_numbers import PaperNumber, all_numbers
 from abench.report.steering_details import rules_of
@@ -130,7 +131,7 @@ def _candidates(
         metric, complement = shown.get(number.metric, ("", False))
         found, scale = values.get((number.metric, metric), ()), 1.0
     else:
-        task = "bidirectionality" if number.table == "table2" else "safety_utility"
+        task = bidirectionality.TASK if number.table == "table2" else safety.TASK
         name = _SAFETY.get(number.metric, number.metric)
         found, scale, complement = values.get((task, name), ()), 100.0, False
     own = _SAME_OPERATOR.get(number.variant, (number.variant,))

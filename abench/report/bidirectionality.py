@@ -1,19 +1,20 @@
 """The paper's Table 2 from cells with `poles` details: judges' verdicts on latents, in percent."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
-from abench.report.cells import place_of, planned_seeds, share_cell
+from abench.report.cells import share_cell
 from abench.report.frame import Record
 from abench.report.paper_numbers import paper_numbers
-from abench.report.saes import absent_last
-from abench.report.style import Styles, row_title, variant_order, variant_style
+from abench.report.rows import Planned, by_place, other_row, planned_seeds, row_key, sae_rows, stored
+from abench.report.style import Styles, variant_order, variant_style
 from abench.report.tables import Column, Section, Table, TableCell, TableRow
 from abench.report.validity import is_valid
+from abench.tables import TaskTable
 
 TASK = "bidirectionality"
-HEADING = "Bidirectional latents"
+POLES = "poles"
+"""The name of the details."""
 _COLUMNS = (
     ("bidirectional", "bidirectional, %", "latents with a feature on both sides"),
     ("opposites", "of which opposites, %", "latents whose two sides are opposites, of all judged latents"),
@@ -29,8 +30,9 @@ UNDERTRAINED = 90
 """Training tokens per latent below which a note names an SAE; the paper's code has at least 94."""
 KINDS = tuple(name for name, *_ in _COLUMNS[:4])
 """The columns of shares, which are metrics of the task."""
-RANDOM = "Random directions"
-"""The title of the baseline's row."""
+RANDOM = "random"
+"""Stands in place of the variant for the baseline of random directions."""
+RANDOM_TITLE = "Random directions"
 _PRINTED = " (paper)"
 _NAMES = {"opposites": "opposites", "bidirectional": "two-sided without being opposites"}
 
@@ -38,75 +40,60 @@ Poles = Mapping[str, Any]
 """The `poles` details of a cell; a share is [value, low, high, n]."""
 
 
-def poles_of(record: Record) -> Poles | None:
-    """The cell's `poles` details; None if it has none or is not done."""
-    found: Poles | None = (record.get("details") or {}).get("poles")
-    return found if record["status"] == "done" else None
-
-
 def bidirectionality_table(records: Sequence[Record], styles: Styles) -> Table | None:
     """The table of bidirectional latents; None if no cell has the details for it."""
-    cells = sorted((r for r in records if poles_of(r)), key=_place)
+    cells = stored(records, POLES)
     if not cells:
         return None
-    planned = planned_seeds(records, TASK)
+    planned = planned_seeds(records)
     sections = tuple(
-        Section(*place, tuple(_rows(*place, list(group), planned, styles)))
-        for place, group in groupby(cells, _place)
+        Section(*place, tuple(_rows(*place, mine, planned, styles))) for place, mine in by_place(cells)
     )
-    columns = tuple(Column(TASK, "", name, "", title, text, None) for name, title, text in _COLUMNS)
+    columns = tuple(Column.own(name, title, text) for name, title, text in _COLUMNS)
     printed = any(row.title.endswith(_PRINTED) for section in sections for row in section.rows)
-    single = any(planned[place_of(cell)] == 1 for cell in cells)
+    single = any(planned[row_key(cell)] == 1 for cell in cells)
     notes = _notes([_poles(cell) for cell in cells], printed=printed, single=single)
-    return Table(HEADING, columns, sections, (*notes, *_untrained(cells, styles)))
+    return Table("", columns, sections, (*notes, *_untrained(cells, styles)))
 
 
-def grouped(cells: Sequence[Record]) -> dict[tuple[int | None, str, int], list[Record]]:
-    """The cells of one model and site by row, (k, variant, width), in the order of the table's rows."""
-    order = variant_order(cell["labels"]["variant"] for cell in cells)
-    found: dict[tuple[int | None, str, int], list[Record]] = {}
-    for cell in cells:
-        labels = cell["labels"]
-        found.setdefault((labels["k"], labels["variant"], labels["width"]), []).append(cell)
-    rows = sorted(found, key=lambda row: (absent_last(row[0]), order.index(row[1]), row[2]))
-    return {row: found[row] for row in rows}
-
-
-def _place(record: Record) -> tuple[str, str]:
-    return record["labels"]["model"], record["labels"]["site"]
+def baseline(cells: Sequence[Record]) -> Record | None:
+    """A cell with the baseline of random directions, which is the same in all that have it; None for none."""
+    return next((cell for cell in cells if _poles(cell).get("random")), None)
 
 
 def _poles(record: Record) -> Poles:
-    poles: Poles = record["details"]["poles"]
+    poles: Poles = record["details"][POLES]
     return poles
 
 
 def _rows(
-    model: str, site: str, cells: Sequence[Record], planned: Mapping[tuple[Any, ...], int], styles: Styles
+    model: str, site: str, cells: Sequence[Record], planned: Planned, styles: Styles
 ) -> Iterator[TableRow]:
-    for (k, variant, width), same in grouped(cells).items():
-        of = planned[place_of(same[0])]
-        judged = sum(_poles(cell)["shares"]["none"][3] for cell in same)
-        counted = TableCell(judged, None, len(same), len(same), f"{judged:,}")
-        shares = ([_poles(c)["shares"][kind] for c in same if is_valid(c, (kind,))] for kind in KINDS)
-        values = (*(share_cell(each, of) for each in shares), counted)
-        yield TableRow(k, variant, row_title(variant, styles), width, "native", len(same), values)
+    yield from sae_rows(cells, planned, styles, _values)
     yield from _random(cells)
     yield from _printed(model, site, styles)
 
 
+def _values(same: Sequence[Record], of: int) -> Iterator[TableCell]:
+    """The cells of an SAE's row; judged latents are counted over all its seeds."""
+    for kind in KINDS:
+        yield share_cell([_poles(cell)["shares"][kind] for cell in same if is_valid(cell, (kind,))], of)
+    yield _counted(sum(_poles(cell)["shares"]["none"][3] for cell in same), len(same))
+
+
+def _counted(judged: int, seeds: int) -> TableCell:
+    return TableCell(judged, None, seeds, seeds, f"{judged:,}")
+
+
 def _random(cells: Sequence[Record]) -> Iterator[TableRow]:
-    """The baseline of random directions, which is the same in all cells of a model and site that have one."""
-    measured = next((cell for cell in cells if _poles(cell).get("random")), None)
+    measured = baseline(cells)
     if measured is not None:
         shares = _poles(measured)["random"]
         values = [
             share_cell([shares[kind]], 1) if is_valid(measured, (kind,)) else TableCell(text="—")
             for kind in KINDS
         ]
-        judged = shares["none"][3]
-        counted = TableCell(judged, None, 1, 1, f"{judged:,}")
-        yield TableRow(None, "random", RANDOM, None, "native", None, (*values, counted))
+        yield other_row(RANDOM, RANDOM_TITLE, (*values, _counted(shares["none"][3], 1)))
 
 
 def _printed(model: str, site: str, styles: Styles) -> Iterator[TableRow]:
@@ -116,17 +103,15 @@ def _printed(model: str, site: str, styles: Styles) -> Iterator[TableRow]:
     for variant in variant_order(variant for variant, _ in found):
         texts = (found.get((variant, name), "") for name, *_ in _COLUMNS)
         title = f"{variant_style(variant, styles).title}{_PRINTED}"
-        yield TableRow(
-            None, variant, title, None, "native", None, tuple(TableCell(text=text) for text in texts)
-        )
+        yield other_row(variant, title, (TableCell(text=text) for text in texts))
 
 
 def _untrained(cells: Sequence[Record], styles: Styles) -> Iterator[str]:
     """What a large share of `none` can mean, and which SAEs of the table were trained too little."""
-    if any(_poles(cell).get("random") for cell in cells):
+    if baseline(cells):
         yield (
-            f"{RANDOM}: the baseline of all columns. The same judge saw the strongest contexts of vectors"
-            " drawn at random; shares near theirs say nothing about an SAE."
+            f"{RANDOM_TITLE}: the baseline of all columns. The same judge saw the strongest contexts of"
+            " vectors drawn at random; shares near theirs say nothing about an SAE."
         )
     else:
         yield (
@@ -199,3 +184,7 @@ def _agreements(judge: str, cells: Sequence[Poles]) -> Iterator[str]:
             n = sum(each["n"] for each in mine)
             ends = "–".join(dict.fromkeys(f"{kappa:.2f}" for kappa in (kappas[0], kappas[-1])))
             yield f"Agreement of {judge} with {name}: Cohen's kappa {ends}, {n} latents."
+
+
+POLES_TABLE = TaskTable("Bidirectional latents", bidirectionality_table, replaces_headline=True, paper=2)
+"""The table of `bidirectionality`."""

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from abench.errors import UserError
-from abench.report import autointerp, bidirectionality, notes, safety, two_way
-from abench.report.attempts import attempt
+from abench.report import notes
 from abench.report.cells import Stats, by_column, by_seed, item_intervals, stats_of
 from abench.report.columns import by_task, headline_columns, paper_columns
 from abench.report.frame import Record, summarise, tidy
+from abench.report.own import Tasks, installed_tasks, unknown_tasks
+from abench.report.own_tables import own_notes, own_tables
 from abench.report.paper import failings, paper_notes, with_printed
 from abench.report.parts import bases_of
 from abench.report.resolution import with_resolution
-from abench.report.saes import absent_last
-from abench.report.style import NO_STYLES, Styles, row_title, variant_order
+from abench.report.rows import ordered, row_key, row_titles, sae_row
+from abench.report.style import NO_STYLES, Styles
 from abench.report.tables import Column, ColumnKey, RowKey, Section, Table, TableCell, TableRow, Tables
-from abench.report.validity_notes import InvalidNotes, invalid_notes, marked
+from abench.report.validity_notes import InvalidNotes, invalid_notes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,11 +37,14 @@ def build_tables(
     summary: pd.DataFrame | None = None,
     frame: pd.DataFrame | None = None,
     metrics: Sequence[str] | None = None,
+    tasks: Tasks | None = None,
 ) -> Tables:
-    """The paper's table of tasks, then the headline metrics of each task; `footnotes` follow the notes.
+    """The paper's table of tasks, tasks' own tables, then the headline metrics of each task.
 
-    With `metrics`, there is one table of these metrics, in this order. `frame` is `tidy` of the records and
-    `summary` is `summarise` of it, if already computed. Raises UserError if there are no records.
+    `footnotes` follow the notes. With `metrics`, there is one table of these metrics, in this order. `frame`
+    is `tidy` of the records and `summary` is `summarise` of it, if already computed. `tasks` are the tasks by
+    name, for tables and notes of their own (default: the installed ones). Raises UserError if there are no
+    records.
     """
     cells = sorted(records, key=lambda record: str(record["key"]))
     if not cells:
@@ -53,10 +55,11 @@ def build_tables(
     frame = tidy(cells) if frame is None else frame
     values = by_column(summarise(frame) if summary is None else summary)
     seeds = by_seed(frame, (*paper, *headline))
-    keys = _ordered(row_key(cell) for cell in cells)
+    keys = ordered(map(row_key, cells))
     by_cell, invalid = notes.cell_notes(cells, row_key), invalid_notes(cells, row_key, styles)
-    with_own_tables = () if metrics is not None else (safety.TASK, bidirectionality.TASK, two_way.TASK)
-    numbered = _numbered(by_cell, invalid, keys, [paper, *by_task(headline)], with_own_tables)
+    tasks = installed_tasks() if tasks is None else tasks
+    own, problems = own_tables(cells, tasks, styles) if metrics is None else ([], [])
+    numbered = _numbered(by_cell, invalid, keys, [paper, *by_task(headline)], {each.task for each in own})
     over_items = item_intervals(cells, row_key, {column.key for column in (*paper, *headline)})
     bases = bases_of(cells, row_key)
     place = {text: i for i, text in enumerate(numbered, 1)}
@@ -72,37 +75,18 @@ def build_tables(
     first = _paper_table(table(PAPER_HEADING, paper), styles) if paper else None
     # Scores in the first table need not be repeated.
     seen = {column.key for column in paper if not column.complement}
-    steering, no_steering = attempt(
-        "The table of safety and utility", lambda: safety.safety_table(cells, styles), None
-    )
-    poles, no_poles = attempt(
-        "The table of bidirectional latents",
-        lambda: bidirectionality.bidirectionality_table(cells, styles),
-        None,
-    )
-    both_ways, no_both_ways = attempt(
-        "The table of two-way steering", lambda: two_way.two_way_table(cells, styles), None
-    )
-    if both_ways is not None:
-        both_ways = marked(both_ways, two_way.TASK, two_way.METRICS, invalid, place)
-    if steering is not None:
-        steering = marked(steering, safety.TASK, {}, invalid, place, shown=True)
-    if poles is not None:
-        poles = marked(poles, bidirectionality.TASK, {}, invalid, place)
-    own_tables = ((steering, safety.TASK), (poles, bidirectionality.TASK), (both_ways, two_way.TASK))
-    for own, task in own_tables:
-        if own is not None and not _any_without_value(cells, task):
-            seen |= {column.key for column in headline if column.task == task}
+    replaced = {each.task for each in own if each.replaces_headline} - _lacking_values(cells)
+    seen |= {column.key for column in headline if column.task in replaced}
     rest = [each for each in by_task(headline) if {column.key for column in each} - seen]
-    tasks = tuple(_under_heading(table(each[0].task_label, each)) for each in rest)
-    if first is None and all(own is None for own, _ in own_tables) and len(tasks) <= 1:
-        tasks = (wide,)
-    tables = Tables(title, first, tasks, wide, numbered, (), steering, poles, both_ways)
-    none: tuple[str, ...] = ()
-    told, no_notes = attempt("The notes on AutoInterp", lambda: autointerp.autointerp_notes(cells), none)
-    general = (*notes.general_notes(cells, tables.shown, styles), *told)
-    problems = [problem for problem in (no_steering, no_poles, no_both_ways, no_notes) if problem]
-    return replace(tables, general=(*general, *problems, *footnotes))
+    of_tasks = tuple(_under_heading(table(each[0].task_label, each)) for each in rest)
+    if first is None and not own and len(of_tasks) <= 1:
+        of_tasks = (wide,)
+    marked = tuple(each.marked(invalid, place) for each in own)
+    tables = Tables(title, first, of_tasks, wide, numbered, (), marked)
+    told, more_problems = own_notes(cells, tasks)
+    general = notes.general_notes(cells, tables.shown, styles)
+    problems = [*problems, *more_problems, *unknown_tasks(cells, tasks)]
+    return replace(tables, general=(*general, *told, *problems, *footnotes))
 
 
 def _in_order(columns: Sequence[Column], metrics: Sequence[str]) -> tuple[Column, ...]:
@@ -111,25 +95,9 @@ def _in_order(columns: Sequence[Column], metrics: Sequence[str]) -> tuple[Column
     return tuple(sorted(columns, key=lambda column: place.get(column.metric, len(place))))
 
 
-def _any_without_value(cells: Iterable[Record], task: str) -> bool:
-    """Whether a cell of the task has no value; then its headline table is shown, too, with a note on why."""
-    return any(cell["labels"]["task"] == task and cell["status"] != "done" for cell in cells)
-
-
-def row_key(record: Record) -> RowKey:
-    """The table row that a record belongs to."""
-    return RowKey._make(_row_labels(record["labels"]))
-
-
-_row_labels = itemgetter(*RowKey._fields)
-
-
-def _ordered(keys: Iterable[RowKey]) -> list[RowKey]:
-    rows = set(keys)
-    order = variant_order(row.variant for row in rows)
-    return sorted(
-        rows, key=lambda row: (*row[:2], absent_last(row.k), order.index(row.variant), row.width, row.view)
-    )
+def _lacking_values(cells: Iterable[Record]) -> set[str]:
+    """The tasks with a cell without a value, whose headline metrics have notes on why."""
+    return {cell["labels"]["task"] for cell in cells if cell["status"] != "done"}
 
 
 def _table(
@@ -137,8 +105,8 @@ def _table(
 ) -> Table:
     """A table of these columns, without rows that have no cell in them."""
     mine = [key for key in keys if any((key, column.key) in stats for column in columns)]
-    views = Counter(key._replace(view="") for key in mine)
-    rows = [_row(key, columns, stats, styles, views=views[key._replace(view="")]) for key in mine]
+    titles = row_titles(mine, styles)
+    rows = [_row(key, titles[key], columns, stats) for key in mine]
     grouped = groupby(zip(mine, rows, strict=True), key=lambda pair: pair[0][:2])
     sections = [Section(model, site, tuple(row for _, row in pairs)) for (model, site), pairs in grouped]
     return with_resolution(Table(heading, tuple(columns), tuple(sections), failings(columns)))
@@ -154,13 +122,10 @@ def _under_heading(table: Table) -> Table:
     return replace(table, columns=tuple(replace(column, task_label="") for column in table.columns))
 
 
-def _row(key: RowKey, columns: Sequence[Column], stats: Stats, styles: Styles, *, views: int) -> TableRow:
-    """The row of a key; `views` is the number of rows that differ at most in the view, itself included."""
+def _row(key: RowKey, title: str, columns: Sequence[Column], stats: Stats) -> TableRow:
     cells = [stats.get((key, column.key), TableCell()) for column in columns]
     seeds = max((cell.of for cell in cells), default=0)
-    title = row_title(key.variant, styles) + (f" ({key.view})" if views > 1 else "")
-    counted = tuple(_with_count(cell, seeds) for cell in cells)
-    return TableRow(key.k, key.variant, title, key.width, key.view, seeds, counted)
+    return sae_row(key, title, seeds, (_with_count(cell, seeds) for cell in cells))
 
 
 def _with_count(cell: TableCell, seeds: int) -> TableCell:
@@ -183,7 +148,7 @@ def _numbered(
     invalid: InvalidNotes,
     keys: Sequence[RowKey],
     tables: Sequence[Sequence[Column]],
-    own: Sequence[str],
+    own: Collection[str],
 ) -> tuple[str, ...]:
     """The notes on cells in reading order of the tables: by row, then by column.
 

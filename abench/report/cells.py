@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
@@ -15,7 +15,7 @@ from abench.report.items import item_interval, items_of
 from abench.report.parts import Bases
 from abench.report.saes import present
 from abench.report.tables import Column, ColumnKey, RowKey, TableCell
-from abench.statistics import Interval, not_told_from_best
+from abench.statistics import Interval, not_told_from_best, summary_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,19 +135,25 @@ def _complement(means: Means) -> Means:
     return means._replace(mean=1 - means.mean, low=1 - means.high, high=1 - means.low)
 
 
-def planned_seeds(records: Iterable[Record], task: str) -> Counter[tuple[Any, ...]]:
-    """The number of planned seeds per row of a task's own table: (model, site, k, variant, width)."""
-    return Counter(place_of(record) for record in records if record["labels"]["task"] == task)
-
-
-def place_of(record: Record) -> tuple[Any, ...]:
-    """The row of a task's own table that a cell belongs to: (model, site, k, variant, width)."""
-    return tuple(record["labels"][name] for name in ("model", "site", "k", "variant", "width"))
-
-
 def lacking_cell(n: int, of: int) -> TableCell:
     """The cell shown if fewer seeds have a value than planned: no mean, but n/N."""
     return TableCell(n=n, of=of, text=f"{n}/{of}" if n else "—")
+
+
+def mean_cells(
+    values: Mapping[RowKey, Sequence[float]], planned: Mapping[RowKey, int]
+) -> dict[RowKey, TableCell]:
+    """The cells of one column from the values of each row's seeds, with the precision of the whole column."""
+    return _cells([_of_seeds(row, each, planned[row]) for row, each in values.items()], complement=False)
+
+
+def _of_seeds(row: RowKey, values: Sequence[float], of: int) -> Means:
+    nan = math.nan
+    if not values:
+        return Means(row, nan, nan, 0, of, nan, nan)
+    found = summary_of(values)
+    low, high = found.interval or (nan, nan)
+    return Means(row, found.mean, nan if found.sd is None else found.sd, found.n, of, low, high)
 
 
 def share_cell(shares: Sequence[Sequence[float]], of: int) -> TableCell:

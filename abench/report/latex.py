@@ -16,6 +16,8 @@ _SYMBOLS = r"""
     µ $\mu$ μ $\mu$
 """
 _PAIRS = iter(_SYMBOLS.split())
+_NUMBERS = re.compile(r"[A-Za-z0-9 .,=+\-−†/()\[\]]*")
+"""Texts that stand in formulas as they are."""
 _SPECIAL = dict(zip(_PAIRS, _PAIRS, strict=True)) | {char: f"\\{char}" for char in "&%$#_{}"}
 
 
@@ -99,14 +101,17 @@ def _row(row: TableRow, table: Table) -> Iterator[str]:
 
 def _interval(cell: TableCell) -> str:
     # Without braces, a row of LaTeX that begins with a bracket would be read as an option of the one before.
-    return rf"{{\scriptsize ${cell.interval_text}$}}" if cell.interval_text else ""
+    text = cell.interval_text
+    shown = f"${text}$" if _NUMBERS.fullmatch(text) else escape(text)
+    return rf"{{\scriptsize {shown}}}" if text else ""
 
 
 def _cell(cell: TableCell) -> str:
     marks = rf"\textsuperscript{{{','.join(map(str, cell.marks))}}}" if cell.marks else ""
     count = f" ({cell.seeds_text})" if cell.seeds_text else ""
-    if cell.mean is None:
-        return escape(cell.text) + marks
+    texts = [text for text in (cell.text, cell.sd_text) if text]
+    if cell.mean is None or not all(map(_NUMBERS.fullmatch, (*texts, cell.seeds_text))):
+        return escape(" ± ".join(texts)) + marks
     number, _, interval = cell.text.partition(" ")
     mean = rf"\mathbf{{{number}}}" if cell.bold else number
     spread = rf" \pm {cell.sd_text}" if cell.sd_text else ""

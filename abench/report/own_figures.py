@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abench.figures import Records, TaskFigure
-from abench.plugins import find_tasks
-from abench.report.attempts import attempt
-from abench.report.details import drawn
+from abench.report.attempts import attempt, attempt_readable
 from abench.report.drawings import Drawings
 from abench.report.figures import figure_names
 from abench.report.frame import Record
 from abench.report.interactive.series import ChartMaker
+from abench.report.own import Tasks, all_of, of_tasks
 from abench.report.style import Styles
 from abench.report.validity import is_valid
 from abench.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Tasks = Mapping[str, type[Task]]
-"""Tasks by name."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _TAKEN = frozenset({"comparisons", "data", "paper", "table"})
@@ -45,33 +41,46 @@ class OwnFigure:
     chart: ChartMaker | None
 
 
-@cache
-def installed_tasks() -> Tasks:
-    """The installed tasks that can be used."""
-    return {name: each.value for name, each in find_tasks().items() if each.value is not None}
-
-
 def own_figures(
     records: Iterable[Record], tasks: Tasks, drawings: Drawings, styles: Styles
 ) -> tuple[list[OwnFigure], list[str]]:
     """Draw the figures of all tasks that have cells, and a sentence for each that could not be drawn."""
-    by_task: dict[str, list[Record]] = {}
-    for record in records:
-        by_task.setdefault(str(record["labels"]["task"]), []).append(record)
     found: list[OwnFigure] = []
     problems: list[str] = []
-    for name in sorted(by_task.keys() & tasks.keys()):
+    for name, task, cells in of_tasks(records, tasks):
         none: tuple[TaskFigure, ...] = ()
-        declared, problem = attempt(f"The figures of task {name}", partial(_declared, tasks[name]), none)
+        declared, problem = attempt(f"The figures of task {name}", partial(_declared, task), none)
         problems += [problem] if problem else []
         for figure in declared:
             what = f"The figure '{figure.name}' of task {name}"
             write = partial(_write, figure, problems, what)
-            files, problem = drawn(what, write, by_task[name], drawings, styles)
+            files, problem = drawn(what, write, cells, drawings, styles)
             problems += [problem] if problem else []
             if files:
                 found.append(OwnFigure(name, figure.title, figure.caption, tuple(files), figure.chart))
     return found, problems
+
+
+def drawn(
+    what: str,
+    write: Callable[[Sequence[Record], Drawings, Styles], list[Path]],
+    records: Sequence[Record],
+    drawings: Drawings,
+    styles: Styles,
+) -> tuple[list[Path], str | None]:
+    """The figures that `write` draws and None; if it fails, no files and a sentence."""
+    folder, apart = drawings.folder, drawings.folder / "figure"
+    apart.mkdir()
+    none: list[Path] = []
+    write_apart = partial(write, records, replace(drawings, folder=apart), styles)
+    files, problem = attempt(what, write_apart, none, raised=(OSError,))
+    for file in sorted(apart.iterdir()):
+        if problem is None:
+            file.rename(folder / file.name)
+        else:
+            file.unlink()
+    apart.rmdir()
+    return [folder / file.name for file in files], problem
 
 
 def points_of(records: Records, name: str, metrics: Sequence[str] = ()) -> pd.DataFrame:
@@ -98,10 +107,8 @@ _LABELS = ("model", "site", "variant", "k", "width", "seed", "view")
 
 def _declared(task: type[Task]) -> tuple[TaskFigure, ...]:
     """The figures that a task declares; raises ValueError for one that a report cannot take."""
-    figures = tuple(task.figures())
+    figures = all_of(TaskFigure, "figures", task.figures())
     for each in figures:
-        if not isinstance(each, TaskFigure):
-            raise ValueError(f"figures() must return abench.TaskFigure, not {type(each).__name__}")
         if not _NAME.fullmatch(each.name) or each.name in _TAKEN:
             raise ValueError(
                 f"a figure cannot have the name {each.name!r:.60}: choose another one of lower-case letters, "
@@ -120,12 +127,11 @@ def _write(
     drawings: Drawings,
     styles: Styles,
 ) -> list[Path]:
-    """Write one figure per model and site; cells whose details cannot be read are left out of it."""
-    points, problem = attempt(what, partial(figure.points, records), None)
+    """Write one figure per model and site; sentences on its points are added to `problems`."""
+    points, problem = attempt_readable(what, figure.points, records, None)
+    problems += [problem] if problem is not None else []
     if points is None:
-        kept = [each for each in records if attempt(what, partial(figure.points, [each]), None)[1] is None]
-        points = figure.points(kept)
-        problems.append(f"{problem} {len(records) - len(kept)} of {len(records)} cells are left out of it.")
+        return []
     groups = list(points.groupby(["model", "site"], sort=True))
     names = figure_names([(str(model), str(site)) for (model, site), _ in groups], figure.name)
     if taken := drawings.inputs.keys() & set(names):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abench.report.about import About
-from abench.report.attempts import attempt
 from abench.report.beside_files import HEADER, HEADING, cells, notes
 from abench.report.beside_paper import Beside
 from abench.report.drawings import DPI
@@ -17,8 +16,6 @@ from abench.report.interactive import Contexts, interactive_parts
 from abench.report.notes import limited_note
 from abench.report.own_figures import OwnFigure
 from abench.report.paper import failings
-from abench.report.replies import steered_replies
-from abench.report.shading import examples
 from abench.report.shortfalls import causes, causes_sentence, unmet_preconditions
 from abench.report.style import NO_STYLES, Styles
 from abench.report.tables import TableCell, Tables
@@ -43,6 +40,10 @@ class PageParts:
     """`sae_key` -> contexts of latents, for the latent browser; None leaves it out."""
     own: Sequence[OwnFigure] = ()
     """The figures of tasks' own."""
+    examples: Sequence[Mapping[str, Any]] = ()
+    """Latents in their strongest contexts, by SAE."""
+    replies: Sequence[Mapping[str, Any]] = ()
+    """Replies of steered models, by method."""
 
 
 _NOTHING_MORE = PageParts()
@@ -66,7 +67,6 @@ def render_page(
     loader = PackageLoader("abench.report", "templates")
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     template = Environment(loader=loader, autoescape=True, **options).get_template("report.html.j2")
-    nothing: list[dict[str, Any]] = []
     lacking = causes(records, styles)
     under, apart = _placed(more.own, tables)
     charted = [(file, each.chart) for each in more.own if each.chart for file in each.files]
@@ -80,8 +80,8 @@ def render_page(
         causes_sentence=causes_sentence(lacking),
         unmet=unmet_preconditions(records, styles),
         comparisons=more.comparisons,
-        examples=attempt("The contexts of latents", lambda: examples(records, styles), nothing)[0],
-        replies=attempt("The replies", lambda: steered_replies(records, styles), nothing)[0],
+        examples=more.examples,
+        replies=more.replies,
         counts=status_counts(records),
         limited=limited_note(records),
         interactive=interactive_parts(records, figures, charted, styles, more.contexts),

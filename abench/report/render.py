@@ -71,7 +71,8 @@ def _bullets(texts: Iterable[str]) -> Lines:
 
 
 def _markdown_cell(cell: TableCell) -> str:
-    return _cell(cell, f"**{cell.text}**" if cell.bold else cell.text, cell.interval_text)
+    shown = _cell(cell, f"**{cell.text}**" if cell.bold else cell.text, cell.interval_text)
+    return shown.replace("|", r"\|")
 
 
 def _plain_cell(cell: TableCell) -> tuple[str, str]:
@@ -83,7 +84,7 @@ def _cell(cell: TableCell, mean: str, interval: str = "") -> str:
     marks = f"[{','.join(map(str, cell.marks))}]" if cell.marks else ""
     spread = f"± {cell.sd_text}" if cell.sd_text else ""
     count = f"({cell.seeds_text})" if cell.seeds_text else ""
-    return " ".join(part for part in (mean, spread, interval, count, marks) if part)
+    return one_line(" ".join(part for part in (mean, spread, interval, count, marks) if part))
 
 
 def pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from abench.report.frame import Record
+from abench.report.rows import stored
 from abench.report.saes import absent_last, sae_name
 from abench.report.steering_details import RULE_TITLES, choice_text, rules_of
 from abench.report.style import Styles, variant_order
@@ -16,15 +17,11 @@ def steered_replies(records: Sequence[Record], styles: Styles) -> list[dict[str,
     """Each method that steered, with its title and the stored requests with unsteered and steered replies."""
     found: dict[str, dict[str, Any]] = {}
     order = variant_order(record["labels"]["variant"] for record in records)
-    for record in sorted(filter(_steered, records), key=lambda record: _place(record, order)):
+    for record in sorted(stored(records, "steering"), key=lambda record: _place(record, order)):
         for method in _methods(record, styles):
             # Every SAE's cell contains DiM; it is shown once per model and site.
             found.setdefault(method["title"], method)
     return list(found.values())
-
-
-def _steered(record: Record) -> bool:
-    return record["status"] == "done" and (record.get("details") or {}).get("steering") is not None
 
 
 def _place(record: Record, order: Sequence[str]) -> tuple[Any, ...]:

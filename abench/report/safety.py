@@ -6,14 +6,23 @@ based on the same requests and questions. The settings that two rules choose sta
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-from abench.report.cells import lacking_cell, place_of, planned_seeds, share_cell
+from abench.report.cells import lacking_cell, share_cell
 from abench.report.frame import Record
 from abench.report.paper_numbers import paper_numbers
-from abench.report.saes import absent_last, sae_name
+from abench.report.rows import (
+    Planned,
+    by_place,
+    by_row,
+    other_row,
+    planned_seeds,
+    row_titles,
+    sae_row,
+    stored,
+)
+from abench.report.saes import sae_name
 from abench.report.steering_details import (
     PREFIX,
     RULE_TITLES,
@@ -24,12 +33,12 @@ from abench.report.steering_details import (
     rules_of,
     signed,
 )
-from abench.report.style import Styles, row_title, variant_order, variant_style
+from abench.report.style import Styles, variant_style
 from abench.report.tables import Column, Section, Table, TableCell, TableRow
 from abench.report.validity import unmet
+from abench.tables import TaskTable
 
 TASK = "safety_utility"
-HEADING = "Steering: safety and utility"
 _COLUMNS: tuple[tuple[str, str, bool | None, str], ...] = (
     ("utility", "utility, %", True, "questions answered correctly (MMLU, the tiny world's, or as chosen)"),
     ("utility_change", "Δ", None, "change relative to the unsteered model"),
@@ -67,47 +76,35 @@ class _Columns:
         return cls((*names, *((rule, name) for rule in others for name in _SECOND)))
 
     def titled(self) -> tuple[Column, ...]:
-        about = {name: (title, higher, text) for name, title, higher, text in _COLUMNS}
+        about = {name: (title, text, higher) for name, title, higher, text in _COLUMNS}
         several = len({rule for rule, _ in self.shown}) > 1
         return tuple(
-            Column(
-                TASK,
-                "",
-                f"{PREFIX[rule]}{name}",
-                RULE_TITLES[rule] if several else "",
-                about[name][0],
-                about[name][2],
-                about[name][1],
-            )
+            Column.own(f"{PREFIX[rule]}{name}", *about[name], group=RULE_TITLES[rule] if several else "")
             for rule, name in self.shown
         )
 
 
 def safety_table(records: Sequence[Record], styles: Styles) -> Table | None:
     """The table, with the chosen settings in its notes; None if no cell has the details for it."""
-    steered = [r for r in records if r["status"] == "done" and "steering" in (r.get("details") or {})]
+    steered, planned = stored(records, "steering"), planned_seeds(records)
     if not steered:
         return None
-    steered.sort(key=lambda r: (r["labels"]["model"], r["labels"]["site"]))
-    planned = planned_seeds(records, TASK)
     columns = _Columns.of(steered)
-    sections: list[Section] = []
-    notes: list[str] = []
-    for (model, site), group in groupby(steered, key=lambda r: (r["labels"]["model"], r["labels"]["site"])):
-        cells = list(group)
-        rows = tuple(_rows(model, site, cells, planned, styles, columns))
-        sections.append(Section(model, site, rows))
-        notes += _choices(cells, steered, styles)
+    sections = tuple(
+        Section(*place, tuple(_rows(*place, cells, planned, styles, columns)))
+        for place, cells in by_place(steered)
+    )
+    notes = [text for _, cells in by_place(steered) for text in _choices(cells, steered, styles)]
     stammers = any(STAMMERS in cell.text for each in sections for row in each.rows for cell in row.cells)
     reading = _reading(steered, stammers=stammers)
-    return Table(HEADING, columns.titled(), tuple(sections), (*reading, *dict.fromkeys(notes)))
+    return Table("", columns.titled(), sections, (*reading, *dict.fromkeys(notes)))
 
 
 def _rows(
     model: str,
     site: str,
     cells: Sequence[Record],
-    planned: Mapping[tuple[Any, ...], int],
+    planned: Planned,
     styles: Styles,
     columns: _Columns,
 ) -> Iterator[TableRow]:
@@ -115,30 +112,24 @@ def _rows(
     original = kept["original"]
     same = {rule: {"chosen": original} for rule in RULES}
 
-    def row(title: str, told: Sequence[Told], place: tuple[Any, ...] = (), of: int = 1) -> TableRow:
-        k, variant, width, seeds = place or (None, title.lower(), None, None)
-        values = tuple(_cell(*column, told, original, of) for column in columns.shown)
-        return TableRow(k, variant, title, width, "native", seeds, values)
+    def values(told: Sequence[Told], of: int = 1) -> list[TableCell]:
+        return [_cell(*column, told, original, of) for column in columns.shown]
 
-    yield row("Original", [(None, same)])
-    yield row("DiM", [(cells[0], rules_of(kept["dim"]))])
+    def baseline(title: str, told: Told) -> TableRow:
+        return other_row(title.lower(), title, values([told]))
+
+    yield baseline("Original", (None, same))
+    yield baseline("DiM", (cells[0], rules_of(kept["dim"])))
     if "random_direction" in kept:
-        yield row("Random direction", [(cells[0], kept["random_direction"])])
-    order = variant_order(cell["labels"]["variant"] for cell in cells)
-    saes: dict[tuple[int | None, int, int], list[Record]] = {}
-    for cell in cells:
-        labels = cell["labels"]
-        at = (labels["k"], order.index(labels["variant"]), labels["width"])
-        saes.setdefault(at, []).append(cell)
-    for k, number, width in sorted(saes, key=lambda at: (absent_last(at[0]), *at[1:])):
-        mine = saes[k, number, width]
-        title = row_title(order[number], styles)
-        place, of = (k, order[number], width, len(mine)), planned[place_of(mine[0])]
-        details = [(cell, cell["details"]["steering"]) for cell in mine]
-        yield row(title, [(cell, rules_of(each["sae"])) for cell, each in details], place, of)
+        yield baseline("Random direction", (cells[0], kept["random_direction"]))
+    saes = by_row(cells)
+    for key, title in row_titles(saes, styles).items():
+        details = [(cell, cell["details"]["steering"]) for cell in saes[key]]
+        told: list[Told] = [(cell, rules_of(each["sae"])) for cell, each in details]
+        yield sae_row(key, title, len(told), values(told, planned[key]))
         if all("random_latent" in each for _, each in details):
             told = [(cell, each["random_latent"]) for cell, each in details]
-            yield row(f"{title}: random latent", told, place, of)
+            yield sae_row(key, f"{title}: random latent", len(told), values(told, planned[key]))
     yield from _printed(model, site, styles, columns)
 
 
@@ -180,9 +171,7 @@ def _printed(model: str, site: str, styles: Styles, columns: _Columns) -> Iterat
             found.get((variant, _PAPER.get(name, "")), "") if rule == "paper" else ""
             for rule, name in columns.shown
         )
-        yield TableRow(
-            None, variant, f"{title} (paper)", None, "native", None, tuple(TableCell(text=t) for t in texts)
-        )
+        yield other_row(variant, f"{title} (paper)", (TableCell(text=text) for text in texts))
 
 
 def _reading(cells: Sequence[Record], *, stammers: bool) -> Iterator[str]:
@@ -269,3 +258,9 @@ def choices(method: Mapping[str, Any]) -> str:
     if len(texts) == 1 or len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return "; ".join(f"{RULE_TITLES[rule]}: {text}" for rule, text in texts.items())
+
+
+SAFETY_TABLE = TaskTable(
+    "Steering: safety and utility", safety_table, replaces_headline=True, shows_invalid=True, paper=1
+)
+"""The table of `safety_utility`."""

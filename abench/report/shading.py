@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from abench.report.bidirectionality import poles_of
+from abench.report.bidirectionality import POLES
 from abench.report.frame import Record
+from abench.report.rows import stored
 from abench.report.saes import sae_name
 from abench.report.style import Styles
 
@@ -25,14 +26,11 @@ Shaded = list[dict[str, Any]]
 
 def examples(records: Sequence[Record], styles: Styles) -> list[dict[str, Any]]:
     """The page's examples: each SAE's name, and its latents with their contexts."""
-    shown = sorted(
-        (record for record in records if poles_of(record)),
-        key=lambda record: tuple(map(str, record["labels"].values())),
-    )
+    shown = sorted(stored(records, POLES), key=lambda record: tuple(map(str, record["labels"].values())))
     return [
-        {"sae": _name(record, styles), "latents": list(_latents(record["details"]["poles"]))}
+        {"sae": _name(record, styles), "latents": list(_latents(record["details"][POLES]))}
         for record in shown
-        if record["details"]["poles"]["examples"]
+        if record["details"][POLES]["examples"]
     ]
 
 

@@ -45,6 +45,22 @@ class Column:
     complement: bool = False
     """Whether 1 − score is shown instead of the score."""
 
+    @classmethod
+    def own(
+        cls,
+        metric: str,
+        title: str,
+        description: str = "",
+        higher_is_better: bool | None = None,
+        *,
+        group: str = "",
+    ) -> Column:
+        """A column of a task's own table (`abench.TaskTable`); `group` stands above adjacent columns.
+
+        If `metric` is a metric of the task, notes on its scores that do not mean anything apply to it.
+        """
+        return cls("", "", metric, group, title, description, higher_is_better)
+
     @property
     def key(self) -> ColumnKey:
         """The key of this column."""
@@ -200,15 +216,10 @@ class Tables:
     """Notes on single cells; cells' marks refer to them, counted from 1."""
     general: tuple[str, ...]
     """Notes on all tables."""
-    steering: Table | None = None
-    """The paper's table of safety and utility, if the run has steered with SAEs."""
-    poles: Table | None = None
-    """The paper's table of bidirectional latents, if latents were judged."""
-    two_way: Table | None = None
-    """The table of two-way steering, if the run has steered both ways."""
+    own: tuple[Table, ...] = ()
+    """The tables of tasks' own (`abench.TaskTable`)."""
 
     @property
     def shown(self) -> tuple[Table, ...]:
         """The tables in reading order."""
-        first = (self.paper, self.steering, self.poles, self.two_way)
-        return (*(table for table in first if table is not None), *self.tasks)
+        return (*((self.paper,) if self.paper is not None else ()), *self.own, *self.tasks)

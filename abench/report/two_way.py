@@ -4,24 +4,21 @@ Every cell contains the results of the methods that need no SAE, so that all row
 based on the same stems.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from statistics import fmean
 from typing import Any
 
 from abench.report.cells import lacking_cell, share_cell
 from abench.report.frame import Record
-from abench.report.saes import absent_last
-from abench.report.style import Styles, row_title, variant_order
+from abench.report.rows import Planned, by_place, other_row, planned_seeds, sae_rows, stored
+from abench.report.style import Styles
 from abench.report.tables import Column, Section, Table, TableCell, TableRow
 from abench.report.validity import is_valid
+from abench.tables import TaskTable
 
-TASK = "two_way_steering"
-HEADING = "Two-way steering"
 _COLUMNS: tuple[tuple[str, str, bool | None, str], ...] = (
     ("range", "range, %", True, "share of the positive pole at the high end minus that at the low end"),
-    ("one", "one way, %", None, "the same for one latent in one direction; the other end is unsteered"),
+    ("one_way", "one way, %", None, "the same for one latent in one direction; the other end is unsteered"),
     ("pair", "pair, %", None, "the same for the best two latents, each in one direction"),
     ("high", "high end, %", None, "share of the positive pole at the high end"),
     ("low", "low end, %", None, "share of the positive pole at the low end"),
@@ -29,8 +26,6 @@ _COLUMNS: tuple[tuple[str, str, bool | None, str], ...] = (
     ("degenerate", "degenerate, %", False, "continuations at the worse end that are empty or loops"),
     ("moved", "others, %", False, "mean absolute change of the other concepts' shares between the ends"),
 )
-METRICS = {"one": "one_way"}
-"""Column -> metric of the task, for columns with another name than their metric."""
 _METHODS = {"random": "Random direction", "pca": "Principal component", "probe": "Probe", "dim": "DiM"}
 """The methods without an SAE, in the order of their rows."""
 
@@ -39,25 +34,12 @@ Details = Mapping[str, Any]
 
 def two_way_table(records: Sequence[Record], styles: Styles) -> Table | None:
     """The table of two-way steering; None if no cell has the details for it."""
-    cells = [r for r in records if r["status"] == "done" and "two_way" in (r.get("details") or {})]
+    cells, planned = stored(records, "two_way"), planned_seeds(records)
     if not cells:
         return None
-    planned = Counter(_row_of(r) for r in records if r["labels"]["task"] == TASK)
-    cells.sort(key=_place)
-    sections = tuple(
-        Section(*place, tuple(_rows(list(group), planned, styles))) for place, group in groupby(cells, _place)
-    )
-    columns = tuple(Column(TASK, "", name, "", title, text, higher) for name, title, higher, text in _COLUMNS)
-    return Table(HEADING, columns, sections, tuple(dict.fromkeys(_notes(cells))))
-
-
-def _place(record: Record) -> tuple[str, str]:
-    return record["labels"]["model"], record["labels"]["site"]
-
-
-def _row_of(record: Record) -> tuple[Any, ...]:
-    labels = record["labels"]
-    return (*_place(record), *(labels[name] for name in ("k", "variant", "width", "view")))
+    sections = tuple(Section(*place, tuple(_rows(mine, planned, styles))) for place, mine in by_place(cells))
+    columns = tuple(Column.own(name, title, text, higher) for name, title, higher, text in _COLUMNS)
+    return Table("", columns, sections, tuple(dict.fromkeys(_notes(cells))))
 
 
 def _details(record: Record) -> Details:
@@ -65,37 +47,26 @@ def _details(record: Record) -> Details:
     return details
 
 
-def _rows(
-    cells: Sequence[Record], planned: Mapping[tuple[Any, ...], int], styles: Styles
-) -> Iterator[TableRow]:
+def _rows(cells: Sequence[Record], planned: Planned, styles: Styles) -> Iterator[TableRow]:
     for name, title in _METHODS.items():
-        found = [(cells[0], {"range": _details(cells[0])["methods"][name]})]
-        yield TableRow(None, name, title, None, "native", None, _cells(found, 1))
-    order = variant_order(cell["labels"]["variant"] for cell in cells)
-    groups: dict[tuple[Any, ...], list[Record]] = {}
-    for cell in cells:
-        groups.setdefault(_row_of(cell)[2:], []).append(cell)
-    rows = sorted(groups, key=lambda row: (absent_last(row[0]), order.index(row[1]), *row[2:]))
-    views = Counter(row[:3] for row in rows)
-    for k, variant, width, view in rows:
-        same = groups[k, variant, width, view]
-        title = row_title(variant, styles) + (f" ({view})" if views[k, variant, width] > 1 else "")
-        found = [(cell, _of_sae(_details(cell)["methods"])) for cell in same]
-        of = planned[_row_of(same[0])]
-        yield TableRow(k, variant, title, width, view, len(same), _cells(found, of))
+        yield other_row(name, title, _cells([(cells[0], {"range": _details(cells[0])["methods"][name]})], 1))
+    yield from sae_rows(cells, planned, styles, _values)
+
+
+def _values(same: Sequence[Record], of: int) -> tuple[TableCell, ...]:
+    return _cells([(cell, _of_sae(_details(cell)["methods"])) for cell in same], of)
 
 
 def _of_sae(methods: Mapping[str, Details]) -> dict[str, Details]:
-    return {"range": methods["both"], "one": methods["one"], "pair": methods["pair"]}
+    return {"range": methods["both"], "one_way": methods["one"], "pair": methods["pair"]}
 
 
 def _cells(found: Sequence[tuple[Record, Mapping[str, Details]]], of: int) -> tuple[TableCell, ...]:
     """The cells of a row from the methods of its seeds, by column; `range` has the remaining columns, too."""
 
     def cell(column: str) -> TableCell:
-        metric = METRICS.get(column, column)
-        mine = [methods for record, methods in found if is_valid(record, (metric,))]
-        if column in {"range", "one", "pair"}:
+        mine = [methods for record, methods in found if is_valid(record, (column,))]
+        if column in {"range", "one_way", "pair"}:
             if not all(column in methods for _, methods in found):
                 return TableCell()
             return share_cell([methods[column]["range"] for methods in mine], of)
@@ -136,3 +107,7 @@ def _readers(readers: Mapping[str, Details]) -> Iterator[str]:
             for name, (value, low, high, n) in known.items()
         )
         yield f"Poles are read by a classifier, which is right on held-out texts of the same length: {told}."
+
+
+TWO_WAY_TABLE = TaskTable("Two-way steering", two_way_table, replaces_headline=True)
+"""The table of `two_way_steering`."""

@@ -44,7 +44,6 @@ def invalid_notes(
 def marked(
     table: Table,
     task: str,
-    metrics: Mapping[str, str],
     notes: InvalidNotes,
     place: Mapping[str, int],
     *,
@@ -52,10 +51,9 @@ def marked(
 ) -> Table:
     """A task's own table with the numbers of the notes at cells in which seeds are missing.
 
-    With `shown`, the table shows scores that do not mean anything, and they get the numbers, too.
-
-    `metrics` maps the table's columns to metrics of the task where their names differ, `place` a note to its
-    number. A baseline's row, which has no k, gets the notes on all SAEs of its model and site.
+    With `shown`, the table shows scores that do not mean anything, and they get the numbers, too. `place`
+    maps a note to its number. A baseline's row, which has no k, gets the notes on all SAEs of its model and
+    site.
     """
     texts_at: dict[Any, dict[str, None]] = {}
     for (key, column), texts in notes.items():
@@ -66,14 +64,14 @@ def marked(
     def marks(section: Section, row: TableRow, column: Column) -> tuple[int, ...]:
         site = (section.model, section.site)
         key = site if row.k is None else (*site, row.k, row.width, row.variant, row.view)
-        texts = texts_at.get((key, metrics.get(column.metric, column.metric)), {})
+        texts = texts_at.get((key, column.metric), {})
         return tuple(sorted(place[text] for text in texts))
 
     def with_marks(section: Section, row: TableRow) -> TableRow:
         cells = (
-            replace(cell, marks=marks(section, row, column))
-            if cell.n < cell.of or (shown and cell.of)
-            else cell
+            replace(
+                cell, marks=marks(section, row, column) if cell.n < cell.of or (shown and cell.of) else ()
+            )
             for column, cell in zip(table.columns, row.cells, strict=True)
         )
         return replace(row, cells=tuple(cells))

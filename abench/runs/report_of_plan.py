@@ -75,6 +75,7 @@ def write_plan_report(
             **apart([sae.label for sae in saes if not sae.trained]),
         },
         about=about_run(plans),
+        tasks={cell.task.name: type(cell.task) for each in plans for cell in each.cells},
     )
     # As wide as the terminal; without one, a width that fits most places.
     text = prepared.text(get_terminal_size((110, 24)).columns)
@@ -88,7 +89,6 @@ def write_plan_report(
             folder,
             spec_of=lambda key: by_key[key].spec(),
             contexts=_contexts(plans, store),
-            tasks={cell.task.name: type(cell.task) for cell in by_key.values()},
         )
     except ValuesLostError as error:
         return Written(folder, text, refusal=str(error))

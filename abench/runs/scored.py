@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abench.errors import UserError
-from abench.report import prepare_report
+from abench.report import summarise, tidy
+from abench.report.sound import sound_records
 from abench.results.store import Record, Store
 from abench.runs.plan import Plan
 from abench.runs.report_of_plan import records_of, write_plan_report
@@ -37,7 +38,7 @@ class Scored:
 
     def data(self) -> "pd.DataFrame":
         """One row per cell and metric, as in a report's data.csv (`abench.report.tidy`)."""
-        return prepare_report(records_of(self.plan, self.store), title="").frame
+        return tidy(sound_records(records_of(self.plan, self.store)))
 
     def table(self, metrics: str = "headline") -> "pd.DataFrame":
         """One row per SAE and view, one column per metric: the mean over seeds.
@@ -48,7 +49,7 @@ class Scored:
         """
         if metrics not in ("headline", "all"):
             raise UserError(f"metrics must be 'headline' or 'all' (got {metrics!r:.80})")
-        summary = prepare_report(records_of(self.plan, self.store), title="").summary
+        summary = summarise(self.data())
         wanted = [
             f"{task.name} {metric.name}"
             for task in {id(cell.task): cell.task for cell in self.plan.cells}.values()

@@ -9,6 +9,7 @@ scored as a whole and for each of its poles by itself; sae-bench would see its p
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -37,6 +38,7 @@ from .endpoint import OpenAIExplainer
 from .features import lexical, oracle
 from .firings import Firings, firings_of
 from .judges import Explainer
+from .notes import notes_on
 from .sampling import Sampler, Sizes
 from .scoring import ByPart, Scored
 from .units import units_of
@@ -164,6 +166,10 @@ class AutoInterp(Task):
     """A token is active if its absolute code exceeds this share of the latent's largest one."""
     examples: int = Field(3, ge=0, le=1000)
     """Number of the best and of the worst detected latents that are stored with their explanations."""
+
+    @classmethod
+    def notes(cls, records: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+        return notes_on(records)
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         judge = self._judge_name(tiny=is_tiny(ctx))

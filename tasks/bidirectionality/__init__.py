@@ -58,7 +58,7 @@ from .validation import validation
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from abench import SAE, Excerpt, LanguageModel, LatentContexts, TaskFigure
+    from abench import SAE, Excerpt, LanguageModel, LatentContexts, TaskFigure, TaskTable
 
 _CANDIDATES = 8
 """Candidate latents per requested latent, because it is known only after the pass whether a latent fires."""
@@ -141,6 +141,12 @@ class Bidirectionality(LabelledData, Task):
         from abench.report import POLE_SHARES
 
         return (POLE_SHARES,)
+
+    @classmethod
+    def tables(cls) -> Sequence[TaskTable]:
+        from abench.report import POLES_TABLE
+
+        return (POLES_TABLE,)
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         for name in self._judges(ctx):

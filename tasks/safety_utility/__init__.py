@@ -51,7 +51,7 @@ from .utility import Utility
 if TYPE_CHECKING:
     import torch
 
-    from abench import SAE, ContrastCodes, LanguageModel, OfEach, TaskFigure
+    from abench import SAE, ContrastCodes, LanguageModel, OfEach, TaskFigure, TaskTable
 
 
 class SafetyUtility(SteeringOptions, Task):
@@ -81,6 +81,12 @@ class SafetyUtility(SteeringOptions, Task):
         from abench.report import TRADEOFF
 
         return (TRADEOFF,)
+
+    @classmethod
+    def tables(cls) -> Sequence[TaskTable]:
+        from abench.report import SAFETY_TABLE
+
+        return (SAFETY_TABLE,)
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         self._given(lm, ctx)

@@ -29,6 +29,7 @@ from abench import (
     Skip,
     Task,
     TaskFigure,
+    TaskTable,
     UserError,
 )
 from abench.tinyworld import AXES
@@ -189,6 +190,12 @@ class TwoWaySteering(HubData, LabelledData, Task):
     @classmethod
     def figures(cls) -> Sequence[TaskFigure]:
         return [TaskFigure(figure.NAME, figure.TITLE, figure.points, figure.draw, figure.CAPTION)]
+
+    @classmethod
+    def tables(cls) -> Sequence[TaskTable]:
+        from abench.report import TWO_WAY_TABLE
+
+        return (TWO_WAY_TABLE,)
 
     def skip(self, lm: LanguageModel, ctx: Context) -> str | None:
         self._concepts(lm, ctx)

@@ -47,7 +47,9 @@ def charts(
             rows = rows_of(file.with_suffix(".csv"))
             found[file.stem] = _titled(rows, make(rows, styles))
     for file, make in own:
-        found[file.stem] = attempt("", partial(_of_task, file, make, styles), {"series": ()})[0]
+        found[file.stem] = attempt(
+            "", partial(_of_task, file, make, styles), {"series": ()}, raised=(OSError,)
+        )[0]
     return {stem: chart for stem, chart in found.items() if 0 < len(chart["series"]) <= MOST_SERIES}
 
 

@@ -1,9 +1,9 @@
-"""Notes on the scores of AutoInterp: who judged, how well, and what no explanation at all would score."""
+"""The notes on its scores in reports: who judged, how well, and what no explanation at all would score."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from abench.report.frame import Record
+Record = Mapping[str, Any]
 
 _LEXICAL = (
     " `lexical` asks no language model: it explains a latent by the words that it sees, so its scores cannot"
@@ -11,9 +11,9 @@ _LEXICAL = (
 )
 
 
-def autointerp_notes(records: Sequence[Record]) -> tuple[str, ...]:
-    """One note per judge, validation and sizes; empty if no cell is one of AutoInterp."""
-    cells = [found for record in records if (found := _details(record))]
+def notes_on(records: Sequence[Record]) -> tuple[str, ...]:
+    """One note per judge, validation and sizes."""
+    cells = [found for record in records if (found := _details(record)) is not None]
     notes = [_note(cell) for cell in cells]
     invalid = sum(cell["invalid"] for cell in cells)
     unread = f"{invalid} answers of judges on latents could not be parsed; they are left out."
