@@ -446,6 +446,19 @@ def test_a_baseline_alone_has_no_figure() -> None:
     assert len(POLE_SHARES.points([judged(0.2, changes={"random": shares}), failed])) == 0
 
 
+def test_without_opposites_bidirectional_latents_are_one_part() -> None:
+    unmet = {"name": "opposites_accuracy", "title": "T", "value": 0.5, "at_least": 0.8, "note": ""}
+    cells = [judged(0.2, variant="abstopk"), judged(0.4)]
+    cells[1]["valid_if"] = [{**unmet, "metrics": ["opposites"]}]
+    points = POLE_SHARES.points(cells)
+    assert points["part"].tolist() == 2 * ["bidirectional", "unidirectional", "none"]
+    assert points.groupby("variant")["mean"].sum().tolist() == pytest.approx([100, 100])
+    (legend,) = POLE_SHARES.draw(points, "t", {}).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["bidirectional", "unidirectional", "none"]
+    cells[1]["valid_if"] = [{**unmet, "metrics": ["bidirectional"]}]
+    assert set(POLE_SHARES.points(cells)["variant"]) == {"abstopk"}
+
+
 def test_over_seeds_the_table_has_mean_and_sd_and_the_figure_the_same(tmp_path: Path) -> None:
     import pandas as pd
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from abench.figures import TaskFigure
-from abench.report.bidirectionality import KINDS, POLES, RANDOM, RANDOM_TITLE, baseline
+from abench.report.bidirectionality import POLES, RANDOM, RANDOM_TITLE, baseline
 from abench.report.frame import Record
 from abench.report.rows import Planned, by_place, by_row, planned_seeds, stored
 from abench.report.saes import present, with_k
@@ -25,29 +25,33 @@ Shares = Mapping[str, Sequence[float]]
 PARTS = {
     "opposites": ("bidirectional, opposites", "#882255"),
     "other bidirectional": ("bidirectional, other", "#CC6677"),
+    "bidirectional": ("bidirectional", "#CC6677"),
     "unidirectional": ("unidirectional", "#88CCEE"),
     "none": ("none", "#DDDDDD"),
 }
 """Part of a bar -> (label, colour), from bottom to top."""
-GREYS = dict(zip(PARTS, ("#555555", "#8C8C8C", "#BDBDBD", "#E8E8E8"), strict=True))
+GREYS = dict(zip(PARTS, ("#555555", "#8C8C8C", "#8C8C8C", "#BDBDBD", "#E8E8E8"), strict=True))
 """Part of the baseline's bar, which has no width, -> colour."""
+UNDIVIDED = ("bidirectional", "unidirectional", "none")
+"""The parts of bars if a judge cannot tell opposites."""
 COLUMNS = (
     *("model", "site", "k", "variant", "width", "part"),
     *("mean", "sd", "top_low", "top_high", "seeds", "latents"),
 )
-_WHISKERS = dict(zip(PARTS, (0.14, 0.21, 0.28), strict=False))
+_WHISKERS = {"opposites": 0.14, "other bidirectional": 0.21, "bidirectional": 0.21, "unidirectional": 0.28}
 """Part -> where the interval of its upper end is drawn: right of the numbers, from the middle of the bar."""
 
 
 def pole_parts(records: Sequence[Record]) -> pd.DataFrame:
     """One row per part of a bar, in percent: mean and sample standard deviation over seeds.
 
-    Bars with a missing seed are omitted, or with one whose verdicts mean nothing. `top_low` and `top_high`
+    Bars with a missing seed are omitted, or with one whose verdicts mean nothing. If a judge cannot tell
+    opposites, bidirectional latents are one part in all bars of the model and site. `top_low` and `top_high`
     are the 95 % interval of the upper end of a part; only the baseline, which has no seeds, has one.
     """
     import pandas as pd
 
-    judged = [cell for cell in stored(records, POLES) if is_valid(cell, KINDS)]
+    judged = [cell for cell in stored(records, POLES) if is_valid(cell, UNDIVIDED)]
     planned = planned_seeds(records)
     rows = [(*place, *row) for place, cells in by_place(judged) for row in _rows(cells, planned)]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"k": "Int64", "width": "Int64"})
@@ -68,7 +72,7 @@ def draw_poles(parts: pd.DataFrame, heading: str, styles: Styles = NO_STYLES) ->
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
     axes.set(ylim=(0, 100), ylabel="judged latents, %", title=heading)
-    figure.legend(handles=_key(), loc="outside lower center", ncols=2, fontsize=8)
+    figure.legend(handles=_key(set(parts["part"])), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
@@ -88,26 +92,28 @@ def _draw_bar(axes: Axes, place: int, bar: pd.DataFrame) -> None:
             axes.plot([x, x], [row.top_low, row.top_high], "_-", color="#222222", linewidth=1)
 
 
-def _key() -> list[Patch]:
+def _key(drawn: Collection[str]) -> list[Patch]:
     from matplotlib.patches import Patch
 
-    return [Patch(color=colour, label=label) for label, colour in PARTS.values()]
+    return [Patch(color=colour, label=label) for part, (label, colour) in PARTS.items() if part in drawn]
 
 
 def _rows(cells: Sequence[Record], planned: Planned) -> Iterator[tuple[Any, ...]]:
     """The parts of the bars of one model and site; the baseline follows if there is another bar."""
     whole = {key: same for key, same in by_row(cells).items() if len(same) == planned[key]}
+    divided = all(is_valid(cell, ("opposites",)) for cell in cells)
+    parts = [part for part in PARTS if part != "bidirectional"] if divided else UNDIVIDED
     for key, same in whole.items():
         shares = [cell["details"][POLES]["shares"] for cell in same]
         judged = sum(each["none"][3] for each in shares)
-        for part in PARTS:
+        for part in parts:
             values = [100 * _share(each, part) for each in shares]
             sd = stdev(values) if len(values) > 1 else None
             yield key.k, key.variant, key.width, part, fmean(values), sd, None, None, len(values), judged
     measured = baseline(cells)
     if whole and measured is not None:
         drawn = measured["details"][POLES]["random"]
-        for part in PARTS:
+        for part in parts:
             mean, (low, high) = 100 * _share(drawn, part), _top(drawn, part)
             yield None, RANDOM, None, part, mean, None, low, high, None, drawn["none"][3]
 
