@@ -192,13 +192,17 @@ def _difference(found: Comparison) -> str:
     return f"{found.difference:+.4f} [{found.interval.low:+.4f}, {found.interval.high:+.4f}]{share}"
 
 
+def verdicts(claim: Claim, records: Sequence[Record], reasons: Reasons = NO_REASONS) -> dict[str, str]:
+    """Each verdict on a claim, with where it was reached (` at k = 32, 57`); empty if nowhere."""
+    found: dict[str, list[str]] = {}
+    for each in compared(claim, records):
+        found.setdefault(verdict_of(each), []).append(f"{each.place:g}")
+    if not found:
+        return {BARRED if (claim.task, claim.metric) in reasons else OPEN: ""}
+    return {verdict: f" at k = {', '.join(at)}" for verdict, at in found.items()}
+
+
 def in_words(claim: Claim, records: Sequence[Record], reasons: Reasons = NO_REASONS) -> str:
     """A claim with its verdicts, as an item of a list."""
-    verdicts: dict[str, list[str]] = {}
-    for each in compared(claim, records):
-        verdicts.setdefault(verdict_of(each), []).append(f"{each.place:g}")
-    if not verdicts:
-        barred = (claim.task, claim.metric) in reasons
-        return f"- {claim.text}: **{BARRED if barred else OPEN}**."
-    said = "; ".join(f"**{verdict}** at k = {', '.join(at)}" for verdict, at in verdicts.items())
-    return f"- {claim.text}: {said}."
+    said = (f"**{verdict}**{where}" for verdict, where in verdicts(claim, records, reasons).items())
+    return f"- {claim.text}: {'; '.join(said)}."

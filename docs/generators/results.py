@@ -16,7 +16,7 @@ from abench.report.frame import read_tidy
 from abench.report.reread import records_of_report
 from abench.report.style import variant_order, variant_style
 from generators.borrowed import ROOT
-from generators.claims import CLAIMS, Claim, Reasons, claim_rows, in_words
+from generators.claims import CLAIMS, Claim, Reasons, claim_rows, in_words, verdicts
 from generators.markdown import table
 
 REPORTS = ROOT / "results" / "reference" / "smollm2"
@@ -30,6 +30,8 @@ SWEEP = "rates"
 _BLOCK = re.compile(
     r"(<!-- results: written by docs/build_results.py -->\n).*?(<!-- end of results -->)", re.DOTALL
 )
+_MARKS = re.compile(r"\[(\d+(?:,\d+)*)\]")
+_NOTE = re.compile(r"- \[(\d+)\] ")
 _MARK = re.compile(r"^\{\{ (\w+) ?([^}]*?) \}\}$", re.MULTILINE)
 
 Record = Mapping[str, Any]
@@ -117,6 +119,16 @@ def short(report: str) -> str:
     return "\n".join(in_words(claim, records(report), reasons(report)) for claim in CLAIMS[report])
 
 
+def hurry(_: str) -> str:
+    """All claims by verdict, as a list."""
+    found: dict[str, list[str]] = {}
+    for report, some in CLAIMS.items():
+        for claim in some:
+            for verdict, where in verdicts(claim, records(report), reasons(report)).items():
+                found.setdefault(verdict, []).append(f"{claim.text}{where}")
+    return "\n".join(f"- **{verdict.capitalize()}**: {'; '.join(texts)}." for verdict, texts in found.items())
+
+
 def means(argument: str) -> str:
     """`REPORT TASK`: means over seeds ± sd by variant and k."""
     report, task = argument.split()
@@ -188,14 +200,17 @@ def _two_sided(model: str) -> float:
 
 
 def own(argument: str) -> str:
-    """`REPORT HEADING`: the table of a report with this heading, and its notes."""
+    """`REPORT HEADING`: the table of a report with this heading, its notes, and those that its marks name."""
     report, heading = argument.split(maxsplit=1)
     file = REPORTS / report / "table.md"
     if not file.exists():
         return "Not computed yet."
-    sections = re.split(r"^## ", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    (found,) = (each for each in sections if each.startswith(heading))
-    return found.partition("\n")[2].strip()
+    whole = file.read_text(encoding="utf-8")
+    (found,) = (each for each in re.split(r"^## ", whole, flags=re.MULTILINE) if each.startswith(heading))
+    shown = found.partition("\n")[2].strip()
+    marks = {mark for marks in _MARKS.findall(shown) for mark in marks.split(",")}
+    notes = (line for line in whole.splitlines() if (note := _NOTE.match(line)) and note[1] in marks)
+    return "\n".join((shown, *notes))
 
 
 def figure(argument: str) -> str:
@@ -208,6 +223,7 @@ def figure(argument: str) -> str:
 PARTS: Mapping[str, Callable[[str], str]] = {
     "claims": claims,
     "short": short,
+    "hurry": hurry,
     "means": means,
     "best": best,
     "figure": figure,
