@@ -77,6 +77,14 @@ def test_runs_of_one_configuration_share_a_report_from_which_they_are_repeated(
     before = (folder / "index.html").read_bytes()
     assert abench("report", folder).code == 0
     assert (folder / "index.html").read_bytes() == before
+    # Without its options, the run is another one, of which nothing has been computed.
+    as_run = abench("report", two_sites(tmp_path), "--results", results)
+    assert as_run.code == 0, as_run.err
+    assert "nothing of mine as configured has been computed" in as_run.err
+    assert "--limit 4" in as_run.err.partition("the report of `abench run ")[2]
+    assert (folder / "index.html").read_bytes() == before
+    refused = abench("report", two_sites(tmp_path), "--k", "4", "--results", results)
+    assert refused.code == 2 and "has values of 2 cells that the new one would lack" in refused.err
     again = abench("run", "--from", folder / "provenance.json", "--results", results, "--device", "cpu")
     assert "2 of 2 cells with the same key have exactly the same scores." in again.out
     status = abench("status", folder)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abench.cli.options import groups_of, plan_of, results_option, run_options
+from abench.cli.options import groups_of, results_option, run_options
+from abench.cli.reported import plans_to_report
 from abench.cli.written import echo_report
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
 def report(request: "RunRequest", results: Path, latents: int | None, serve: bool, port: int) -> int:
     """Rewrite tables and figures from the results folder, without computing anything.
 
-    Takes the options of `abench run`, which select the contents of the report. A report that has values is
-    never replaced by one that lacks them; choose another --name for that. If the results folder is read-only,
-    the tables are printed and nothing is written.
+    Takes the options of `abench run`, which select the contents of the report. Without options, a run that
+    has a report, but of which nothing has been computed as configured, is reported as it was last run.
+
+    A report that has values is never replaced by one that lacks them; choose another --name for that. If the
+    results folder is read-only, the tables are printed and nothing is written.
 
     With --latents, the model is loaded and the contexts of some latents, drawn at random from those that
     fire, are stored in the results folder, from where every later report takes them.
@@ -58,7 +61,7 @@ def report(request: "RunRequest", results: Path, latents: int | None, serve: boo
     codes = []
     for group in groups:
         with collection_paused():
-            plans = [plan_of(each, fetch=False) for each in group]
+            plans = plans_to_report(group, store)
         if latents is not None:
             from abench.runs.latent_contexts import search_contexts
 
