@@ -112,9 +112,18 @@ CLAIMS: Mapping[str, Sequence[Claim]] = {
             higher=True,
         ),
     ),
-    "two-way": (
+    "sentiment": (
         Claim(
-            "One signed latent steers both ways: AbsTopK's further than TopK's",
+            "One signed latent steers sentiment both ways: AbsTopK's further than TopK's",
+            "not tested",
+            "two_way_steering",
+            "range",
+            higher=True,
+        ),
+    ),
+    "language": (
+        Claim(
+            "One signed latent steers language both ways: AbsTopK's further than TopK's",
             "not tested",
             "two_way_steering",
             "range",
