@@ -15,6 +15,7 @@ import yaml
 from abench.report.frame import read_tidy
 from abench.report.reread import records_of_report
 from abench.report.style import variant_order, variant_style
+from abench.settings import settings_text
 from generators.borrowed import ROOT
 from generators.claims import CLAIMS, Claim, Reasons, claim_rows, in_words, verdicts
 from generators.markdown import table
@@ -140,14 +141,23 @@ def means(argument: str) -> str:
 def _means(cells: Iterable[Record], task: str) -> Iterator[tuple[str, ...]]:
     own = [cell for cell in cells if cell["labels"]["task"] == task and cell["labels"]["view"] == "native"]
     order = variant_order(cell["labels"]["variant"] for cell in own)
-    places = sorted({(_k(cell), order.index(cell["labels"]["variant"])) for cell in own})
-    for k, place in places:
-        some = [each for each in own if (_k(each), each["labels"]["variant"]) == (k, order[place])]
+    widths = {cell["labels"]["width"] for cell in own}
+    places: dict[tuple[int, int, int], list[Record]] = {}
+    for cell in own:
+        labels = cell["labels"]
+        places.setdefault((_k(cell), order.index(labels["variant"]), labels["width"]), []).append(cell)
+    for (k, place, width), some in sorted(places.items(), key=lambda each: each[0]):
         numbers = [
             _number([each["scores"][name] for each in some if name in each["scores"]], digits)
             for name, _, digits in COLUMNS[task]
         ]
-        yield str(k), variant_style(order[place]).title, str(len(some)), *numbers
+        yield str(k), _sae(order[place], width if len(widths) > 1 else None), str(len(some)), *numbers
+
+
+def _sae(variant: str, width: int | None) -> str:
+    """An SAE's title with its settings, and with its number of latents if they differ."""
+    more = [text for text in (settings_text(variant), f"{width:,} latents" if width else "") if text]
+    return ", ".join([variant_style(variant).title, *more])
 
 
 def _k(cell: Record) -> int:
