@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from abench.tasks.safety_utility.methods import Contrast, Setting, latents
+from abench.tasks.safety_utility.methods import Setting, latents
 from signed import random_sae
 from steering_saes import D_IN, HOW, WIDTH, K, exported, seen
 from torch import Tensor
@@ -17,6 +17,7 @@ from abench import (
     ClampLatent,
     LanguageModel,
     SplitSAE,
+    contrast_codes,
     from_residual_units,
     in_residual_units,
     latent_codes,
@@ -168,8 +169,8 @@ def test_a_strength_moves_by_as_many_mean_norms_whatever_the_sae_normalises(
     h = lm.residual(rows, SITE)
     norm = float(h[:, 1:].norm(dim=-1).mean())
     for keep_error in (True, False):
-        contrast, along = Contrast(good, bad), torch.zeros(D_IN)
-        found = latents(lm, sae, contrast, SITE, 1, norm=norm, gradient=along, keep_error=keep_error)
+        codes = contrast_codes(lm, [sae], good, bad, SITE)(sae)
+        found = latents(sae, codes, 1, norm=norm, gradient=torch.zeros(D_IN), keep_error=keep_error)
         silent = latent_codes(sae, h.reshape(-1, D_IN), found.candidates[0].latent) == 0
         assert silent.any()
         before = h.reshape(-1, D_IN) if keep_error else sae.decode(sae.encode(h.reshape(-1, D_IN)))
