@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from abench.errors import UserError
 from abench.report.csvfile import from_text, with_text, write_frame
 from abench.report.validity import invalid_metrics
+from abench.sanitize.printable import one_line
 from abench.settings import settings_of
 from abench.statistics.summary import half_width
 
@@ -157,7 +158,7 @@ def _add_rows(columns: Mapping[str, list[Any]], record: Record) -> None:
     columns["key"].extend(repeat(record["key"], number))
     invalid = invalid_metrics(record)
     columns["valid"].extend(metric["name"] not in invalid if done else None for metric in metrics)
-    reason = "" if done else " ".join((record["reason"] or "").split())
+    reason = "" if done else one_line(record["reason"] or "")
     columns["invalid_because"].extend(invalid.get(metric["name"], reason) for metric in metrics)
     about = record.get("about") or {}
     for name in RUN:

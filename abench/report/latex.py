@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 from abench.config import ReportSpec
-from abench.report.notes import one_line
 from abench.report.tables import Table, TableCell, TableRow, Tables
+from abench.sanitize.printable import one_line
 
 # Pairs of a character and its LaTeX source.
 _SYMBOLS = r"""

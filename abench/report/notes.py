@@ -9,6 +9,7 @@ from abench.report.saes import absent_last
 from abench.report.style import Styles, variant_order, variant_style
 from abench.report.tables import RowKey, Table, TableCell
 from abench.report.validity import unmet
+from abench.sanitize.printable import one_line
 
 L0_TOLERANCE = 0.1
 """A note points out SAEs whose measured L0 differs from k by more than this share of k."""
@@ -37,11 +38,6 @@ def explain(record: Record) -> str | None:
     if record["status"] == "missing":
         return f"Not computed: {one_line(record['reason'])}" if record["reason"] else "Not computed yet."
     return f"{record['status'].capitalize()}: {one_line(record['reason'] or 'no reason was recorded.')}"
-
-
-def one_line(text: str) -> str:
-    """The text on one line: every run of white space, including line breaks, becomes one space."""
-    return " ".join(text.split())
 
 
 def general_notes(records: Sequence[Record], tables: Sequence[Table], styles: Styles) -> tuple[str, ...]:

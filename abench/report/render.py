@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from abench.report.csvfile import as_text
-from abench.report.notes import one_line
 from abench.report.tables import Column, Table, TableCell, TableRow, Tables
+from abench.sanitize.printable import one_line
 
 Lines = Iterator[str]
 

@@ -27,6 +27,11 @@ def printable(text: str) -> str:
     return visible(_BREAKS.sub(" ", text))
 
 
+def one_line(text: str) -> str:
+    """The text on one line: every run of white space, including line breaks, becomes one space."""
+    return " ".join(text.split())
+
+
 def all_visible(value: Any) -> Any:
     """`visible` applied to every text in plain JSON, including keys of mappings.
 

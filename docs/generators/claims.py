@@ -180,17 +180,13 @@ def claim_rows(
         found = compared(claim, records)
         text, paper = claim.text, claim.paper
         if not found:
-            yield text, paper, "", "", "", "", _without_values(claim, reasons)
+            reason = reasons.get((claim.task, claim.metric))
+            yield text, paper, "", "", "", "", OPEN if reason is None else f"**{BARRED}**: {reason}"
         for each in found:
             ours = f"{each.own:.4f}, {each.other:.4f}"
             n = f"{each.seeds} seeds" if each.seeds > 1 else "1 seed"
             yield text, paper, f"{each.place:g}", ours, n, _difference(each), f"**{verdict_of(each)}**"
             text = paper = ""
-
-
-def _without_values(claim: Claim, reasons: Reasons) -> str:
-    reason = reasons.get((claim.task, claim.metric))
-    return f"**{BARRED}**: {reason}" if reason else OPEN
 
 
 def _difference(found: Comparison) -> str:
@@ -202,7 +198,7 @@ def _difference(found: Comparison) -> str:
 
 
 def verdicts(claim: Claim, records: Sequence[Record], reasons: Reasons = NO_REASONS) -> dict[str, str]:
-    """Each verdict on a claim, with where it was reached (` at k = 32, 57`); empty if nowhere."""
+    """Each verdict on a claim, with where it was reached (` at k = 32, 57`; empty without scores)."""
     found: dict[str, list[str]] = {}
     for each in compared(claim, records):
         found.setdefault(verdict_of(each), []).append(f"{each.place:g}")

@@ -113,8 +113,8 @@ class Bidirectionality(LabelledData, Task):
     """Tokens shown before and after the strongest one."""
     judge: Annotated[str, JudgeOption("auto", "oracle", "openai", "lexical", of=OwnPoleJudge)] = "auto"
     """auto: the tiny world's own judge on the tiny world, otherwise a model behind an endpoint. `lexical`
-    asks none: it compares the embeddings of the words at the peaks, and cannot tell opposites. Or the name of
-    a judge of your own."""
+    asks no model: it compares the embeddings of the words at the peaks, and cannot tell opposites. Or the
+    name of a judge of your own."""
     judges: Annotated[
         tuple[str, ...], JudgeOption("oracle", "openai", "lexical", "openai:", of=OwnPoleJudge)
     ] = ()
