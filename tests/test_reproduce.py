@@ -91,6 +91,23 @@ def test_runs_of_one_configuration_share_a_report_from_which_they_are_repeated(
     assert (status.code, status.out.splitlines()[-1]) == (0, "2 done")
 
 
+def test_runs_that_one_table_cannot_tell_apart_are_refused_before_anything_is_computed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    abench, results = Abench(capsys, monkeypatch), tmp_path / "results"
+    # The layers of the command line replace those of both entries.
+    for more in ((), ("--dry-run", "--no-calibration")):
+        refused = abench("run", two_sites(tmp_path), "--layers", "1", *SMALL, "--results", results, *more)
+        assert refused.code == 2
+        assert "mine.yaml:tiny#2 would share a report that cannot tell their cells apart" in refused.err
+        assert not refused.out and not results.exists()
+    # The same SAEs with other tasks are other cells.
+    each = [{"model": "tiny", "tasks": [task]} for task in ("core", "interference")]
+    file = tmp_path / "tasks.yaml"
+    file.write_text(yaml.safe_dump({"name": "mine", "layers": [1], "k": [8], "each": each}), encoding="utf-8")
+    assert abench("run", file, "--dry-run", "--no-calibration", "--results", results).code == 0
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

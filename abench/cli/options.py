@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -279,6 +279,17 @@ def groups_of(request: "RunRequest") -> "list[list[RunRequest]]":
     if len(groups) > 1 and request.options.get("name") is not None:
         raise UserError(f"{request.config} writes {len(groups)} reports, so they cannot all have one --name")
     return [[_member_of(request, each) for each in group] for group in groups]
+
+
+def check_groups(groups: Sequence[Sequence["RunRequest"]]) -> None:
+    """Raise UserError before anything is computed if runs that share a report cannot share its tables."""
+    from abench.runs.plan import check_apart
+    from abench.runs.planner import plan_run
+
+    for group in groups:
+        if len(group) > 1:
+            plans = {str(each.config): plan_run(each, fetch=False, say=lambda _: None) for each in group}
+            check_apart(plans)
 
 
 def _member_of(request: "RunRequest", member: "Member") -> "RunRequest":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abench.cli.options import SECONDS, WORDS, groups_of, plan_of, results_option, run_options
+from abench.cli.options import SECONDS, WORDS, check_groups, groups_of, plan_of, results_option, run_options
 from abench.cli.text import columns, count
 from abench.cli.written import echo_report
 from abench.sanitize.printable import visible
@@ -89,9 +89,11 @@ def run(
     `default`: AbsTopK, TopK and JumpReLU at two sparsities on the bundled model. Run the same command
     again to resume: results that are already in the results folder are not computed again.
     """
+    groups = groups_of(request)
+    check_groups(groups)
     if dry_run:
         device = devices[0] if devices else None
-        for each in (each for group in groups_of(request) for each in group):
+        for each in (each for group in groups for each in group):
             _dry_run(each, results, device, calibration=calibration)
         return EXIT_DONE
     from abench.executors.base import Placement
@@ -111,7 +113,7 @@ def run(
     # Once for all runs, and not before the first plan: a request that is refused creates no folder.
     opened = cache(lambda: Store.open(results, create=True))
     codes, plans, outcomes = [], [], []
-    for group in groups_of(request):
+    for group in groups:
         done = []
         for each in group:
             plan = plan_of(each, fetch=True, here=computing.computes_here)

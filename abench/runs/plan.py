@@ -97,6 +97,25 @@ def check_sizes(
         raise UserError(f"the run has {saes:,} SAEs, but at most {MOST_SAES:,} are allowed: split it up")
 
 
+def check_apart(plans: Mapping[str, Plan]) -> None:
+    """Raise UserError if two runs that share a report have cells with the same labels.
+
+    `plans` maps what describes each run, as its user can type it, to its plan. Tables tell cells apart by
+    their labels only, and would average these as if they were seeds.
+    """
+    owners: dict[tuple[Any, ...], str] = {}
+    for name, plan in plans.items():
+        for cell in plan.cells:
+            labels = cell.labels()
+            owner = owners.setdefault(tuple(labels.values()), name)
+            if owner != name:
+                shown = ", ".join(f"{key} {value}" for key, value in labels.items())
+                raise UserError(
+                    f"{owner} and {name} would share a report that cannot tell their cells apart ({shown}): "
+                    "give the options with the name of one of the two in place of the configuration's"
+                )
+
+
 def make_plan(
     config: RunConfig,
     name: str,

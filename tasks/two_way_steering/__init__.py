@@ -183,9 +183,9 @@ class TwoWaySteering(HubData, LabelledData, Task):
     stem_tokens: int = Field(8, ge=1, le=100_000)
     """Tokens of a stem that is cut from a text; the tiny world's stems end before a word of the axis."""
     classifier_texts: int = Field(2000, ge=10, le=10**7)
-    """Maximum number of texts per pole for training the classifier."""
+    """Texts per pole for training the classifier; a file may have fewer, a data set of the hub may not."""
     accuracy_texts: int = Field(500, ge=10, le=10**7)
-    """Maximum number of texts per pole for testing the classifier."""
+    """Texts per pole for testing the classifier; a file may have fewer, a data set of the hub may not."""
 
     @classmethod
     def figures(cls) -> Sequence[TaskFigure]:
