@@ -29,8 +29,8 @@ from abench import (
     View,
     Work,
 )
-from abench.judges import MOST_PARALLEL, Endpoint, EndpointAddress, KeyVariable, ModelName
 
+from .._shared.asked_judge import AskedJudge
 from .._shared.held_out import held_out_rows, too_little_text
 from .._shared.labelled import is_tiny
 from .._shared.priced import is_tiny as is_tiny_data
@@ -52,7 +52,7 @@ _TOKENS_PER_QUESTION = 700
 """Of 15 windows of 21 tokens with their marks, and the question around them."""
 
 
-class AutoInterp(Task):
+class AutoInterp(AskedJudge, Task):
     """Can a judge explain a latent, and detect it by the explanation? As a whole, and for each pole."""
 
     name: ClassVar[str] = "autointerp"
@@ -138,14 +138,6 @@ class AutoInterp(Task):
     judge: Literal["auto", "oracle", "openai", "lexical"] = "auto"
     """auto: the tiny world's own judge on the tiny world, otherwise a model behind an endpoint. `lexical`
     asks no model: it explains by the vocabulary of the windows."""
-    judge_model: ModelName | None = None
-    """Name of the endpoint's model."""
-    judge_url: EndpointAddress = "https://api.openai.com/v1"
-    """Address of the endpoint of the judge `openai`."""
-    judge_key: KeyVariable = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the endpoint's key."""
-    judge_parallel: int = Field(8, ge=1, le=MOST_PARALLEL, exclude=True)
-    """Number of parallel requests to the endpoint; changes no answer, so it is in no cell's key."""
     validation: int = Field(120, ge=0, le=10**6)
     """Number of constructed latents on which the judge is tested; 0 skips the test."""
     explained_from: float = Field(0.9, gt=0, le=1)
@@ -261,10 +253,7 @@ class AutoInterp(Task):
         name = self._judge_name(tiny=is_tiny(ctx))
         if name != "openai":
             return oracle() if name == "oracle" else lexical()
-        endpoint = Endpoint(
-            str(self.judge_model), self.judge_url, self.judge_key, parallel=self.judge_parallel
-        )
-        return OpenAIExplainer(endpoint, ctx.kept, ctx.say)
+        return OpenAIExplainer(self.endpoint(), ctx.kept, ctx.say)
 
 
 @dataclass(frozen=True, eq=False)

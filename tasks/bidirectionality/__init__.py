@@ -29,12 +29,7 @@ from abench import (
     Work,
 )
 from abench.judges import (
-    MOST_PARALLEL,
-    Endpoint,
-    EndpointAddress,
     JudgeOption,
-    KeyVariable,
-    ModelName,
     OwnPoleJudge,
     PoleJudge,
     PoleVerdict,
@@ -42,6 +37,7 @@ from abench.judges import (
     share,
 )
 
+from .._shared.asked_judge import AskedJudge
 from .._shared.drawn import drawn
 from .._shared.held_out import held_out_rows, too_little_text
 from .._shared.label_options import LabelledData
@@ -66,7 +62,7 @@ _SHOWN_CONTEXTS = 3
 """Contexts per side that are stored for the page."""
 
 
-class Bidirectionality(LabelledData, Task):
+class Bidirectionality(AskedJudge, LabelledData, Task):
     """Are both signs of a latent about something? Decided by a judge that sees their strongest contexts."""
 
     name: ClassVar[str] = "bidirectionality"
@@ -120,14 +116,6 @@ class Bidirectionality(LabelledData, Task):
     ] = ()
     """Further judges, for agreement only: `oracle`, `lexical`, `openai`, `openai:MODEL` at the same address,
     or judges of your own."""
-    judge_model: ModelName | None = None
-    """Name of the endpoint's model."""
-    judge_url: EndpointAddress = "https://api.openai.com/v1"
-    """Address of the endpoint of the judge `openai`."""
-    judge_key: KeyVariable = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the endpoint's key."""
-    judge_parallel: int = Field(8, ge=1, le=MOST_PARALLEL, exclude=True)
-    """Number of parallel requests to the endpoint; changes no answer, so it is in no cell's key."""
     validation: int = Field(120, ge=0, le=10**7)
     """Number of constructed latents on which the judge is tested; 0 skips the test."""
     random_directions: int = Field(100, ge=0, le=10**7, exclude=True)
@@ -294,10 +282,7 @@ class Bidirectionality(LabelledData, Task):
             return LexicalPoles.of(lm, ctx)
         if kind != "openai":
             return own_pole_judge(name)
-        endpoint = Endpoint(
-            model or str(self.judge_model), self.judge_url, self.judge_key, parallel=self.judge_parallel
-        )
-        return OpenAIPoles(endpoint, ctx.kept, ctx.say)
+        return OpenAIPoles(self.endpoint(model), ctx.kept, ctx.say)
 
 
 @dataclass(frozen=True, eq=False)

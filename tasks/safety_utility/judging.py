@@ -31,16 +31,9 @@ class JudgeOptions(Protocol):
     def judge_model(self) -> str | None: ...
 
     @property
-    def judge_url(self) -> str: ...
-
-    @property
-    def judge_key(self) -> str: ...
-
-    @property
-    def judge_parallel(self) -> int: ...
-
-    @property
     def revisions(self) -> Revisions: ...
+
+    def endpoint(self) -> Endpoint: ...
 
 
 def kind_of_judge(options: JudgeOptions, ctx: Context) -> str:
@@ -64,9 +57,7 @@ def judge_of(options: JudgeOptions, ctx: Context) -> Judge:
         return own_judge(kind)
     if options.judge_model is None:
         raise UserError("safety_utility: set judge_model to the name of the endpoint's model")
-    endpoint = Endpoint(
-        options.judge_model, options.judge_url, options.judge_key, parallel=options.judge_parallel
-    )
+    endpoint = options.endpoint()
     # A missing key is reported now, before the model has run for an hour.
     endpoint.key()
     return OpenAIJudge(endpoint, ctx.kept, say=ctx.say)

@@ -7,15 +7,16 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from abench import InputFile
-from abench.judges import MOST_PARALLEL, EndpointAddress, JudgeOption, KeyVariable, ModelName
+from abench.judges import JudgeOption, ModelName
 
+from .._shared.asked_judge import AskedJudge
 from .._shared.revisions import HubData, is_hub_id
 from .judging import HARMBENCH_CLASSIFIER
 from .lm_eval_tasks import MMLU
 from .requests import HARMBENCH, INSTRUCTIONS, is_file
 
 
-class SteeringOptions(HubData):
+class SteeringOptions(AskedJudge, HubData):
     """What is steered, how settings are chosen, and what the model is asked."""
 
     repositories: ClassVar[tuple[str, ...]] = (HARMBENCH, INSTRUCTIONS, MMLU)
@@ -68,12 +69,6 @@ class SteeringOptions(HubData):
     judge of your own."""
     judge_model: Annotated[ModelName | None, InputFile()] = None
     """Hub id or folder of the classifier, or name of the endpoint's model."""
-    judge_url: EndpointAddress = "https://api.openai.com/v1"
-    """Address of the endpoint of the judge `openai`."""
-    judge_key: KeyVariable = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the endpoint's key."""
-    judge_parallel: int = Field(8, ge=1, le=MOST_PARALLEL, exclude=True)
-    """Number of parallel requests to the endpoint; changes no answer, so it is in no cell's key."""
     harmful: Annotated[str | None, InputFile()] = None
     """Harmful requests: a file with HarmBench's columns, a folder with a file per part, or a hub id; null
     means the tiny world's or HarmBench's."""
