@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from abench.tasks.two_way_steering import TwoWaySteering
@@ -666,3 +667,26 @@ def test_the_figure_shows_each_curve_and_what_is_beyond_the_limits(records: list
     drawn = {line.get_label(): line for line in axes.get_lines()}
     assert {"DiM", "AbsTopK, native", "AbsTopK, split", "TopK, native"} == set(drawn) - {"_beyond"}
     assert list(drawn["AbsTopK, native"].get_ydata()) == mine["share"].tolist()
+
+
+def test_each_seed_has_a_line_of_its_own(records: list[dict[str, Any]]) -> None:
+    """A mean would jump where only one of the seeds has an end."""
+    (figure,) = TwoWaySteering.figures()
+    points = figure.points(records)
+    first = points[(points["variant"] == "abstopk") & (points["view"] == "native")]
+    second = first[first["strength"] <= 0].assign(seed=1)
+    (axes,) = figure.draw(pd.concat([first, second]), "heading", {}).axes
+    lines = [line for line in axes.get_lines() if line.get_label() != "_beyond"]
+    assert [line.get_label() for line in lines] == ["AbsTopK", "_further"]
+    for line, of in zip(lines, (first, second), strict=True):
+        assert list(line.get_xdata()) == of["strength"].tolist()
+        assert list(line.get_ydata()) == of["share"].tolist()
+
+
+def test_heading_and_legend_lie_within_a_figure_of_one_concept(records: list[dict[str, Any]]) -> None:
+    (figure,) = TwoWaySteering.figures()
+    drawn = figure.draw(figure.points(records), "smollm2-135m, blocks.15.hook_resid_post", {})
+    drawn.draw_without_rendering()
+    (legend,), heading = drawn.legends, drawn.texts[0]
+    for extent in (legend.get_window_extent(), heading.get_window_extent()):
+        assert drawn.bbox.x0 <= extent.x0 and extent.x1 <= drawn.bbox.x1

@@ -84,8 +84,9 @@ def _notes(cells: Sequence[Record]) -> Iterator[str]:
         details = _details(cell)
         first = next(iter(details["methods"].values()))
         concepts = len(details["concepts"])
+        means = f"Means over {concepts} concepts" if concepts > 1 else "One concept"
         yield (
-            f"Means over {concepts} concepts with {first['range'][3]:,} stems in total. In brackets: 95 % "
+            f"{means} with {first['range'][3]:,} stems in total. In brackets: 95 % "
             "intervals of a single run (bootstrap over stems). A continuation that shows neither pole counts "
             "one half. Unsteered, the share of the positive pole is "
             f"{100 * fmean(details['unsteered'].values()):.1f} %."

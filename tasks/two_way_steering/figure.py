@@ -14,18 +14,21 @@ NAME = "two_way"
 TITLE = "Two-way steering: share of the pole against strength"
 CAPTION = (
     "The share of the positive pole among the continuations of the validation stems, for the chosen latent "
-    "of each SAE and for a difference in means (DiM). Strengths are in units of the residual stream's mean "
-    "norm; those of the end with the lower share are negative. Hollow points are beyond the limits on "
-    "fluency and on degenerate continuations, so that they could not be chosen."
+    "of each SAE (a line per seed) and for a difference in means (DiM); an end at which no strength was "
+    "better than none has no line. Strengths are in units of the residual stream's mean norm; those of the "
+    "end with the lower share are negative. Hollow points are beyond the limits on fluency and on "
+    "degenerate continuations, so that they could not be chosen."
 )
 _LABELS = ("model", "site", "variant", "k", "width", "seed", "view")
 _DIM = "dim"
 _DIM_LOOK: dict[str, Any] = {"color": "#555555", "marker": "X", "linestyle": "--"}
-_BEYOND = "_beyond"
-"""The label of hollow points, which have no entry in the legend."""
+_BEYOND, _FURTHER = "_beyond", "_further"
+"""The labels of hollow points and of further seeds' lines, which have no entry in the legend."""
 _ACROSS = 4
 _PANEL = (2.6, 2.1)
 """Width and height of a panel in inches."""
+_HEADING_LETTER, _LEGEND_LETTER, _LEGEND_SIGN = 0.09, 0.065, 0.5
+"""Inches that a letter of the heading, one of the legend, and the sign of an entry take at most."""
 
 Record = Mapping[str, Any]
 
@@ -68,8 +71,8 @@ def draw(points: pd.DataFrame, heading: str, styles: Any) -> Figure:
     concepts = list(dict.fromkeys(points["concept"]))
     across = min(_ACROSS, len(concepts))
     down = -(-len(concepts) // across)
-    size = (0.6 + across * _PANEL[0], 0.9 + down * _PANEL[1])
-    figure = Figure(figsize=size, layout="constrained")
+    width = max(0.6 + across * _PANEL[0], 0.2 + _HEADING_LETTER * len(heading))
+    figure = Figure(figsize=(width, 0.9 + down * _PANEL[1]), layout="constrained")
     figure.suptitle(heading, fontsize=11)
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flatten()
     for place, (axes, concept) in enumerate(zip(panels, concepts, strict=False)):
@@ -83,7 +86,9 @@ def draw(points: pd.DataFrame, heading: str, styles: Any) -> Figure:
     lines = {
         line.get_label(): line for axes in panels for line in axes.get_lines() if line.get_label()[0] != "_"
     }
-    figure.legend(handles=[*lines.values()], loc="outside lower center", ncols=4, fontsize=8)
+    entry = _LEGEND_SIGN + _LEGEND_LETTER * max(map(len, lines))
+    fitting = min(4, max(1, int(width / entry)))
+    figure.legend(handles=[*lines.values()], loc="outside lower center", ncols=fitting, fontsize=8)
     figure.supylabel("share of the positive pole", fontsize=9)
     return figure
 
@@ -92,12 +97,14 @@ def _draw_panel(axes: Axes, points: pd.DataFrame, styles: Any) -> None:
     names = ["variant", "k", "width", "view"]
     several = {name for name in names[1:] if points.loc[points["variant"] != _DIM, name].nunique() > 1}
     for row, mine in points.groupby(names, sort=False, dropna=False):
-        means = mine.groupby("strength").agg({"share": "mean", "fluent": "all"})
         look, label = _look(dict(zip(names, row, strict=True)), several, styles)
-        axes.plot(means.index, means["share"], label=label, markersize=4, linewidth=1.2, **look)
-        beyond = means[~means["fluent"].astype(bool)]
-        plain = look | {"linestyle": "none", "markerfacecolor": "white"}
-        axes.plot(beyond.index, beyond["share"], label=_BEYOND, markersize=4, **plain)
+        # Not their mean: seeds differ in the ends that they reach, so that it would jump where one joins.
+        for _, line in mine.groupby("seed", sort=True, dropna=False):
+            axes.plot(line["strength"], line["share"], label=label, markersize=4, linewidth=1.2, **look)
+            beyond = line[~line["fluent"].astype(bool)]
+            plain = look | {"linestyle": "none", "markerfacecolor": "white"}
+            axes.plot(beyond["strength"], beyond["share"], label=_BEYOND, markersize=4, **plain)
+            label = _FURTHER
     axes.set_ylim(-0.04, 1.04)
     axes.grid(visible=True, alpha=0.3)
 
