@@ -210,14 +210,19 @@ def _two_sided(model: str) -> float:
 
 
 def own(argument: str) -> str:
-    """`REPORT HEADING`: the table of a report with this heading, its notes, and those that its marks name."""
+    """`REPORT HEADING`: the table of a report with this heading, its notes, and those that its marks name.
+
+    Notes on all tables of a report, which follow those of its last table, are left out.
+    """
     report, heading = argument.split(maxsplit=1)
     file = REPORTS / report / "table.md"
     if not file.exists():
         return "Not computed yet."
     whole = file.read_text(encoding="utf-8")
     (found,) = (each for each in re.split(r"^## ", whole, flags=re.MULTILINE) if each.startswith(heading))
-    shown = found.partition("\n")[2].strip()
+    parts = found.partition("\n")[2].strip().split("\n\n")
+    notes_at = next((place for place, part in enumerate(parts) if part.startswith("- ")), len(parts) - 1)
+    shown = "\n\n".join(parts[: notes_at + 1])
     marks = {mark for marks in _MARKS.findall(shown) for mark in marks.split(",")}
     notes = (line for line in whole.splitlines() if (note := _NOTE.match(line)) and note[1] in marks)
     return "\n".join((shown, *notes))
