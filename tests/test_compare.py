@@ -310,6 +310,19 @@ def test_the_report_has_a_section_data_and_a_figure(report: Path) -> None:
     assert {"pareto.png", "pareto.pdf", "pareto.csv"} <= {file.name for file in report.iterdir()}
 
 
+def test_what_no_cell_measures_is_not_compared_at_equal_l0(abench: Abench, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    records = [each for name in ("topk", "abstopk") for each in probing(name, [0.7, 0.8])]
+    write_report(records, {}, folder, title="T")
+    text = (folder / "table.md").read_text(encoding="utf-8")
+    assert "at equal k" in text
+    assert "at equal L0" not in text and "No common range" not in text
+    assert "at equal L0" not in abench("compare", str(folder)).out
+    asked = abench("compare", str(folder), "--at-equal", "l0")
+    assert asked.code == 2
+    assert "nothing can be compared at equal L0: it is measured by the task core" in asked.err
+
+
 def test_one_variant_has_no_section(tmp_path: Path) -> None:
     write_report(run_of(("topk",)), {}, tmp_path / "r", title="T")
     assert not (tmp_path / "r" / "comparisons.csv").exists()

@@ -43,16 +43,22 @@ def compare(
     interval, the p value of a paired permutation test (Holm-corrected over the table), wins, ties and losses,
     and the Pareto front of L0 and loss recovered. Nothing is computed or written; see docs/statistics.md.
     """
+    from abench.errors import UserError
     from abench.report.comparisons import as_json as plain
     from abench.report.comparisons import compare as compared
     from abench.report.comparisons import names_of, plain_tables, text_tables
-    from abench.report.equal import AXES
+    from abench.report.equal import AXES, TITLES
     from abench.report.pairs import baseline_in
     from abench.results.collecting import collection_paused
 
     with collection_paused():
         records = _records(request, results)
     found = compared(records, baseline_in(records, baseline))
+    if at_equal in AXES and at_equal not in found.equal:
+        raise UserError(
+            f"nothing can be compared at equal {TITLES[at_equal]}: it is measured by the task core, of which "
+            "there is no score here"
+        )
     axes = (at_equal,) if at_equal else ("k", *AXES)
     if as_json:
         echo_json([plain(each) for each in found.all() if each.at in axes])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from abench.report.cells import decimals_for, number
-from abench.report.equal import AXES, TITLES, AtEqual, at_equal
+from abench.report.equal import AXES, TITLES, AtEqual, at_equal, is_measured
 from abench.report.frame import Record
 from abench.report.fronts import FrontPoint, fronts_of
 from abench.report.pairs import Comparison, at_equal_k
@@ -48,7 +48,7 @@ class Comparisons:
     at_k: list[Comparison]
     problems: list[str]
     equal: dict[str, AtEqual]
-    """What is equal (`l0`, `loss_recovered`) -> the comparisons; without those that have none."""
+    """What is equal (`l0`, `loss_recovered`) -> the comparisons; without what no cell measures."""
     front: list[FrontPoint]
 
     def all(self) -> list[Comparison]:
@@ -59,7 +59,8 @@ class Comparisons:
 def compare(records: Sequence[Record], baseline: str, styles: Styles = NO_STYLES) -> Comparisons:
     """All comparisons of a run's variants with one of them."""
     at_k, problems = at_equal_k(records, baseline, styles)
-    equal = {axis: at_equal(records, baseline, axis, styles) for axis in AXES}
+    measured = [axis for axis in AXES if is_measured(records, axis)]
+    equal = {axis: at_equal(records, baseline, axis, styles) for axis in measured}
     return Comparisons(baseline, at_k, problems, equal, fronts_of(records))
 
 

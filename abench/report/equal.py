@@ -48,6 +48,11 @@ class AtEqual(NamedTuple):
     """The curves along which values were interpolated, the baseline's first."""
 
 
+def is_measured(records: Sequence[Record], axis: str) -> bool:
+    """Whether L0 (or loss recovered) is known of any SAE: the task core measures it."""
+    return bool(_x_of(records, AXES[axis]))
+
+
 def at_equal(records: Sequence[Record], baseline: str, axis: str, styles: Styles = NO_STYLES) -> AtEqual:
     """Comparisons at the baseline's own mean L0 (or loss recovered) at each k; without extrapolation.
 
