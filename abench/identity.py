@@ -4,6 +4,7 @@ import hashlib
 import sys
 from abc import ABC, abstractmethod
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,7 @@ def module_digest(module: str) -> str | None:
     executed = executed_digest(module)
     if executed is not None:
         return executed
-    top = sys.modules.get(module.partition(".")[0])
-    folders = [Path(folder) for folder in getattr(top, "__path__", ())]
-    if folders:
+    if folders := _folders_of(module):
         return _of_package(folders)
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None or not Path(file).is_file():
@@ -66,12 +65,27 @@ def module_digest(module: str) -> str | None:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
+def _folders_of(module: str) -> list[Path]:
+    """The folders of the package that a module belongs to; an editable installation may spread them."""
+    folders: list[Path] = []
+    names = module.split(".")
+    for number in range(1, len(names) + 1):
+        package = sys.modules.get(".".join(names[:number]))
+        for folder in map(Path, getattr(package, "__path__", ())):
+            if not any(folder.is_relative_to(known) for known in folders):
+                folders.append(folder)
+    return folders
+
+
 def _of_package(folders: list[Path]) -> str:
     """One hash of the names and contents of all Python files of a package."""
-    files = {file.relative_to(folder).as_posix(): file for folder in folders for file in folder.rglob("*.py")}
+    files = [
+        (file.relative_to(folder).as_posix(), file) for folder in folders for file in folder.rglob("*.py")
+    ]
     parts = []
-    for name in sorted(files):
-        parts += [name, hashlib.sha256(files[name].read_bytes()).hexdigest()]
+    # Files of the same name stay in the order of their folders, wherever these lie.
+    for name, file in sorted(files, key=itemgetter(0)):
+        parts += [name, hashlib.sha256(file.read_bytes()).hexdigest()]
     return _hash(parts)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from textwrap import indent
+from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from own_variants import RIDGE, ridge
 from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 
 from abench.errors import UserError
-from abench.identity import code_identity
+from abench.identity import code_identity, module_digest
 from abench.plugins import find_tasks
 from abench.runs.planner import RunRequest, plan_run
 from abench.variants import SAEShape, find_variants, get_variant, save_sae
@@ -132,6 +133,25 @@ def test_code_that_is_in_no_file_needs_a_version() -> None:
     exec(PLAIN, space)
     with pytest.raises(UserError, match=r"the code of 'mine' cannot be read .* declare `version"):
         code_identity(space["Mine"])  # type: ignore[arg-type]
+
+
+def test_code_that_an_editable_installation_keeps_elsewhere_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package's folder may lie outside that of the package above it, as tasks/ of this project does."""
+    package, elsewhere = tmp_path / "package", tmp_path / "elsewhere"
+    for folder in (package, elsewhere):
+        folder.mkdir()
+        (folder / "__init__.py").write_text("")
+    for name, folder in (("mapped", package), ("mapped.inner", elsewhere)):
+        module = ModuleType(name)
+        module.__path__ = [str(folder)]
+        monkeypatch.setitem(sys.modules, name, module)
+    found = [module_digest("mapped.inner")]
+    for folder in (package, elsewhere):
+        (folder / "__init__.py").write_text("changed = True\n")
+        found.append(module_digest("mapped.inner"))
+    assert len(set(found)) == 3
 
 
 def test_a_file_with_a_task_and_a_variant_is_executed_once(

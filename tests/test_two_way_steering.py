@@ -683,10 +683,14 @@ def test_each_seed_has_a_line_of_its_own(records: list[dict[str, Any]]) -> None:
         assert list(line.get_ydata()) == of["share"].tolist()
 
 
-def test_heading_and_legend_lie_within_a_figure_of_one_concept(records: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("concept", ["gender", "canrager/amazon_reviews_mcauley_1and5_sentiment"])
+def test_heading_title_and_legend_lie_within_a_figure_of_one_concept(
+    records: list[dict[str, Any]], concept: str
+) -> None:
     (figure,) = TwoWaySteering.figures()
-    drawn = figure.draw(figure.points(records), "smollm2-135m, blocks.15.hook_resid_post", {})
+    points = figure.points(records).assign(concept=concept)
+    drawn = figure.draw(points, "smollm2-135m, blocks.15.hook_resid_post", {})
     drawn.draw_without_rendering()
-    (legend,), heading = drawn.legends, drawn.texts[0]
-    for extent in (legend.get_window_extent(), heading.get_window_extent()):
+    (legend,), heading, (axes,) = drawn.legends, drawn.texts[0], drawn.axes
+    for extent in (each.get_window_extent() for each in (legend, heading, axes.title)):
         assert drawn.bbox.x0 <= extent.x0 and extent.x1 <= drawn.bbox.x1

@@ -27,8 +27,9 @@ _BEYOND, _FURTHER = "_beyond", "_further"
 _ACROSS = 4
 _PANEL = (2.6, 2.1)
 """Width and height of a panel in inches."""
-_HEADING_LETTER, _LEGEND_LETTER, _LEGEND_SIGN = 0.09, 0.065, 0.5
-"""Inches that a letter of the heading, one of the legend, and the sign of an entry take at most."""
+_HEADING_LETTER, _TITLE_LETTER, _LEGEND_LETTER, _LEGEND_SIGN = 0.09, 0.075, 0.065, 0.5
+"""Inches that a letter of the heading, of a panel's title and of the legend, and the sign of an entry take at
+most."""
 
 Record = Mapping[str, Any]
 
@@ -71,13 +72,16 @@ def draw(points: pd.DataFrame, heading: str, styles: Any) -> Figure:
     concepts = list(dict.fromkeys(points["concept"]))
     across = min(_ACROSS, len(concepts))
     down = -(-len(concepts) // across)
-    width = max(0.6 + across * _PANEL[0], 0.2 + _HEADING_LETTER * len(heading))
+    # A data set's owner stands on a line of its own.
+    titles = {concept: str(concept).replace("/", "/\n", 1) for concept in concepts}
+    longest = max(len(line) for title in titles.values() for line in title.splitlines())
+    width = max(0.6 + across * max(_PANEL[0], _TITLE_LETTER * longest), 0.2 + _HEADING_LETTER * len(heading))
     figure = Figure(figsize=(width, 0.9 + down * _PANEL[1]), layout="constrained")
     figure.suptitle(heading, fontsize=11)
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flatten()
     for place, (axes, concept) in enumerate(zip(panels, concepts, strict=False)):
         _draw_panel(axes, points[points["concept"] == concept], styles)
-        axes.set_title(str(concept), fontsize=9)
+        axes.set_title(titles[concept], fontsize=9)
         if place + across >= len(concepts):
             axes.set_xlabel("strength", fontsize=9)
             axes.tick_params(labelbottom=True)
