@@ -63,6 +63,8 @@ COLUMNS: Mapping[str, Sequence[Column]] = {
         ("other_pole", "other pole ↑", 3),
         ("explained", "explained ↑", 3),
     ),
+    "scr": tuple((f"scr_metric_threshold_{n}", f"SCR@{n} ↑", 3) for n in (5, 10, 20, 50)),
+    "tpp": tuple((f"tpp_threshold_{n}_total_metric", f"TPP@{n} ↑", 3) for n in (5, 10, 20, 50)),
     "sparse_probing": (
         ("sae_top_1_test_accuracy", "1 latent ↑", 3),
         ("sae_top_2_test_accuracy", "2 latents ↑", 3),
