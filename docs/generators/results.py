@@ -32,6 +32,7 @@ _BLOCK = re.compile(
     r"(<!-- results: written by docs/build_results.py -->\n).*?(<!-- end of results -->)", re.DOTALL
 )
 _MARKS = re.compile(r"\[(\d+(?:,\d+)*)\]")
+_AFTER_INTERVAL = re.compile(r"\] \[(\d+(?:,\d+)*)\]")
 _NOTE = re.compile(r"- \[(\d+)\] ")
 _MARK = re.compile(r"^\{\{ (\w+) ?([^}]*?) \}\}$", re.MULTILINE)
 
@@ -227,7 +228,8 @@ def own(argument: str) -> str:
     shown = "\n\n".join(parts[: notes_at + 1])
     marks = {mark for marks in _MARKS.findall(shown) for mark in marks.split(",")}
     notes = (line for line in whole.splitlines() if (note := _NOTE.match(line)) and note[1] in marks)
-    return "\n".join((shown, *notes))
+    # `[23.3, 39.6] [1]` would be a link to a reference 1.
+    return _AFTER_INTERVAL.sub(r"] \\[\1\\]", "\n".join((shown, *notes)))
 
 
 def figure(argument: str) -> str:
