@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from abench.report.cells import decimals_for, number
-from abench.report.equal import AXES, TITLES, AtEqual, at_equal, is_measured
+from abench.report.equal import AXES, TITLES, AtEqual, at_equal
 from abench.report.frame import Record
 from abench.report.fronts import FrontPoint, fronts_of
 from abench.report.pairs import Comparison, at_equal_k
@@ -59,9 +59,9 @@ class Comparisons:
 def compare(records: Sequence[Record], baseline: str, styles: Styles = NO_STYLES) -> Comparisons:
     """All comparisons of a run's variants with one of them."""
     at_k, problems = at_equal_k(records, baseline, styles)
-    measured = [axis for axis in AXES if is_measured(records, axis)]
-    equal = {axis: at_equal(records, baseline, axis, styles) for axis in measured}
-    return Comparisons(baseline, at_k, problems, equal, fronts_of(records))
+    equal = {axis: at_equal(records, baseline, axis, styles) for axis in AXES}
+    measured = {axis: each for axis, each in equal.items() if each.measured}
+    return Comparisons(baseline, at_k, problems, measured, fronts_of(records))
 
 
 def names_of(records: Sequence[Record]) -> Names:

@@ -46,11 +46,8 @@ class AtEqual(NamedTuple):
     """Sentences on series that cannot be compared."""
     curves: list[Curve]
     """The curves along which values were interpolated, the baseline's first."""
-
-
-def is_measured(records: Sequence[Record], axis: str) -> bool:
+    measured: bool
     """Whether L0 (or loss recovered) is known of any SAE: the task core measures it."""
-    return bool(_x_of(records, AXES[axis]))
 
 
 def at_equal(records: Sequence[Record], baseline: str, axis: str, styles: Styles = NO_STYLES) -> AtEqual:
@@ -84,7 +81,7 @@ def at_equal(records: Sequence[Record], baseline: str, axis: str, styles: Styles
         for place in places:
             pairs = [(_at(own, place), _at(their, place)) for own, their in lines]
             found.append(compared(series, baseline, axis, place, better[series[5:]], pairs))
-    return AtEqual(corrected(found), list(problems), [Curve(*each) for each in shown.items()])
+    return AtEqual(corrected(found), list(problems), [Curve(*each) for each in shown.items()], bool(x))
 
 
 def _x_of(records: Sequence[Record], metric: str) -> Mapping[tuple[object, ...], float]:
