@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.stats import rankdata
 from signed import WideSAE, flipped, permuted, random_sae
 from steering_saes import exported
 from torch import Tensor
@@ -222,6 +223,22 @@ def test_equal_areas_are_ordered_by_difference(lm: LanguageModel) -> None:
     keys = [(float(ranking.values[n].abs()), float(ranking.ties[n].abs())) for n in order]
     assert keys == sorted(keys, reverse=True)
     assert len({value for value, _ in keys}) < len(keys)
+
+
+def test_ranks_in_single_precision_give_the_same_areas(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae = exported("abstopk")
+    before = latent_rankings(sae, contrast(lm, sae))
+
+    def as_in_newer_versions(values: Any, axis: int) -> Any:
+        return rankdata(values, axis=axis).astype(values.dtype)
+
+    monkeypatch.setattr("abench.steering.latent_rankings.rankdata", as_in_newer_versions)
+    after = latent_rankings(sae, contrast(lm, sae))
+    for pooling in ("mean", "last"):
+        ranking = f"separation, {pooling}"
+        assert torch.equal(after[ranking].values, before[ranking].values)
 
 
 # Candidates

@@ -3,6 +3,8 @@
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from abench.data.token_rows import Position
 from abench.errors import UserError
 from abench.lm.catalogue import fetched_commit, find_model
 from abench.plugins import find_tasks, get_task
+from abench.progress import Silent, Steps
 from abench.results.jobs import SAEJob
 from abench.results.store import Record, Store
 from abench.runs.group_training import train_missing
@@ -185,6 +188,41 @@ def test_a_cell_whose_lease_was_lost_while_it_was_scored_is_the_other_s(
     outcome = run_plan(plan, store, progress=told)
     assert outcome.computed == 1
     assert any(cell.label in said and "another process has taken over" in said for said in told.said)
+    assert store.get(cell) is not None
+
+
+def test_a_cell_that_another_process_holds_is_not_shown_as_scored(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("abench.runs.runner.WAIT_SECONDS", 0)
+    plan = plan_of(("topk",))
+    (cell,) = plan.cells
+    train(plan, store, 10**4)
+    shown: list[int] = []
+
+    with ExitStack() as elsewhere:
+
+        class Waits(Told):
+            def say(self, message: str) -> None:
+                super().say(message)
+                if message.startswith("waiting"):
+                    assert not shown
+                    elsewhere.close()
+
+            @contextmanager
+            def steps(self, title: str, total: int, done: int = 0) -> Iterator[Steps]:
+                yield self if title.startswith("scoring") else Silent()
+
+            def advance_to(self, done: int, detail: str = "", *, left: float | None = None) -> None:
+                shown.append(done)
+
+        elsewhere.enter_context(Store.open(root_of(store), create=True).claim(cell.key))
+        told = Waits()
+        run_plan(plan, store, progress=told)
+    assert [said.partition(" held by ")[0] for said in told.said if "waiting" in said] == [
+        "waiting for 1 cell"
+    ]
+    assert shown == [1]
     assert store.get(cell) is not None
 
 

@@ -208,9 +208,8 @@ class _Runner:
         pending = [cell for group in groups for cell in group.cells if self._is_pending(cell)]
         keys = [key for cell in pending for key in (cell.sae.key, cell.key)]
         holders = sorted({who for key in keys if (who := self._store.claimed_by(key))})
-        self._progress.say(
-            f"waiting for {len(pending)} cells held by {' and '.join(holders) or 'other processes'}"
-        )
+        cells = f"{len(pending)} cells" if len(pending) > 1 else "1 cell"
+        self._progress.say(f"waiting for {cells} held by {' and '.join(holders) or 'other processes'}")
         return True
 
     def _obtain(self, jobs: dict[str, Job]) -> None:
@@ -264,12 +263,15 @@ class _Runner:
             )
         )
         with self._progress.steps(f"scoring {task.name} at {cells[0].sae.site}", len(cells)) as steps:
-            for number, cell in enumerate(cells, 1):
+            settled = 0
+            for cell in cells:
                 with self._store.claim(cell.key) as lease:
                     if lease and self._is_pending(cell) and (sae := self._sae(cell.sae)) is not None:
                         self._settle(cell, partial(self._score, cell, sae, saes, prepare), lease)
                         self.report_damage()
-                steps.advance_to(number, cell.sae.label)
+                if not self._is_pending(cell):  # else another process holds it
+                    settled += 1
+                    steps.advance_to(settled, cell.sae.label)
         del self._memories[id(task), cells[0].sae.site]
 
     def _settle(self, cell: Cell, compute: Callable[[], Record], lease: Lease) -> None:

@@ -161,7 +161,8 @@ def _areas(codes: PoleCodes, positive: int) -> Tensor:
     for latents in np.array_split(_firing(codes).numpy(), -(-codes.latents // _COLUMNS)):
         if len(latents):
             values = codes.columns(latents).numpy()
-            ranks = rankdata(values, axis=0)[:positive].sum(0)
+            # Newer versions of scipy rank float32 in float32.
+            ranks = rankdata(values, axis=0)[:positive].sum(0, dtype=np.float64)
             pairs = positive * (len(values) - positive)
             areas[latents] = torch.from_numpy((ranks - positive * (positive + 1) / 2) / pairs)
     return areas
