@@ -88,6 +88,8 @@ CLAIMS: Mapping[str, Sequence[Claim]] = {
             "mean_absorption_fraction_score",
             higher=False,
         ),
+    ),
+    "unlearning": (
         Claim(
             "Unlearning: AbsTopK above TopK",
             "0.74, 0.80 (GPT-2, block 6: an exception)",
