@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         random_latents,
     )
     from abench.steering.concepts import Concept, LatentDifferences, latent_differences, mean_difference
+    from abench.steering.distinct import DistinctDirections
     from abench.steering.gradients import Continuations, objective_gradient
     from abench.steering.interventions import (
         AblateDirection,
@@ -102,6 +103,7 @@ _HOME = {
     "CostSetting": "cost",
     "DataSpec": "config",
     "DirectionCandidate": "steering.candidates",
+    "DistinctDirections": "steering.distinct",
     "EvaluationSpec": "config",
     "Excerpt": "latents.excerpts",
     "FILE_ENDINGS": "data.rows",
@@ -202,6 +204,7 @@ __all__ = [
     "CostSetting",
     "DataSpec",
     "DirectionCandidate",
+    "DistinctDirections",
     "EvaluationSpec",
     "Excerpt",
     "FileRows",

@@ -21,11 +21,10 @@ from abench.lm.models import LanguageModel
 from abench.lm.tokens import prompt_rows
 from abench.sae import SAE
 from abench.steering.concepts import Pooling, checked_prompts, pooled_differences
+from abench.steering.distinct import DistinctDirections
 from abench.steering.interventions import AblateDirection, AddDirection, ClampLatent, Intervention
 from abench.steering.latent_rankings import ContrastCodes, LatentRanking, latent_rankings
 
-_SAME_LINE = 0.999
-"""Absolute cosine from which two directions count as one candidate: a pole and its opposite, or copies."""
 _NO_DIFFERENCE = 1e-4
 """Norm of a difference in means, relative to the residual stream, that counts as none: mere rounding."""
 
@@ -119,7 +118,7 @@ def direction_candidates(
     lengths = found.norm(dim=-1)
     if not bool((lengths > _NO_DIFFERENCE * norm).any()):
         raise UserError(f"the positive and the negative prompts do not differ at {site}")
-    distinct = _Distinct()
+    distinct = DistinctDirections()
     candidates = []
     for pooling, difference, length in zip(poolings, found, lengths, strict=True):
         if length > _NO_DIFFERENCE * norm and distinct.is_new(direction := (difference / length).float()):
@@ -149,7 +148,7 @@ def latent_candidates(
     result of `objective_gradient`; without it, latents are not ranked by it.
     """
     rankings = latent_rankings(sae, codes, gradient=gradient)
-    distinct = _Distinct()
+    distinct = DistinctDirections()
 
     def proposed(by: str, ranking: LatentRanking) -> Iterator[LatentCandidate]:
         for latent in ranking.order():
@@ -181,18 +180,3 @@ def random_latents(
         found = LatentCandidate(sae, among[place], sign, "random", float(cosines[place].abs()), keep_error)
         chosen.setdefault(found.latent, found)
     return list(chosen.values())[:number]
-
-
-class _Distinct:
-    """The lines of the candidates so far."""
-
-    def __init__(self) -> None:
-        self._lines: list[Tensor] = []
-
-    def is_new(self, direction: Tensor) -> bool:
-        """Whether a unit direction [d_model] lies on none of the lines; if so, its line is added."""
-        line = direction.double().cpu()
-        if any(abs(float(line @ other)) > _SAME_LINE for other in self._lines):
-            return False
-        self._lines.append(line)
-        return True

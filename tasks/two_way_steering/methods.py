@@ -15,14 +15,11 @@ from .movers import Line, OneLatent
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
-    from abench import SAE, ContrastCodes, LanguageModel, OfEach
+    from abench import SAE, ContrastCodes, DistinctDirections, LanguageModel, OfEach
 
 _PENALTIES = (1e-2, 1e-1, 1.0, 1e1, 1e2)
 """Inverse penalties of the probes, for activations divided by their mean norm."""
-_SAME = 0.999
-"""Cosine from which two directions count as one candidate."""
 
 FindLines = Callable[["LanguageModel", TwoPoles, str, int, int], list[Line]]
 """Model, concept, site, number of candidates, seed -> directions."""
@@ -106,7 +103,7 @@ def latents(sae: SAE, codes: ContrastCodes, number: int) -> tuple[list[OneLatent
     line. Of the second, no two point in the same direction: a non-negative SAE may have a latent for each
     pole on the same line, and both are units. Empty lists if no latent differs.
     """
-    from abench import latent_directions, latent_rankings
+    from abench import DistinctDirections, latent_directions, latent_rankings
 
     rankings = latent_rankings(sae, codes)
     turns = zip_longest(
@@ -116,35 +113,14 @@ def latents(sae: SAE, codes: ContrastCodes, number: int) -> tuple[list[OneLatent
         )
     )
     in_turn = [each for turn in turns for each in turn if each is not None]
-    lines, units = _Distinct(directed=False), _Distinct(directed=not codes.signed)
+    lines, units = DistinctDirections(), DistinctDirections(directed=not codes.signed)
 
-    def distinct(seen: _Distinct) -> Iterator[OneLatent]:
+    def distinct(seen: DistinctDirections) -> Iterator[OneLatent]:
         for by, latent, value in in_turn:
             if seen.is_new(latent_directions(sae, [latent])[0]):
                 yield OneLatent(sae, latent, 1 if value > 0 else -1, by, codes.signed)
 
     return list(islice(distinct(lines), number)), list(islice(distinct(units), number))
-
-
-class _Distinct:
-    """The directions of the latents so far."""
-
-    def __init__(self, *, directed: bool) -> None:
-        self._directed = directed
-        self._seen: list[Tensor] = []
-
-    def is_new(self, direction: Tensor) -> bool:
-        """Whether a unit direction [d_model] equals none so far; if so, it is added.
-
-        Unless `directed`, opposite directions are equal.
-        """
-        line = direction.double().cpu()
-        for other in self._seen:
-            cosine = float(line @ other)
-            if (cosine if self._directed else abs(cosine)) > _SAME:
-                return False
-        self._seen.append(line)
-        return True
 
 
 def _pooled(lm: LanguageModel, concept: TwoPoles, site: str) -> torch.Tensor:
